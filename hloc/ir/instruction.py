@@ -1,0 +1,122 @@
+"""An instruction: one operation of a computation, its operands, and who uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from hloc.ir.attributes import Metadata
+from hloc.ir.opcodes import COMPUTATION, COMPUTATIONS, OPS, Op
+from hloc.ir.shapes import Shape
+
+if TYPE_CHECKING:
+    from hloc.errors import Span
+    from hloc.ir.computation import Computation
+
+_ONE_COMPUTATION = {op.name: tuple(a.name for a in op.attributes.values() if a.kind == COMPUTATION) for op in OPS.values()}
+_MANY_COMPUTATIONS = {
+    op.name: tuple(a.name for a in op.attributes.values() if a.kind == COMPUTATIONS) for op in OPS.values()
+}
+
+
+class Instruction:
+    """One operation.
+
+    `attributes` holds the op's own attributes by their text names, without those at their default;
+    `annotations` the common ones (metadata, sharding, frontend_attributes, backend_config, origin,
+    statistics, parameter_replication) that are present. A parameter has the attribute `number`, a
+    constant `literal`. Operands, users, control edges and the place in the computation change only
+    through the methods of Computation. Instructions compare by identity.
+    """
+
+    __slots__ = (
+        "id",
+        "name",
+        "opcode",
+        "shape",
+        "operands",
+        "attributes",
+        "annotations",
+        "users",
+        "control_predecessors",
+        "control_successors",
+        "computation",
+        "span",
+        "previous",
+        "next",
+    )
+
+    def __init__(
+        self,
+        opcode: str,
+        shape: Shape,
+        operands: list[Instruction],
+        attributes: dict[str, Any] | None = None,
+        *,
+        name: str = "",
+        annotations: dict[str, Any] | None = None,
+        span: Span | None = None,
+    ):
+        self.id = -1
+        self.name = name
+        self.opcode = opcode
+        self.shape = shape
+        self.operands = operands
+        self.attributes = {} if attributes is None else attributes
+        self.annotations = {} if annotations is None else annotations
+        self.users: dict[Instruction, int] = {}
+        self.control_predecessors: list[Instruction] = []
+        self.control_successors: list[Instruction] = []
+        self.computation: Computation | None = None
+        self.span = span
+        self.previous: Instruction | None = None
+        self.next: Instruction | None = None
+
+    @property
+    def op(self) -> Op:
+        """The row of the op table."""
+        return OPS[self.opcode]
+
+    def get(self, attribute: str) -> Any:
+        """The value of one of the op's attributes, or its default."""
+        value = self.attributes.get(attribute)
+        if value is None and attribute not in self.attributes:
+            row = OPS[self.opcode].attributes.get(attribute)
+            return None if row is None else row.default
+        return value
+
+    @property
+    def metadata(self) -> Metadata | None:
+        return self.annotations.get("metadata")
+
+    @property
+    def called(self) -> list[Computation]:
+        """The computations named by the attributes, in the order of the op's row."""
+        found = [self.attributes[name] for name in _ONE_COMPUTATION[self.opcode] if name in self.attributes]
+        for name in _MANY_COMPUTATIONS[self.opcode]:
+            found.extend(self.attributes.get(name, ()))
+        return found
+
+    def replace_called(self, old: Computation, new: Computation) -> None:
+        """Name `new` wherever an attribute names `old`."""
+        for name in _ONE_COMPUTATION[self.opcode]:
+            if self.attributes.get(name) is old:
+                self.attributes[name] = new
+        for name in _MANY_COMPUTATIONS[self.opcode]:
+            if name in self.attributes:
+                self.attributes[name] = tuple(new if c is old else c for c in self.attributes[name])
+
+    @property
+    def is_root(self) -> bool:
+        return self.computation is not None and self.computation.root is self
+
+    def operand_uses(self) -> Iterator[tuple[Instruction, int]]:
+        """(user, operand number) pairs, in order of the users' first use."""
+        for user in self.users:
+            for number, operand in enumerate(user.operands):
+                if operand is self:
+                    yield user, number
+
+    def __repr__(self) -> str:
+        operands = ", ".join(f"%{operand.name}" for operand in self.operands)
+        return f"<%{self.name} = {self.shape!r} {self.opcode}({operands})>"
