@@ -1,0 +1,224 @@
+"""The builder: all families of instructions, branches, and structured loops and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from .arithmetic import Arithmetic
+from .memory import Memory
+from .module import Block, Phi
+from .values import Constant, Value, integer
+
+
+class Builder(Arithmetic, Memory):
+    """Adds instructions at the end of a block; method names are those of llvmlite's IRBuilder.
+
+    Equal pure instructions give the same Value where the first dominates the second: within a block, and
+    inside the bodies of the structured methods below. Hand-made blocks share only with the `dominator`
+    they are given.
+    """
+
+    # Terminators
+
+    def branch(self, target: Block) -> None:
+        """Goes to a block."""
+        self._end(f"br label %{target.name}")
+
+    def cbranch(self, condition: Value, then: Block, otherwise: Block, metadata: str = "") -> None:
+        """Goes to one of two blocks; `metadata` is for instance `!llvm.loop !3`."""
+        suffix = f", {metadata}" if metadata else ""
+        self._end(f"br i1 {condition.text}, label %{then.name}, label %{otherwise.name}{suffix}")
+
+    def switch(self, value: Value, default: Block, cases: Sequence[tuple[int, Block]]) -> None:
+        """Goes to the block of the case that `value` equals, else to the default."""
+        arms = " ".join(
+            [f"{value.type} {integer(value.type, case).text}, label %{to.name}" for case, to in cases]
+        )
+        self._end(f"switch {value.type} {value.text}, label %{default.name} [ {arms} ]")
+
+    def ret(self, value: Value | None = None) -> None:
+        """Returns, with a value unless the function is void."""
+        self._end(f"ret {value.type} {value.text}" if value else "ret void")
+
+    def unreachable(self) -> None:
+        """Says that control never comes here."""
+        self._end("unreachable")
+
+    # Conditions
+
+    @contextmanager
+    def if_then(self, condition: Value, name: str = "if") -> Iterator[None]:
+        """The body runs if the condition holds."""
+        before = self.block
+        then = self.append_block(f"{name}.then", before)
+        end = self.append_block(f"{name}.end", before)
+        self.cbranch(condition, then, end)
+        self.position_at_end(then)
+        yield
+        self._leave_to(end)
+        self.position_at_end(end)
+
+    def if_else(
+        self, condition: Value, then: Callable[[], object], otherwise: Callable[[], object], name: str = "if"
+    ):
+        """Runs one of two callbacks' code; what they return is merged.
+
+        Both return None, a Value, or lists of as many Values, of the same types; the result has that form.
+        """
+        before = self.block
+        then_block = self.append_block(f"{name}.then", before)
+        else_block = self.append_block(f"{name}.else", before)
+        end = self.append_block(f"{name}.end", before)
+        self.cbranch(condition, then_block, else_block)
+        results, sources = [], []
+        for block, callback in ((then_block, then), (else_block, otherwise)):
+            self.position_at_end(block)
+            results.append(callback())
+            sources.append(self.block)
+            self._leave_to(end)
+        self.position_at_end(end)
+        if results[0] is None:
+            return None
+        if isinstance(results[0], Value):
+            return self._merge(results, sources)
+        return [self._merge(pair, sources) for pair in zip(*results, strict=True)]
+
+    def _leave_to(self, end: Block) -> None:
+        if not self.block.terminated:
+            self.branch(end)
+
+    def _merge(self, values: Sequence[Value], sources: Sequence[Block]) -> Value:
+        if all(value.text == values[0].text for value in values):
+            return values[0]
+        phi = self.phi(values[0].type)
+        for value, source in zip(values, sources):
+            phi.add_incoming(value, source)
+        return phi
+
+    # Loops
+
+    def _bound(self, bound: Value | int) -> Value:
+        return integer("i64", bound) if isinstance(bound, int) else bound
+
+    def _open_loop(self, start: Value, end: Value, step: int, name: str, initial: Sequence[Value]):
+        """The guard and the head of a counted loop, positioned in its body.
+
+        The loop tests at its end, the form LLVM's loop passes want; the guard in front is left out when
+        the first iteration is known to run.
+        """
+        before = self.block
+        body = self.append_block(name, before)
+        end_block = self.append_block(f"{name}.end", before)
+        runs = self.icmp_signed("<" if step > 0 else ">", start, end)
+        if runs.__class__ is Constant and runs.number:
+            self.branch(body)
+        else:
+            self.cbranch(runs, body, end_block)
+        self.position_at_end(body)
+        phis = [self.phi(value.type, name) for value in (start, *initial)]
+        for phi, value in zip(phis, (start, *initial)):
+            phi.add_incoming(value, before)
+        return before, runs, body, end_block, phis
+
+    def _close_loop(
+        self, state, end: Value, step: int, carried: Sequence[Value], metadata: str
+    ) -> list[Value]:
+        """The loop's increment, test and exit; the carried values after it."""
+        before, runs, body, end_block, phis = state
+        latch = self.block
+        index = self.add(phis[0], integer(end.type, step), " nsw")
+        for phi, value in zip(phis, (index, *carried), strict=True):
+            phi.add_incoming(value, latch)
+        again = self.icmp_signed("<" if step > 0 else ">", index, end)
+        self.cbranch(again, body, end_block, f"!llvm.loop {metadata}" if metadata else "")
+        self.position_at_end(end_block)
+        if runs.__class__ is Constant and runs.number:
+            return list(carried)
+        results = []
+        for phi, value in zip(phis[1:], carried):
+            result = self.phi(value.type, "after")
+            result.add_incoming(phi.incoming[0][0], before)
+            result.add_incoming(value, latch)
+            results.append(result)
+        return results
+
+    def _loop_metadata(self, vectorize, unroll) -> str:
+        if vectorize is None and unroll is None:
+            return ""
+        return self.module.loop_metadata(vectorize=vectorize, unroll=unroll)
+
+    @contextmanager
+    def for_loop(
+        self,
+        start: Value | int,
+        end: Value | int,
+        step: int = 1,
+        name: str = "i",
+        *,
+        vectorize: bool | None = None,
+        unroll: bool | int | None = None,
+        metadata: str = "",
+    ) -> Iterator[Phi]:
+        """`for i in range(start, end, step)`: the body is what is built inside, `i` its index.
+
+        The index has the type of the bounds, i64 for Python numbers. `metadata` is a node from
+        `Module.loop_metadata`, for more than the two common hints. No value defined inside may be used
+        after the loop; see `for_loop_carrying`.
+        """
+        end = self._bound(end)
+        state = self._open_loop(self._bound(start), end, step, name, ())
+        yield state[-1][0]
+        self._close_loop(state, end, step, (), metadata or self._loop_metadata(vectorize, unroll))
+
+    def for_loop_carrying(
+        self,
+        start: Value | int,
+        end: Value | int,
+        initial: Sequence[Value],
+        body: Callable[[Value, list[Value]], Sequence[Value]],
+        step: int = 1,
+        name: str = "i",
+        *,
+        vectorize: bool | None = None,
+        unroll: bool | int | None = None,
+        metadata: str = "",
+    ) -> list[Value]:
+        """A counted loop with loop-carried values; the values after the last iteration.
+
+        `body(index, carried)` builds one iteration and returns the next carried values.
+        """
+        end = self._bound(end)
+        state = self._open_loop(self._bound(start), end, step, name, initial)
+        carried = list(body(state[-1][0], list(state[-1][1:])))
+        return self._close_loop(state, end, step, carried, metadata or self._loop_metadata(vectorize, unroll))
+
+    def while_loop(
+        self,
+        initial: Sequence[Value],
+        condition: Callable[[list[Value]], Value],
+        body: Callable[[list[Value]], Sequence[Value]],
+        name: str = "while",
+    ) -> list[Value]:
+        """Iterates while `condition(carried)` holds; `body(carried)` gives the next carried values.
+
+        The values for which the condition failed are the result.
+        """
+        before = self.block
+        head = self.append_block(name, before)
+        self.branch(head)
+        self.position_at_end(head)
+        phis = [self.phi(value.type, name) for value in initial]
+        for phi, value in zip(phis, initial):
+            phi.add_incoming(value, before)
+        test = condition(list(phis))
+        tested = self.block
+        body_block = self.append_block(f"{name}.body", tested)
+        end = self.append_block(f"{name}.end", tested)
+        self.cbranch(test, body_block, end)
+        self.position_at_end(body_block)
+        for phi, value in zip(phis, body(list(phis)), strict=True):
+            phi.add_incoming(value, self.block)
+        self.branch(head)
+        self.position_at_end(end)
+        return list(phis)
