@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from hloc.errors import Span
     from hloc.ir.computation import Computation
 
-_ONE_COMPUTATION = {op.name: tuple(a.name for a in op.attributes.values() if a.kind == COMPUTATION) for op in OPS.values()}
-_MANY_COMPUTATIONS = {
-    op.name: tuple(a.name for a in op.attributes.values() if a.kind == COMPUTATIONS) for op in OPS.values()
-}
+
+def _attributes_of_kind(kind: str) -> dict[str, tuple[str, ...]]:
+    return {op.name: tuple(a.name for a in op.attributes.values() if a.kind == kind) for op in OPS.values()}
+
+
+_ONE_COMPUTATION = _attributes_of_kind(COMPUTATION)
+_MANY_COMPUTATIONS = _attributes_of_kind(COMPUTATIONS)
 
 
 class Instruction:

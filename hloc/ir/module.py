@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar
 
 from hloc.ir.attributes import Alias, Donor
 from hloc.ir.computation import Computation
@@ -22,6 +22,9 @@ class Module:
     header attributes by their text names, `tables` the sections after the header (FileNames, FunctionNames,
     FileLocations, StackFrames) as text by section.
     """
+
+    # The printer stands in a layer above; hloc/__init__.py puts it here.
+    text_form: ClassVar[Callable[..., str]]
 
     def __init__(self, name: str, source: Source | None = None):
         self.name = name
@@ -80,7 +83,7 @@ class Module:
         computation.module = None
 
     def order_computations(self) -> None:
-        """Put callees before callers, depth first from the entry; uncalled computations keep their place at the front."""
+        """Put callees before callers, depth first from the entry; what nothing calls comes first."""
         ordered: dict[str, Computation] = {}
         called = {c.name for i in self.instructions() for c in i.called}
         starts = [c for c in self if c.name not in called and c is not self.entry] + [self.entry]
@@ -124,6 +127,10 @@ class Module:
         while f"{stem}.{number}" in self.computations:
             number += 1
         return f"{stem}.{number}"
+
+    def to_text(self, **options: object) -> str:
+        """The canonical HLO text, constants in full; `options` are those of hloc.text.printer.PrintOptions."""
+        return Module.text_form(self, **options)
 
     def __repr__(self) -> str:
         return f"<module {self.name}: {len(self.computations)} computations>"

@@ -433,7 +433,7 @@ def _control() -> None:
     _op("async-start", _N, "async_start", f"{_ASYNC} output_to_operand_aliasing:aliases", "begins a computation", CALLS)
     _op("async-update", _ANY, "async_update", f"{_ASYNC} output_to_operand_aliasing:aliases", "a step of it", CALLS)
     _op("async-done", 1, "async_done", _ASYNC, "waits for its result", CALLS)
-    _op("copy-start", 1, "copy_start", "cross_program_prefetch_index:int", "begins a copy: (destination, source, u32[])")
+    _op("copy-start", 1, "copy_start", "cross_program_prefetch_index:int", "begins a copy: (result, source, u32[])")
     _op("copy-done", 1, "copy_done", "", "the copy, finished")
     _op(
         "custom-call",
