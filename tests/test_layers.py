@@ -1,0 +1,136 @@
+"""Every import arrow points down: reads the imports of hloc/ with `ast` and fails on any other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "hloc"
+
+# From the bottom up; a module may import from its own layer and from those before it.
+LAYERS = [
+    ("errors", "options"),
+    ("ir",),
+    ("text",),
+    ("analysis",),
+    ("reference",),
+    ("passes",),
+    ("codegen",),
+    ("runtime",),
+    ("api", "arrays"),
+    ("cli",),
+    ("__main__",),
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+# The home of each library: the only places that may import it.
+HOMES = {
+    "lark": ("text/",),
+    "llvmlite": ("codegen/targets/", "runtime/cpu.py"),
+    "cuda": ("runtime/cuda.py",),
+    "click": ("cli.py",),
+    "scipy": ("reference/",),
+    "jax": (),
+    "jaxlib": (),
+}
+
+
+def files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path, *, everywhere: bool = True) -> Iterator[tuple[str, int]]:
+    """(dotted module, line) of each import; only those at the top level unless `everywhere`."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if everywhere else iter(tree.body)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, [_package(path, node.level), node.module]))
+            yield module, node.lineno
+            yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _package(path: Path, level: int) -> str:
+    """What the leading dots of a relative import stand for; nothing if there are none."""
+    parts = ("hloc", *path.relative_to(PACKAGE).parent.parts)
+    return ".".join(parts[: len(parts) - level + 1]) if level else ""
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    here = layer_of(path)
+    if here == "__init__":
+        return
+    relative = str(path.relative_to(PACKAGE))
+    for module, line in imports(path):
+        parts = module.split(".")
+        if parts[0] != "hloc" or len(parts) < 2 or parts[1] not in RANK:
+            continue
+        there = parts[1]
+        place = f"{relative}:{line} imports {module}"
+        assert RANK[there] <= RANK[here], f"{place}: the arrow points up"
+        if there != here:
+            assert RANK[there] < RANK[here] or here == "api", f"{place}: between neighbours of one layer"
+        if here == "runtime" and there == "codegen":
+            assert parts[2:3] in ([], ["program"], ["targets"]), f"{place}: runtime takes only codegen/program.py"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_libraries_stay_home(path: Path) -> None:
+    relative = path.relative_to(PACKAGE).as_posix()
+    for module, line in imports(path):
+        homes = HOMES.get(module.split(".")[0])
+        if homes is not None:
+            assert relative.startswith(homes or "-"), f"{relative}:{line} imports {module}, at home in {homes}"
+
+
+@pytest.mark.parametrize("folder, exempt", [("passes", {"pipeline"}), ("codegen/emitters", {"__init__"})])
+def test_siblings_do_not_import_each_other(folder: str, exempt: set[str]) -> None:
+    """Passes share through rewriter.py and below, emitters through kernel.py and loops.py."""
+    shared = {"rewriter", "pass_record", "clean_up", "folding", "matching"}
+    prefix = "hloc." + folder.replace("/", ".") + "."
+    for path in sorted((PACKAGE / folder).glob("*.py")):
+        if path.stem in exempt:
+            continue
+        for module, line in imports(path):
+            if module.startswith(prefix):
+                sibling = module[len(prefix) :].split(".")[0]
+                assert sibling in shared | {path.stem}, f"{folder}/{path.name}:{line} imports its sibling {sibling}"
+
+
+def test_no_import_cycles_within_a_layer() -> None:
+    graph = {}
+    names = {"hloc." + ".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in files()}
+    for name, path in names.items():
+        found = (module for module, _ in imports(path, everywhere=False))
+        graph[name] = sorted({module for module in found if module in names and module != name})
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> None:
+        assert name not in trail, "import cycle: " + " -> ".join([*trail[trail.index(name) :], name])
+        if name in done:
+            return
+        for module in graph[name]:
+            visit(module, [*trail, name])
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name, [])
+
+
+def test_nothing_heavy_is_loaded_by_import_hloc() -> None:
+    import subprocess
+    import sys
+
+    code = "import hloc, sys; print([m for m in ('llvmlite', 'lark', 'scipy', 'jax', 'cuda', 'click') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
