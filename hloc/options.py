@@ -1,0 +1,53 @@
+"""Options: everything that a compile may be told, in one frozen record. There are no environment switches."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a compile may be told. The defaults are XLA's where it has such a choice."""
+
+    pipeline: str | None = None
+    """Passes to run: a pipeline's name, or pass names separated by commas. None: the target's own pipeline."""
+
+    disabled_passes: tuple[str, ...] = ()
+    """Names of passes to leave out."""
+
+    until: str | None = None
+    """Name of the last pass to run."""
+
+    print_after: tuple[str, ...] = ()
+    """Names of passes after which the module's text goes into the report."""
+
+    dump_to: str | os.PathLike | None = None
+    """Directory that receives the module's text after each pass that changed it, and an index of all passes."""
+
+    fold_result_bytes: int = 64 * 1024
+    """Constant folding makes no constant larger than this."""
+
+    fold_work: int = 20_000_000
+    """Scalar operations that constant folding may spend on a module."""
+
+    fold_seconds: float = 10.0
+    """Time after which constant folding stops; a guard only, `fold_work` decides long before."""
+
+    inline_growth: int = 20_000
+    """Instructions that inlining computations with several callers may add to a module."""
+
+    fusion_instructions: int = 250
+    """Instructions in one fusion at most."""
+
+    fusion_operands: int = 64
+    """Operands plus results of one fusion at most."""
+
+    flush_denormals: bool = True
+    """Denormal inputs and results of float operations count as zero."""
+
+    fast_math: bool = False
+    """Float rewrites that change results: reassociation, reciprocals, no NaN, no infinity."""
+
+    fma: bool = False
+    """A multiply and an add may become one operation that rounds once."""
