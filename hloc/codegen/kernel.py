@@ -1,0 +1,238 @@
+"""What an emitter sees: the tables of ops, and the kernel it writes code into.
+
+An op is made native in one of two tables. ELEMENTS: a function that gives one result element at an index
+from its operands' elements; such ops fuse freely. KERNELS: a function that writes the op's own loops; it may
+take some operands as Elements (then their producers fuse into it), others as arrays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from hloc.codegen.arrays import ArrayRef, Element, Register
+from hloc.codegen.bodies import Body
+from hloc.codegen.llvm import Builder, Value
+from hloc.codegen.loops import Flat, Index, index_constant, loop_groups
+from hloc.errors import HloError
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+
+if TYPE_CHECKING:
+    from hloc.codegen.targets.target import Target
+
+__all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext", "KernelRow", "Register",
+           "element", "index_constant", "kernel"]
+
+ElementFunction = Callable[["KernelContext", Instruction, list[Element], Index], Register]
+Pairs = tuple[tuple[int, int], ...]
+
+ELEMENTS: dict[str, ElementFunction] = {}
+"""opcode -> fn(k, instruction, operands, index): the result's element at `index`."""
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """One op with loops of its own.
+
+    `emit(k, instruction)` writes the code. `element_operands(instruction)` gives the numbers of the operands
+    that `emit` takes through `k.input` (all others are arrays in memory, for `k.input_array`),
+    `scratch(instruction)` the bytes of temporary memory that it needs, `in_place(instruction)` the pairs
+    (operand number, output number) that may share memory.
+    """
+
+    emit: Callable[[KernelContext, Instruction], None]
+    element_operands: Callable[[Instruction], Iterable[int]]
+    scratch: Callable[[Instruction], int]
+    in_place: Callable[[Instruction], Pairs]
+
+
+KERNELS: dict[str, KernelRow] = {}
+"""opcode -> row."""
+
+
+def element(*opcodes: str) -> Callable[[ElementFunction], ElementFunction]:
+    """Decorator: the function is the ELEMENTS entry of these opcodes."""
+
+    def enter(function: ElementFunction) -> ElementFunction:
+        for opcode in opcodes:
+            ELEMENTS[opcode] = function
+        return function
+
+    return enter
+
+
+def kernel(
+    *opcodes: str,
+    element_operands: str | Callable[[Instruction], Iterable[int]] = "none",
+    scratch: Callable[[Instruction], int] = lambda instruction: 0,
+    in_place: Callable[[Instruction], Pairs] = lambda instruction: (),
+) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
+    """Decorator: the function is the KERNELS entry of these opcodes. See KernelRow for the arguments.
+
+    `element_operands` may also be "all" or "none". The two operands of a pair of `in_place` have the same
+    shape and layout; `k.is_in_place(operand, output)` tells the emitter whether they do share memory.
+    """
+
+    def numbers(instruction: Instruction) -> Iterable[int]:
+        if callable(element_operands):
+            return element_operands(instruction)
+        return range(len(instruction.operands)) if element_operands == "all" else ()
+
+    def enter(function: Callable[[KernelContext, Instruction], None]):
+        for opcode in opcodes:
+            KERNELS[opcode] = KernelRow(function, numbers, scratch, in_place)
+        return function
+
+    return enter
+
+
+class KernelContext:
+    """A kernel being written.
+
+    `b` is the Builder; `instruction` the op that an emitter of KERNELS was called for; `outputs` the result
+    leaves in memory; `scratch` the temporary memory (64-byte aligned), `context` the execution context
+    (`program.CONTEXT_FIELDS`), or None where the kernel has none.
+    """
+
+    def __init__(
+        self,
+        b: Builder,
+        target: Target,
+        instruction: Instruction,
+        body: Body,
+        outputs: list[ArrayRef],
+        scratch: Value | None = None,
+        context: Value | None = None,
+        splits: dict[int, set[int]] | None = None,
+    ):
+        self.b = b
+        self.target = target
+        self.instruction = instruction
+        self.body = body
+        self.outputs = outputs
+        self.scratch = scratch
+        self.context = context
+        self._splits = splits or {}
+        self._flats: list[tuple[int, list[int], Flat]] = []
+        self._nests = 0
+
+    # Operands and results
+
+    def input(self, number: int, leaf: tuple[int, ...] = ()) -> Element:
+        """Operand `number` (or a leaf of it) element by element: a fused producer, or a load from memory."""
+        return self.body.element(self, self.instruction.operands[number], leaf)
+
+    def input_array(self, number: int, leaf: tuple[int, ...] = ()) -> ArrayRef:
+        """Operand `number` in memory. ValueError if the row takes it as an Element and it was fused."""
+        array = self.body.array(self.instruction.operands[number], leaf)
+        if array is None:
+            raise ValueError(f"operand {number} of {self.instruction.opcode} is not in memory")
+        return array
+
+    def is_in_memory(self, number: int) -> bool:
+        """Whether `input_array` can give operand `number`."""
+        return self.body.array(self.instruction.operands[number]) is not None
+
+    def is_in_place(self, operand: int, output: int) -> bool:
+        """Whether an operand's and an output's memory are the same."""
+        array = self.body.array(self.instruction.operands[operand])
+        return array is not None and array.pointer.text == self.outputs[output].pointer.text
+
+    def error(self, message: str, instruction: Instruction | None = None) -> HloError:
+        """An error about the instruction (or another one), to be raised: what is not supported, and why."""
+        return HloError(message, (instruction or self.instruction).span)
+
+    def compute(self, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+        """One result element of an op of the ELEMENTS table."""
+        function = ELEMENTS.get(instruction.opcode)
+        if function is None:
+            message = f"{instruction.opcode} is not supported in this place on {self.target.name} yet"
+            raise self.error(message, instruction)
+        return function(self, instruction, operands, index)
+
+    # Nested computations
+
+    def apply(self, computation: Computation, values: Sequence[Register]) -> list[Register]:
+        """Inlines a computation of scalars here: a value a parameter leaf, a result a leaf of its root."""
+        return Body.of_scalars(computation, values).results(self, computation.root)
+
+    # Loops
+
+    def loop_nest(
+        self, dims: Sequence[int], body: Callable[[Index], object], order: Sequence[int] | None = None
+    ) -> None:
+        """Runs `body(index)` for every index of a space of `dims`, the last dimension fastest.
+
+        `order` lists the dimensions from the outermost loop to the innermost (`shape.layout.major_to_minor`
+        walks an array in memory order). Iterations must not depend on each other; several dimensions may be
+        run through by one loop. No value made in the body may be used after it.
+        """
+
+        def iteration(index: Index, carried: list[Register]) -> Sequence[Register]:
+            body(index)
+            return ()
+
+        self.reduce_loop(dims, (), iteration, order)
+
+    def reduce_loop(
+        self,
+        dims: Sequence[int],
+        initial: Sequence[Register],
+        body: Callable[[Index, list[Register]], Sequence[Register]],
+        order: Sequence[int] | None = None,
+    ) -> list[Register]:
+        """A loop nest, in order, with values carried from each iteration to the next; the last ones.
+
+        `body(index, carried)` gives the next carried values.
+        """
+        if 0 in dims:
+            return list(initial)
+        nest, self._nests = self._nests, self._nests + 1
+        order = tuple(range(len(dims))) if order is None else tuple(order)
+        groups = loop_groups([dims[d] for d in order], self._splits.get(nest, set()))
+        index: list[Value] = [index_constant(0)] * len(dims)
+        pairs = [isinstance(value, tuple) for value in initial]
+
+        def level(depth: int, carried: list[Value]) -> list[Value]:
+            if depth == len(groups):
+                return _flattened(body(tuple(index), _grouped(carried, pairs)))
+            sizes = [dims[order[position]] for position in groups[depth]]
+
+            def iteration(value: Value, values: list[Value]) -> list[Value]:
+                flat = Flat(self.b, value, sizes)
+                self._flats.append((nest, groups[depth], flat))
+                for position, part in zip(groups[depth], flat.parts(), strict=True):
+                    index[order[position]] = part
+                return level(depth + 1, values)
+
+            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration)
+
+        return _grouped(level(0, _flattened(initial)), pairs)
+
+    def needed_splits(self) -> dict[int, set[int]]:
+        """Loops to divide, beyond `splits`: {number of the nest: positions in its order}.
+
+        If there are any, the code is right but slow with divisions: emit it again with these splits added.
+        """
+        needed: dict[int, set[int]] = {}
+        for nest, positions, flat in self._flats:
+            if flat.splits:
+                needed.setdefault(nest, set()).update(positions[split] for split in flat.splits)
+        return needed
+
+
+def _flattened(values: Sequence[Register]) -> list[Value]:
+    """Complex pairs as two values each."""
+    flat: list[Value] = []
+    for value in values:
+        flat.extend(value if isinstance(value, tuple) else (value,))
+    return flat
+
+
+def _grouped(values: Sequence[Value], pairs: Sequence[bool]) -> list[Register]:
+    """The inverse of _flattened."""
+    given = iter(values)
+    return [(next(given), next(given)) if pair else next(given) for pair in pairs]
