@@ -62,7 +62,7 @@ def is_immediate(literal: Literal) -> bool:
 
 
 def is_alias(instruction: Instruction) -> bool:
-    """Whether the op's result is its operand's memory as it lies: a bitcast, or a reshape that keeps the order."""
+    """Whether the op's result is its operand's memory as it lies: a bitcast, or a row-major reshape."""
     if instruction.opcode == "bitcast":
         return True
     if instruction.opcode != "reshape":

@@ -153,6 +153,28 @@ class KernelContext:
             raise self.error(message, instruction)
         return function(self, instruction, operands, index)
 
+    def choose(
+        self, condition: Value, then: Callable[[], Register], otherwise: Callable[[], Register]
+    ) -> Register:
+        """One of two register values of the same type; only the chosen one is computed."""
+        pairs: list[bool] = []
+
+        def values(make: Callable[[], Register]) -> list[Value]:
+            value = make()
+            pairs.append(isinstance(value, tuple))
+            return _flattened([value])
+
+        merged = self.b.if_else(condition, lambda: values(then), lambda: values(otherwise))
+        return _grouped(merged, pairs[:1])[0]
+
+    def copy(self, source: ArrayRef, target: ArrayRef) -> None:
+        """Copies an array to another of the same shape, whatever the layouts; they must not overlap."""
+        if source.shape.minor_to_major == target.shape.minor_to_major:
+            self.b.memcpy(target.pointer, source.pointer, index_constant(target.shape.byte_size))
+            return
+        order = target.shape.minor_to_major[::-1]
+        self.loop_nest(target.shape.dims, lambda i: target.store(i, source.load(i)), order)
+
     # Nested computations
 
     def apply(self, computation: Computation, values: Sequence[Register]) -> list[Register]:

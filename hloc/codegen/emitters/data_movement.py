@@ -1,0 +1,205 @@
+"""Ops that move elements: broadcast, transpose, reshape, slice, pad, concatenate, reverse, iota, copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hloc.codegen import scalar
+from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant, kernel
+from hloc.codegen.llvm import Value, integer
+from hloc.codegen.loops import reshape_index
+from hloc.ir.attributes import PadDim
+from hloc.ir.dtypes import S64
+from hloc.ir.instruction import Instruction
+
+
+@element("copy")
+def copy(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    return operands[0](index)
+
+
+@element("broadcast")
+def broadcast(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    return operands[0](tuple(index[dimension] for dimension in instruction.get("dimensions")))
+
+
+@element("transpose")
+def transpose(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    permutation = instruction.get("dimensions")
+    source: list[Value] = [index[0]] * len(index) if index else []
+    for result_dimension, dimension in enumerate(permutation):
+        source[dimension] = index[result_dimension]
+    return operands[0](tuple(source))
+
+
+@element("reshape")
+def reshape(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    from_dims = instruction.operands[0].shape.dims
+    return operands[0](reshape_index(k.b, index, instruction.shape.dims, from_dims))
+
+
+@element("bitcast")
+def bitcast(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    """The element at the same place in memory, wherever that is in the operand's own layout."""
+    to, origin = instruction.shape, instruction.operands[0].shape
+    if to.dtype is not origin.dtype:
+        raise k.error(f"bitcast from {origin!r} to {to!r} changes the element type", instruction)
+    order, origin_order = to.minor_to_major[::-1], origin.minor_to_major[::-1]
+    physical = reshape_index(
+        k.b,
+        tuple(index[d] for d in order),
+        [to.dims[d] for d in order],
+        [origin.dims[d] for d in origin_order],
+    )
+    source: list[Value] = list(physical)
+    for position, dimension in enumerate(origin_order):
+        source[dimension] = physical[position]
+    return operands[0](tuple(source))
+
+
+@element("slice")
+def slice_(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    dims = instruction.get("slice")
+    return operands[0](tuple(_affine(k, i, d.start, d.stride) for i, d in zip(index, dims, strict=True)))
+
+
+def _affine(k: KernelContext, index: Value, start: int, stride: int) -> Value:
+    return k.b.add(k.b.mul(index, index_constant(stride)), index_constant(start))
+
+
+@element("reverse")
+def reverse(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    source = list(index)
+    for dimension in instruction.get("dimensions"):
+        last = index_constant(instruction.shape.dims[dimension] - 1)
+        source[dimension] = k.b.sub(last, index[dimension])
+    return operands[0](tuple(source))
+
+
+@element("iota")
+def iota(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    position = index[instruction.get("iota_dimension")]
+    return scalar.convert(k.b, position, S64, instruction.shape.dtype)
+
+
+# Pad and concatenate have a place for each source: loops over the places, or a choice for one element.
+
+
+@element("concatenate")
+def concatenate(
+    k: KernelContext, instruction: Instruction, operands: list[Element], index: Index
+) -> Register:
+    (dimension,) = instruction.get("dimensions")
+    sizes = [operand.shape.dims[dimension] for operand in instruction.operands]
+    sources = [(operand, size) for operand, size in zip(operands, sizes, strict=True) if size]
+
+    def choose(first: int, position: Value) -> Register:
+        operand, size = sources[first]
+        here = (*index[:dimension], position, *index[dimension + 1 :])
+        if first == len(sources) - 1:
+            return operand(here)
+        inside = k.b.icmp_signed("<", position, index_constant(size))
+        behind = k.b.sub(position, index_constant(size))
+        return k.choose(inside, lambda: operand(here), lambda: choose(first + 1, behind))
+
+    return choose(0, index[dimension])
+
+
+@kernel("concatenate", element_operands="all")
+def concatenate_kernel(k: KernelContext, instruction: Instruction) -> None:
+    (dimension,) = instruction.get("dimensions")
+    start = 0
+    for number, operand in enumerate(instruction.operands):
+        starts = [0] * instruction.shape.rank
+        starts[dimension] = start
+        _fill(k, operand.shape.dims, k.input(number), starts)
+        start += operand.shape.dims[dimension]
+
+
+def _fill(
+    k: KernelContext,
+    dims: Sequence[int],
+    source: Element,
+    starts: Sequence[int],
+    strides: Sequence[int] | None = None,
+) -> None:
+    """Output elements starts + index * strides become source(index), over an index space of `dims`."""
+    output = k.outputs[0]
+    strides = strides or [1] * len(dims)
+
+    def one(index: Index) -> None:
+        target = tuple(_affine(k, i, s, t) for i, s, t in zip(index, starts, strides, strict=True))
+        output.store(target, source(index))
+
+    k.loop_nest(dims, one, output.shape.minor_to_major[::-1])
+
+
+@element("pad")
+def pad(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+    b = k.b
+    inside: Value = integer("i1", 1)
+    source: list[Value] = []
+    dims = instruction.operands[0].shape.dims
+    for position, padding, size in zip(index, instruction.get("padding"), dims, strict=True):
+        place = b.sub(position, index_constant(padding.low)) if padding.low else position
+        step = index_constant(padding.interior + 1)
+        if padding.interior:
+            inside = b.and_(inside, b.icmp_signed("==", b.srem(place, step), index_constant(0)))
+        if padding.low > 0:
+            inside = b.and_(inside, b.icmp_signed(">=", place, index_constant(0)))
+        limit = index_constant((size - 1) * (padding.interior + 1) + 1)
+        if padding.high > 0 or size == 0:
+            inside = b.and_(inside, b.icmp_signed("<", place, limit))
+        source.append(b.sdiv(place, step))
+    return k.choose(inside, lambda: operands[0](tuple(source)), lambda: operands[1](()))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a dimension's operand elements go: `count` of them from `first` on, to start, start + step, ..."""
+
+    first: int
+    count: int
+    start: int
+    step: int
+
+    @staticmethod
+    def of(padding: PadDim, size: int, out: int) -> Placed:
+        step = padding.interior + 1
+        first = max(0, -(padding.low // step))
+        last = min(size - 1, (out - 1 - padding.low) // step)
+        return Placed(first, max(0, last - first + 1), min(out, first * step + padding.low), step)
+
+
+@kernel("pad", element_operands="all")
+def pad_kernel(k: KernelContext, instruction: Instruction) -> None:
+    """The padding value around the operand's box (everywhere, if there is some inside), then the operand."""
+    out = instruction.shape.dims
+    sizes = instruction.operands[0].shape.dims
+    paddings = zip(instruction.get("padding"), sizes, out, strict=True)
+    placed = [Placed.of(padding, size, extent) for padding, size, extent in paddings]
+    value = k.input(1)(())
+    if any(place.step > 1 for place in placed):
+        _fill(k, out, lambda index: value, [0] * len(out))
+    else:
+        for starts, dims in _frame(placed, out):
+            _fill(k, dims, lambda index: value, starts)
+    operand = k.input(0)
+
+    def source(index: Index) -> Register:
+        return operand(tuple(_affine(k, i, place.first, 1) for i, place in zip(index, placed, strict=True)))
+
+    counts = [place.count for place in placed]
+    _fill(k, counts, source, [place.start for place in placed], [place.step for place in placed])
+
+
+def _frame(placed: list[Placed], out: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Boxes (starts, sizes) that cover all but the operand's box: two a dimension, below it and above it."""
+    starts, sizes = [0] * len(out), list(out)
+    for dimension, place in enumerate(placed):
+        end = place.start + place.count
+        for start, size in ((0, place.start), (end, out[dimension] - end)):
+            starts[dimension], sizes[dimension] = start, size
+            yield list(starts), list(sizes)
+        starts[dimension], sizes[dimension] = place.start, place.count
