@@ -1,0 +1,60 @@
+"""What an instruction does besides giving a value: side effects, impurity, communication; calls included."""
+
+from __future__ import annotations
+
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.module import call_order
+from hloc.ir.opcodes import CALLS, COLLECTIVE, IMPURE, SIDE_EFFECT
+
+ORDERING = ("after-all", "add-dependency", "opt-barrier", "domain")
+"""Ops that say something about order or place and do nothing themselves: removable when unused, never merged."""
+
+_RUNNING = ("custom-call", "reduce", "reduce-window", "scatter", "select-and-scatter", "sort", "map", "scan")
+_NONE: frozenset[str] = frozenset()
+
+
+class Effects:
+    """Answers about instructions, remembering what it found out of the computations that they call.
+
+    An answer stays right while computations lose instructions or gain pure ones.
+    """
+
+    def __init__(self) -> None:
+        self._computations: dict[Computation, frozenset[str]] = {}
+
+    def of(self, instruction: Instruction) -> frozenset[str]:
+        """Which of the traits SIDE_EFFECT, IMPURE and COLLECTIVE an instruction has, by itself or by its callees."""
+        found = _own(instruction)
+        if instruction.op.has(CALLS) or instruction.opcode in _RUNNING:
+            for callee in instruction.called:
+                found |= self.inside(callee)
+        return found
+
+    def inside(self, computation: Computation) -> frozenset[str]:
+        """The traits of all instructions of a computation together."""
+        if computation not in self._computations:
+            for callee in call_order(computation):
+                if callee not in self._computations:
+                    self._computations[callee] = _NONE.union(*(self._with_known(i) for i in callee))
+        return self._computations[computation]
+
+    def _with_known(self, instruction: Instruction) -> frozenset[str]:
+        return _own(instruction).union(*(self._computations[callee] for callee in instruction.called))
+
+    def must_stay(self, instruction: Instruction) -> bool:
+        """Whether an instruction has to run even if nobody uses its value."""
+        return SIDE_EFFECT in self.of(instruction)
+
+    def is_repeatable(self, instruction: Instruction) -> bool:
+        """Whether running it twice, or once in place of twice, makes no difference."""
+        return instruction.opcode not in ORDERING and not self.of(instruction)
+
+
+def _own(instruction: Instruction) -> frozenset[str]:
+    if instruction.opcode in ORDERING:
+        return _NONE
+    traits = instruction.op.traits & {SIDE_EFFECT, IMPURE, COLLECTIVE}
+    if instruction.opcode == "custom-call" and instruction.get("custom_call_has_side_effect"):
+        traits |= {SIDE_EFFECT}
+    return traits
