@@ -158,6 +158,15 @@ def dense(shape: ArrayShape) -> ArrayShape:
     return shape.with_layout(Layout.default(shape.rank))
 
 
+def row_major(shape: Shape) -> Shape:
+    """The shape with every array dense and row-major."""
+    if isinstance(shape, TupleShape):
+        return TupleShape(tuple(row_major(element) for element in shape.elements))
+    if isinstance(shape, ArrayShape) and shape.is_array:
+        return dense(shape)
+    return shape
+
+
 def binary_computation(instruction: Instruction, opcode: str, dtype: DType) -> Computation:
     """A new computation of the instruction's module: one binary op on two scalars."""
     computation = Computation(f"{opcode}_{dtype.name}")

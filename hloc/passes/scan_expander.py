@@ -7,7 +7,7 @@ from hloc.ir.dtypes import PRED, S32
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.ir.shapes import TupleShape, array
-from hloc.passes.emit import Emit, dense, replace
+from hloc.passes.emit import Emit, dense, replace, row_major
 
 
 def run(module: Module) -> bool:
@@ -40,7 +40,7 @@ class _Scan:
         self.outputs = [dense(shape) for shape in results[: len(results) - carries]]
         arrays = [operand.shape for operand in self.inputs] + self.outputs
         self.length = arrays[0].dims[self.dimension]
-        shapes = [dense(operand.shape) for operand in self.carries]
+        shapes = [row_major(operand.shape) for operand in self.carries]
         shapes += [*self.outputs, *(dense(operand.shape) for operand in self.inputs)]
         self.state = TupleShape((array(S32), *shapes))
 

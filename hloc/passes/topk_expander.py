@@ -1,4 +1,4 @@
-"""Writes `topk` as a sort."""
+"""Writes `topk`, and the custom call TopK, as a sort."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ def run(module: Module) -> bool:
     """Replaces topk by a stable sort of (value, position) pairs along the last dimension, and a slice.
 
     Floats are compared in their total order, so that NaN is the greatest of all; of equal values the one at
-    the lower position comes first, whichever end is asked for.
+    the lower position comes first, whichever end is asked for. The custom call brings its own comparator.
 
     Requires: nothing.
-    Ensures: no topk.
+    Ensures: no topk, no custom call of TopK.
     Leaves: a tuple (values, positions).
     """
-    found = [i for computation in call_order(module.entry) for i in computation if i.opcode == "topk"]
+    found = [i for computation in call_order(module.entry) for i in computation if _is_topk(i)]
     for instruction in found:
         replace(instruction, _expanded(instruction))
     if found:
         module.order_computations()
     return bool(found)
+
+
+def _is_topk(instruction: Instruction) -> bool:
+    if instruction.opcode == "custom-call":
+        return instruction.attributes["custom_call_target"] == "TopK" and len(instruction.called) == 1
+    return instruction.opcode == "topk"
 
 
 def _expanded(instruction: Instruction) -> Instruction:
@@ -35,20 +41,26 @@ def _expanded(instruction: Instruction) -> Instruction:
     dims = data.shape.dims
     last = len(dims) - 1
     positions = emit.iota(S32, dims, last)
-    comparator = _comparator(data.shape.dtype, "GT" if instruction.get("largest") else "LT")
-    module = instruction.computation.module
-    shape = TupleShape((dense(data.shape), positions.shape))
     ordered = emit.op(
         "sort",
-        shape,
+        TupleShape((dense(data.shape), positions.shape)),
         (data, positions),
         dimensions=(last,),
         is_stable=True,
-        to_apply=module.add_computation(comparator),
+        to_apply=_order(instruction),
     )
-    k = instruction.attributes["k"]
+    k = instruction.shape.elements[0].dims[-1]
     ranges = [SliceDim(0, k if d == last else size) for d, size in enumerate(dims)]
     return emit.tuple([emit.slice(emit.element(ordered, i), ranges) for i in range(2)])
+
+
+def _order(instruction: Instruction) -> Computation:
+    """The comparator: of (left, right, left position, right position)."""
+    if instruction.called:
+        return instruction.called[0]
+    dtype = instruction.operands[0].shape.dtype
+    comparator = _comparator(dtype, "GT" if instruction.get("largest") else "LT")
+    return instruction.computation.module.add_computation(comparator)
 
 
 def _comparator(dtype: DType, direction: str) -> Computation:
