@@ -21,9 +21,17 @@ class Memory(Core):
         return Value("ptr", name)
 
     def gep(
-        self, element_type: str, pointer: Value, index: Value | Sequence[Value], inbounds: bool = True
+        self,
+        element_type: str,
+        pointer: Value,
+        index: Value | Sequence[Value],
+        inbounds: bool = True,
+        result_type: str = "ptr",
     ) -> Value:
-        """The address of an element: `pointer` plus index (or indices, the first in whole elements)."""
+        """The address of an element: `pointer` plus index (or indices, the first in whole elements).
+
+        A vector index gives a vector of addresses: say so in `result_type`.
+        """
         if isinstance(index, Value):
             if index.__class__ is Constant and index.number == 0:
                 return pointer
@@ -32,7 +40,7 @@ class Memory(Core):
             where = ", ".join([f"{i.type} {i.text}" for i in index])
         flag = "inbounds " if inbounds else ""
         return self._numbered(
-            "ptr", f"getelementptr {flag}{element_type}, {pointer.type} {pointer.text}, {where}"
+            result_type, f"getelementptr {flag}{element_type}, {pointer.type} {pointer.text}, {where}"
         )
 
     def load(

@@ -1,0 +1,14 @@
+"""Elementary functions as LLVM IR: inline, free of branches and library calls, so that loops vectorize."""
+
+from . import (  # noqa: F401 (each registers its functions)
+    error_function,
+    exponential,
+    hyperbolic,
+    inverse_trigonometric,
+    logarithm,
+    power,
+    trigonometric,
+)
+from .functions import FUNCTIONS, call
+
+__all__ = ["FUNCTIONS", "call"]

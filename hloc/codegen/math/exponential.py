@@ -1,0 +1,96 @@
+"""exp, expm1 and logistic.
+
+x = k ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts so that r is good to more than a rounding; then
+exp(r) = 1 + r + r^2 p(r) with a minimax p (tools/minimax.py, `exp`), and a scaling by 2^k in two steps,
+since k reaches beyond the exponents of normal numbers at both ends.
+"""
+
+from __future__ import annotations
+
+from .double_double import Pair, divide, fast_two_sum
+from .expression import Num, horner, power_of_two, round_to_integer, scalar
+from .functions import function
+
+LOG2_E = 1.4426950408889634
+# ln 2: the leading bits, then the rest. k times the leading part is exact for the k that occur.
+LN2 = {
+    "float": (0.693145751953125, 1.428606765330187e-06),
+    "double": (0.6931471803691238, 1.9082149292705877e-10),
+}
+EXP_TAIL = {
+    "float": (
+        0.5,
+        0.1666666716337204,
+        0.041666265577077866,
+        0.008333262987434864,
+        0.0013946410035714507,
+        0.00019919138867408037,
+    ),
+    "double": (
+        0.5,
+        0.16666666666666685,
+        0.04166666666666673,
+        0.008333333333316342,
+        0.001388888888885712,
+        0.0001984126989805548,
+        2.480158737620678e-05,
+        2.7557233227517195e-06,
+        2.7557231313562527e-07,
+        2.511259596663824e-08,
+        2.092756661406462e-09,
+    ),
+}
+# Beyond these exp is infinite, or 0 also among the subnormals: the clamp keeps k small, NaN passes it.
+EXP_RANGE = {"float": (-104.5, 89.0), "double": (-746.0, 710.0)}
+EXPM1_RANGE = {"float": (-20.0, 89.0), "double": (-40.0, 710.0)}
+
+
+def reduce_by_ln2(x: Num) -> tuple[Num, Num, Num]:
+    """k as a float, k in the low bits of an integer, and r = x - k ln 2."""
+    high, low = LN2[scalar(x)]
+    k, k_bits = round_to_integer(x * LOG2_E)
+    return k, k_bits, k.fma(-low, k.fma(-high, x))
+
+
+def scale_by_power(x: Num, k: Num) -> Num:
+    """x * 2**k, k an integral float of at most twice the exponent range, rounded or flushed at most once."""
+    half, half_bits = round_to_integer(k * 0.5)
+    _, rest_bits = round_to_integer(k - half)
+    return x * power_of_two(half_bits, x.type) * power_of_two(rest_bits, x.type)
+
+
+def exp_reduced(r: Num) -> Num:
+    """exp(r) for |r| <= ln 2 / 2."""
+    return horner(r, EXP_TAIL[scalar(r)]).fma(r * r, r) + 1.0
+
+
+@function("exp")
+def exp(x: Num) -> Num:
+    """e to the x."""
+    low, high = EXP_RANGE[scalar(x)]
+    x = x.min_with(high).max_with(low)
+    k, _, r = reduce_by_ln2(x)
+    return scale_by_power(exp_reduced(r), k)
+
+
+@function("expm1")
+def expm1(x: Num) -> Num:
+    """e to the x, less one: 2^k ((exp(r) - 1) + (1 - 2^-k)), at half size so that 2^k stays finite."""
+    low, high = EXPM1_RANGE[scalar(x)]
+    k, _, r = reduce_by_ln2(x.min_with(high).max_with(low))
+    tail = horner(r, EXP_TAIL[scalar(x)]).fma(r * r, r)
+    _, exponent = round_to_integer(k - 1.0)
+    half_scale = power_of_two(exponent, x.type)
+    half = half_scale.fma(tail, half_scale - 0.5)
+    # For tiny x the result is x: this also keeps the sign of zero.
+    tiny = {"float": 2.0**-26, "double": 2.0**-55}[scalar(x)]
+    return (x.abs() < tiny).select(x, half + half)
+
+
+@function("logistic")
+def logistic(x: Num) -> Num:
+    """1 / (1 + exp(-x)), by an exponential that never overflows."""
+    e = exp(-x.abs())
+    below = fast_two_sum(x.of(1.0), e)
+    above = (x < 0.0).select(e, 1.0)
+    return divide(Pair.of(above), below).value()

@@ -1,0 +1,132 @@
+"""log and log1p.
+
+x = 2^e m with m from sqrt(1/2) to sqrt(2); log x = e ln 2 + log(1 + f), f = m - 1. Single precision:
+log(1 + f) = f - f^2/2 + f^3 p(f). Double precision, with s = f / (2 + f): log(1 + f) = 2 atanh(s) =
+2 s + s^3 (2/3 + s^2 q(s^2)), where all but the innermost terms are pairs of doubles: the result is good to
+about 64 bits, which `power` needs, and rounds correctly but for a few cases in a thousand. Both polynomials
+are minimax (tools/minimax.py, `log` and `atanh`).
+"""
+
+from __future__ import annotations
+
+from .double_double import Pair, add, add_single, divide, multiply, square, two_sum
+from .exponential import LN2
+from .expression import MANTISSA_BITS, Num, horner, power_of_two, round_to_integer, scalar
+from .functions import function
+
+LOG_TAIL = (
+    0.3333331346511841,
+    -0.25000008940696716,
+    0.20002134144306183,
+    -0.16668006777763367,
+    0.14219224452972412,
+    -0.12405136227607727,
+    0.11890324205160141,
+    -0.11679652333259583,
+    0.06746596097946167,
+)
+ATANH_TAIL = (
+    0.39999999999999974,
+    0.28571428571445334,
+    0.22222222217481855,
+    0.1818181887702551,
+    0.15384556412512512,
+    0.13336335082184408,
+    0.11674459489185826,
+    0.11992006919295083,
+)
+TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
+SMALLEST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
+ONE_BITS = {"float": 0x3F800000, "double": 0x3FF0000000000000}
+SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
+INFINITY, NAN = float("inf"), float("nan")
+
+
+def split(x: Num) -> tuple[Num, Num]:
+    """e as a float and m from sqrt(1/2) to sqrt(2) with x = 2**e * m, for a positive normal x."""
+    kind = scalar(x)
+    shift = MANTISSA_BITS[kind]
+    moved = x.bits() + (ONE_BITS[kind] - SQRT_HALF_BITS[kind])
+    mantissa = ((moved & ((1 << shift) - 1)) + SQRT_HALF_BITS[kind]).as_float(x.type)
+    if kind == "float":
+        return ((moved >> shift) - 127).to_float(x.type), mantissa
+    # There is no vector conversion from i64 before AVX-512: put the number under a big power of two.
+    return ((moved >> shift) | 0x4330000000000000).as_float(x.type) - (2.0**52 + 1023), mantissa
+
+
+def split_any(x: Num) -> tuple[Num, Num]:
+    """Like `split`, of positive subnormal numbers too (those that the processor does not flush)."""
+    kind = scalar(x)
+    lift = MANTISSA_BITS[kind] + 2
+    small = x < SMALLEST_NORMAL[kind]
+    exponent, mantissa = split(small.select(x * 2.0**lift, x))
+    return small.select(exponent - float(lift), exponent), mantissa
+
+
+def log_near_one(e: Num, f: Num, correction: Num) -> Num:
+    """e ln 2 + log(1 + f) + a small correction, in single precision."""
+    high, low = LN2["float"]
+    half_square = f * f * 0.5
+    small = (f * f * f).fma(horner(f, LOG_TAIL), correction)
+    return e.fma(high, f - (half_square - e.fma(low, small)))
+
+
+def log_pair(e: Num, f: Pair) -> Pair:
+    """e ln 2 + log(1 + f), to about 64 bits, in double precision."""
+    below = f.high + 2.0
+    s = divide(f, Pair(below, (f.high - (below - 2.0)) + f.low))
+    z = square(s)
+    factor = add_single(
+        z.high.of(TWO_THIRDS[0]), Pair(z.high * horner(z.high, ATANH_TAIL), z.high.of(TWO_THIRDS[1]))
+    )
+    cube = multiply(s, multiply(z, factor))
+    near = add(Pair(s.high + s.high, s.low + s.low), cube)
+    high, low = LN2["double"]
+    return add(Pair(e * high, e * low), near)
+
+
+def at_ends(x: Num, result: Num, zero_at: float) -> Num:
+    """The result, but -inf at `zero_at`, NaN below it, and x itself where that is inf or NaN."""
+    result = (x < INFINITY).select(result, x)
+    result = x.equals(zero_at).select(-INFINITY, result)
+    return (x < zero_at).select(NAN, result)
+
+
+def log_of(x: Num) -> Pair:
+    """The logarithm of a positive finite number in two parts (of a float, the second is 0)."""
+    exponent, mantissa = split_any(x)
+    f = Pair.of(mantissa - 1.0)
+    return log_pair(exponent, f) if scalar(x) == "double" else Pair.of(log_near_one(exponent, f.high, f.low))
+
+
+def log_one_plus(v: Pair) -> Pair:
+    """log(1 + v) for finite v > -1, in two parts (of a float, the second is 0).
+
+    1 + v is u + c, where u is rounded and c what that lost; the mantissa of u and c scaled alike make the
+    argument, or v itself where u is near 1.
+    """
+    u = two_sum(v.high.of(1.0), v.high)
+    lost = u.low + v.low
+    exponent, mantissa = split(u.high)
+    near = exponent.equals(0.0)
+    f = near.select(v.high, mantissa - 1.0)
+    lost = near.select(v.low, lost)
+    if scalar(f) == "float":
+        return Pair.of(log_near_one(exponent, f, lost / u.high))
+    _, opposite = round_to_integer(-exponent.min_with(1000.0))
+    return log_pair(exponent, Pair(f, lost * power_of_two(opposite, f.type)))
+
+
+@function("log")
+def log(x: Num) -> Num:
+    """The natural logarithm."""
+    return at_ends(x, log_of(x).value(), 0.0)
+
+
+@function("log1p")
+def log1p(x: Num) -> Num:
+    """The natural logarithm of 1 + x."""
+    result = at_ends(x, log_one_plus(Pair.of(x)).value(), -1.0)
+    tiny = {"float": 2.0**-26, "double": 2.0**-55}[scalar(x)]
+    # For tiny x the result is x: this also keeps the sign of zero.
+    return (x.abs() < tiny).select(x, result)

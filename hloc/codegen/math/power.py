@@ -1,0 +1,132 @@
+"""power, cbrt, sqrt and rsqrt."""
+
+from __future__ import annotations
+
+from .double_double import Pair, fast_two_sum, scale, two_product
+from .exponential import EXP_RANGE, EXP_TAIL, LN2, LOG2_E, scale_by_power
+from .expression import Num, horner, power_of_two, round_to_integer, scalar
+from .functions import function
+from .logarithm import ATANH_TAIL, INFINITY, NAN, log_of, split
+
+# exp(r) = 1 + r + r^2 p(r) to 34 bits, with double coefficients.
+EXP_TAIL_SINGLE = (
+    0.500000007927929,
+    0.166666668658699,
+    0.04166626526570719,
+    0.008333263066028418,
+    0.001394641017939493,
+    0.00019919138536101283,
+)
+
+
+@function("sqrt")
+def sqrt(x: Num) -> Num:
+    """The square root, correctly rounded."""
+    return x.sqrt()
+
+
+@function("rsqrt")
+def rsqrt(x: Num) -> Num:
+    """1 / sqrt(x)."""
+    return 1.0 / x.sqrt()
+
+
+def exp_of_pair(x: Pair) -> Num:
+    """e to a number in two parts, in double precision."""
+    low_bound, high_bound = EXP_RANGE["double"]
+    bounded = x.high.min_with(high_bound).max_with(low_bound)
+    high, low = LN2["double"]
+    k, _ = round_to_integer(bounded * LOG2_E)
+    exact = k.fma(-high, bounded)
+    r = fast_two_sum(exact, k.fma(-low, x.low))
+    squared = two_product(r.high, r.high)
+    half = Pair(squared.high * 0.5, squared.low * 0.5)
+    cubic = r.high * squared.high * horner(r.high, EXP_TAIL["double"][1:])
+    one = fast_two_sum(x.high.of(1.0), r.high)
+    sum = fast_two_sum(one.high, half.high)
+    rest = one.low + sum.low + r.low.fma(r.high, r.low) + (half.low + cubic)
+    return scale_by_power(sum.high + rest, k)
+
+
+def _power_of_positive(x: Num, y: Num) -> Num:
+    """x to the y for a positive finite x, in double precision."""
+    product = scale(log_of(x), y)
+    low = (product.high.abs() < 2.0**11).select(product.low, 0.0)
+    return exp_of_pair(Pair(product.high, low))
+
+
+def _power_of_positive_single(x: Num, y: Num) -> Num:
+    """The same of floats widened to double, to about 32 bits: no pairs are needed."""
+    e, m = split(x)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    log_m = (s * z).fma(horner(z, (2.0 / 3.0, *ATANH_TAIL[:5])), s + s)
+    t = y * e.fma(sum(LN2["double"]), log_m)
+    t = t.min_with(EXP_RANGE["double"][1]).max_with(-200.0)
+    k, bits = round_to_integer(t * LOG2_E)
+    r = k.fma(-sum(LN2["double"]), t)
+    return (horner(r, EXP_TAIL_SINGLE).fma(r * r, r) + 1.0) * power_of_two(bits, x.type)
+
+
+@function("power")
+def power(x: Num, y: Num) -> Num:
+    """x to the y, with C's answers for zeros, infinities and NaN."""
+    kind = scalar(x)
+    size = x.abs()
+    zero, infinite = size.equals(0.0), size.equals(INFINITY)
+    ordinary = (zero | infinite).select(1.0, size)
+    if kind == "float":
+        result = _power_of_positive_single(ordinary.widen(), y.widen()).narrow()
+    else:
+        result = _power_of_positive(ordinary, y)
+    up = infinite ^ (y < 0.0)
+    result = (zero | infinite).select(up.select(INFINITY, x.of(0.0)), result)
+    whole = y.rint().equals(y)
+    half = y * 0.5
+    odd = whole & ~half.rint().equals(half)
+    negative = (x.bits() < 0) & odd
+    result = negative.select(-result, result)
+    undefined = (x < 0.0) & ~infinite & ~whole
+    result = (undefined | x.is_nan() | y.is_nan()).select(NAN, result)
+    one = x.equals(1.0) | y.equals(0.0) | (x.equals(-1.0) & y.abs().equals(INFINITY))
+    return one.select(1.0, result)
+
+
+def _guess_of_inverse_root(x: Num) -> Num:
+    """About x**(-1/3), to 5 bits: the exponent field, with the mantissa behind it, divided by -3."""
+    kind = scalar(x)
+    if kind == "float":
+        thousands = (x.bits() >> 10).to_float(x.type)
+        _, bits = round_to_integer(thousands.fma(-1.0 / 3.0, CBRT_MAGIC[kind]))
+        return (bits << 10).as_float(x.type)
+    upper = ((x.bits() >> 32) | 0x4330000000000000).as_float(x.type) - 2.0**52
+    _, bits = round_to_integer(upper.fma(-1.0 / 3.0, CBRT_MAGIC[kind]))
+    return (bits << 32).as_float(x.type)
+
+
+# The bits of 1.0 times 4/3, less what evens out the error, in units of the shifted fields.
+CBRT_MAGIC = {"float": 0x54A232A3 / 2.0**10, "double": float(0x553EF0FF)}
+
+# For subnormals: a factor that makes them normal, its inverse's cube root, and the least normal.
+CBRT_SCALE = {"float": (2.0**24, 2.0**-8, 2.0**-126), "double": (2.0**54, 2.0**-18, 2.0**-1022)}
+
+
+@function("cbrt")
+def cbrt(x: Num) -> Num:
+    """The cube root: r near x**(-1/3) by two fourth-order steps, then x r^2 corrected by its residual."""
+    lift, drop, least = CBRT_SCALE[scalar(x)]
+        scalar(x)
+    ]
+    size = x.abs()
+    small = size < least
+    size = small.select(size * lift, size)
+    r = _guess_of_inverse_root(size)
+    for _ in range(2):
+        h = 1.0 - (size * r) * (r * r)
+        r = (r * h).fma(horner(h, (1.0 / 3.0, 2.0 / 9.0, 14.0 / 81.0)), r)
+    y = size * r * r
+    squared = two_product(y, y)
+    residual = (-squared.low).fma(y, (-squared.high).fma(y, size))
+    y = residual.fma(r * r * (1.0 / 3.0), y)
+    y = small.select(y * drop, y).copysign(x)
+    return ((x.abs() < INFINITY) & ~x.equals(0.0)).select(y, x)
