@@ -115,8 +115,6 @@ CBRT_SCALE = {"float": (2.0**24, 2.0**-8, 2.0**-126), "double": (2.0**54, 2.0**-
 def cbrt(x: Num) -> Num:
     """The cube root: r near x**(-1/3) by two fourth-order steps, then x r^2 corrected by its residual."""
     lift, drop, least = CBRT_SCALE[scalar(x)]
-        scalar(x)
-    ]
     size = x.abs()
     small = size < least
     size = small.select(size * lift, size)
