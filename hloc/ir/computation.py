@@ -175,14 +175,14 @@ class Computation:
     def post_order(self) -> list[Instruction]:
         """Instructions with operands and control predecessors first, in XLA's depth-first order.
 
-        Starts are the instructions without users and control successors, in list order; an instruction's
-        control predecessors are visited after its operands, and operands from the last to the first on an
-        explicit stack (as XLA does), so that text printed in this order equals XLA's.
+        Starts are the instructions without users, in list order. Before an instruction come its control
+        predecessors, the last one first, then its operands, the first one first; so text printed in this
+        order equals XLA's.
         """
         done: set[Instruction] = set()
         order: list[Instruction] = []
         for start in self:
-            if not start.users and not start.control_successors:
+            if not start.users:
                 _visit(start, done, order)
         return order if len(order) == self._count else self._with_rest(order, done)
 
@@ -222,6 +222,6 @@ def _visit(start: Instruction, done: set[Instruction], order: list[Instruction])
         for operand in reversed(node.operands):
             if operand not in done:
                 stack.append(operand)
-        for earlier in reversed(node.control_predecessors):
+        for earlier in node.control_predecessors:
             if earlier not in done:
                 stack.append(earlier)
