@@ -1,0 +1,257 @@
+"""Builds instructions: operands and callees by name, attributes by the op table, shapes inferred where omitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hloc.errors import HloError, Source, Span
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.opcodes import OPS, Op
+from hloc.ir.opcodes import Attribute as Row
+from hloc.ir.shape_inference import infer_shape
+from hloc.ir.shapes import Shape, TupleShape
+from hloc.text.literal_values import Elision, literal_of
+from hloc.text.meaning import Meaning
+from hloc.text.messages import suggest
+from hloc.text.syntax import Attribute, Body, Line, Operand, Operation
+from hloc.text.tokens import Fault, Token, fault_at
+
+_ASYNC = {"-start": "async-start", "-update": "async-update", "-done": "async-done"}
+_NO_ATTRIBUTES: dict[str, Row] = {}
+
+
+class Scope:
+    """The names of one computation while it is read. In a `single` instruction, unknown operands are parameters."""
+
+    def __init__(self, computation: Computation, single: bool = False):
+        self.computation = computation
+        self.names: dict[str, Instruction] = {}
+        self.root: Instruction | None = None
+        self.last: Instruction | None = None
+        self.single = single
+
+
+class InstructionBuilder:
+    """Adds the instructions of a module to their computations."""
+
+    def __init__(
+        self, source: Source, callee: Callable[[Token | Body], Computation], wrapped: Callable[[Computation], None]
+    ):
+        self.source = source
+        self.elision = Elision()
+        self.meaning = Meaning(callee, self.elision)
+        self.wrapped = wrapped
+        self.anonymous: dict[str, int] = {}
+
+    def line(self, line: Line, scope: Scope, default_name: str = "") -> Instruction:
+        """Add one instruction of the text, after the operations nested in its operands."""
+        token = line.name
+        name = token.value if token is not None else default_name
+        if name in scope.names:
+            line_number, column = self.source.position(scope.names[name].span.start)
+            raise fault_at(token, f"instruction {name} is defined already, at {line_number}:{column}")
+        place = token or line.operation.opcode
+        instruction = self._operation(line.operation, line.attributes, scope, name, place)
+        if line.root is not None:
+            if scope.root is not None:
+                raise fault_at(line.root, f"a second ROOT: {scope.root.name} is the root")
+            scope.root = instruction
+        return instruction
+
+    def _operation(
+        self, operation: Operation, attributes: list[Attribute], scope: Scope, name: str, place: Token
+    ) -> Instruction:
+        """Add an operation and those nested in it, innermost and leftmost first; depth has no limit."""
+        stack: list[tuple[Operation, list[Instruction]]] = [(operation, [])]
+        while True:
+            current, operands = stack[-1]
+            if len(operands) < len(current.operands) and current.opcode.value != "parameter":
+                operand = current.operands[len(operands)]
+                if operand.operation is not None:
+                    stack.append((operand.operation, []))
+                else:
+                    operands.append(self._operand(operand, scope))
+                continue
+            stack.pop()
+            if not stack:
+                return self._create(current, operands, attributes, scope, name, place)
+            nested = self._create(current, operands, [], scope, self._anonymous(current, scope), current.opcode)
+            stack[-1][1].append(nested)
+
+    def _anonymous(self, operation: Operation, scope: Scope) -> str:
+        stem = f"{operation.opcode.value}.anon"
+        while True:
+            number = self.anonymous.get(stem, 0)
+            self.anonymous[stem] = number + 1
+            name = f"{stem}.{number}" if number else stem
+            if name not in scope.names:
+                return name
+
+    # Operands.
+
+    def _operand(self, operand: Operand, scope: Scope) -> Instruction:
+        token, shape = operand.token, operand.shape
+        if token is None:
+            if not scope.single:
+                raise Fault(f"expected a name after the shape {shape!r}", 0, 0)
+            return self._parameter(scope, f"_{len(scope.computation.parameters)}", shape, None)
+        if token.type == "INT":
+            raise fault_at(token, f"expected an operand, got {token.value}")
+        found = scope.names.get(token.value)
+        if found is None:
+            if scope.single and shape is not None:
+                return self._parameter(scope, token.value, shape, token)
+            message = f"instruction {token.value!r} is not defined before its use"
+            raise fault_at(token, message, suggest(token.value, scope.names))
+        for index in operand.indices:
+            found = self._element(found, index, scope)
+        if shape is not None and not found.shape.compatible(shape):
+            raise fault_at(token, f"operand {token.value} is declared as {shape!r}, but is {found.shape!r}")
+        return found
+
+    def _parameter(self, scope: Scope, name: str, shape: Shape, token: Token | None) -> Instruction:
+        attributes = {"number": len(scope.computation.parameters)}
+        return self._add(scope, Instruction("parameter", shape, [], attributes, name=name), token)
+
+    def _element(self, tuple_value: Instruction, index: Token, scope: Scope) -> Instruction:
+        """The get-tuple-element that `%x#0` stands for."""
+        shape, number = tuple_value.shape, int(index.value[:20])
+        if not isinstance(shape, TupleShape) or not 0 <= number < len(shape.elements):
+            raise fault_at(index, f"{tuple_value.name} of shape {shape!r} has no element {index.value}")
+        name = f"{tuple_value.name}.{number}"
+        while name in scope.names:
+            name += ".1"
+        attributes = {"index": number}
+        element = Instruction("get-tuple-element", shape.elements[number], [tuple_value], attributes, name=name)
+        return self._add(scope, element, index)
+
+    # Instructions.
+
+    def _create(
+        self, operation: Operation, operands: list[Instruction], listed: list[Attribute], scope: Scope, name: str,
+        place: Token,
+    ) -> Instruction:  # fmt: skip
+        opcode = operation.opcode
+        op = OPS.get(opcode.value)
+        if op is None:
+            return self._async(operation, operands, listed, scope, name, place)
+        if op.name == "parameter":
+            return self._parameter_line(operation, listed, scope, name, place)
+        self._check_count(op, operation, len(operands))
+        own, common, _ = self.meaning.attributes(op, listed, _NO_ATTRIBUTES, opcode)
+        if op.name == "constant":
+            if operation.literal is None:
+                raise fault_at(opcode, "expected a constant with its shape and literal")
+            token = operation.literal
+            own["literal"] = literal_of(operation.shape, token.value, token.start, self.elision)
+        return self._finish(op, operation, operands, own, common, scope, name, place)
+
+    def _finish(
+        self, op: Op, operation: Operation, operands: list[Instruction], own: dict[str, Any], common: dict[str, Any],
+        scope: Scope, name: str, place: Token,
+    ) -> Instruction:  # fmt: skip
+        shape = operation.shape
+        if shape is None:
+            shape = self._inferred(op, operands, own, operation.opcode)
+        adjust(op, operands, own, shape)
+        controls = common.pop("control-predecessors", ())
+        instruction = Instruction(op.name, shape, operands, own, name=name, annotations=common)
+        if "sharding" in common:
+            common["sharding"] = common["sharding"].for_shape(shape)
+        self._add(scope, instruction, place)
+        for control in controls:
+            earlier = scope.names.get(control.value)
+            if earlier is None or earlier is instruction:
+                message = f"instruction {control.value!r} is not defined before its use"
+                raise fault_at(control, message, suggest(control.value, scope.names))
+            scope.computation.add_control_edge(earlier, instruction)
+        return instruction
+
+    def _inferred(self, op: Op, operands: list[Instruction], own: dict[str, Any], place: Token) -> Shape:
+        try:
+            shape = infer_shape(op.name, [operand.shape for operand in operands], own)
+        except HloError as error:
+            message = f"the shape of {op.name} is omitted and cannot be inferred: {error.message}"
+            raise fault_at(place, message) from None
+        return shape.with_default_layout()
+
+    def _check_count(self, op: Op, operation: Operation, count: int) -> None:
+        least, most = op.arity
+        if count < least or (most is not None and count > most):
+            wanted = str(least) if most == least else f"at least {least}" if most is None else f"{least} to {most}"
+            operands = "operand" if wanted == "1" else "operands"
+            raise fault_at(operation.opcode, f"{op.name} takes {wanted} {operands}, got {count}")
+        shape = operation.shape
+        if op.name == "tuple" and isinstance(shape, TupleShape) and len(shape.elements) != count:
+            message = f"a tuple of {len(shape.elements)} elements takes as many operands, got {count}"
+            raise fault_at(operation.opcode, message)
+
+    def _parameter_line(
+        self, operation: Operation, listed: list[Attribute], scope: Scope, name: str, place: Token
+    ) -> Instruction:
+        opcode, shape = operation.opcode, operation.shape
+        if len(operation.operands) != 1 or getattr(operation.operands[0].token, "type", "") != "INT":
+            raise fault_at(opcode, "expected the number of the parameter in parentheses")
+        token = operation.operands[0].token
+        number = int(token.value) if len(token.value) < 10 else -1
+        if number < 0 or number > MOST_PARAMETERS:
+            raise fault_at(token, f"expected a parameter number from 0 to {MOST_PARAMETERS}, got {token.value}")
+        parameters = scope.computation.parameters
+        if number < len(parameters) and parameters[number] is not None:
+            raise fault_at(token, f"parameter {number} is defined already, as {parameters[number].name}")
+        if shape is None:
+            raise fault_at(opcode, "a parameter needs its shape")
+        own, common, _ = self.meaning.attributes(OPS["parameter"], listed, _NO_ATTRIBUTES, opcode)
+        replicated = common.get("parameter_replication")
+        leaves = sum(1 for _ in shape.leaves())
+        if replicated is not None and len(replicated) != leaves:
+            flag = next(attribute for attribute in listed if attribute.name == "parameter_replication")
+            raise fault_at(flag.token, f"expected {leaves} flags, one a leaf, got {len(replicated)}")
+        own["number"] = number
+        return self._finish(OPS["parameter"], operation, [], own, common, scope, name, place)
+
+    def _async(
+        self, operation: Operation, operands: list[Instruction], listed: list[Attribute], scope: Scope, name: str,
+        place: Token,
+    ) -> Instruction:  # fmt: skip
+        raise fault_at(operation.opcode, f"unknown opcode {operation.opcode.value!r}",
+                       suggest(operation.opcode.value, OPS))  # fmt: skip
+
+    def run(self, lines: list[Any], scope: Scope) -> None:
+        raise NotImplementedError
+
+    def _add(self, scope: Scope, instruction: Instruction, token: Token | None) -> Instruction:
+        start, end = (token.start, token.end) if token is not None else (0, 0)
+        instruction.span = Span(self.source, start, end)
+        scope.computation.add(instruction)
+        scope.names[instruction.name] = instruction
+        scope.last = instruction
+        return instruction
+
+
+# A missing number would make a list of as many holes.
+MOST_PARAMETERS = 1_000_000
+
+
+def adjust(op: Op, operands: list[Instruction], own: dict[str, Any], shape: Shape) -> None:
+    """Bring attributes that can be written in two ways to one."""
+    if op.name == "compare" and "type" in own and own["type"] == default_comparison(operands[0].shape):
+        del own["type"]
+    elif op.name == "map":
+        own["dimensions"] = tuple(range(len(shape.dims))) if shape.is_array and shape.dims else ()
+        if not own["dimensions"]:
+            del own["dimensions"]
+    elif op.name == "custom-call" and "to_apply" in own:
+        own["called_computations"] = (own.pop("to_apply"),)
+
+
+def default_comparison(shape: Shape) -> str:
+    """How compare relates elements of a shape when the text doesn't say."""
+    dtype = getattr(shape, "dtype", None)
+    if dtype is not None and dtype.is_signed:
+        return "SIGNED"
+    return "UNSIGNED" if dtype is not None and (dtype.is_unsigned or dtype.kind == "predicate") else "FLOAT"
+
+

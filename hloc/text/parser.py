@@ -1,0 +1,73 @@
+"""Reads HLO text into modules."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from lark.exceptions import UnexpectedToken
+
+from hloc.errors import HloError, Source, Span
+from hloc.ir.module import Module
+from hloc.ir.shapes import Shape
+from hloc.text.build import ModuleBuilder
+from hloc.text.grammar import Grammar
+from hloc.text.lexer import Lexer, Scanner
+from hloc.text.messages import expectation, got
+from hloc.text.syntax import Callbacks
+from hloc.text.tokens import Fault
+
+
+def parse(text: str, name: str = "<string>") -> Module:
+    """The module that a text holds; `name` stands for the text in messages.
+
+    Raises HloError at the first fault, with its place.
+    """
+    source = Source(text, name)
+    try:
+        tree = _language().tree(text, "module")
+        return ModuleBuilder(source).build(tree)
+    except Fault as fault:
+        raise _error(fault, source) from None
+
+
+def parse_shape(text: str) -> Shape:
+    """The shape that a text such as `f32[2,3]{1,0}` holds. Raises HloError."""
+    try:
+        return _language().tree(text, "shape")
+    except Fault as fault:
+        raise _error(fault, Source(text)) from None
+
+
+def _error(fault: Fault, source: Source) -> HloError:
+    return HloError(fault.message, Span(source, fault.start, fault.end), hint=fault.hint)
+
+
+class Language:
+    """The grammar with its lexer and callbacks, ready to read."""
+
+    def __init__(self) -> None:
+        self.grammar = Grammar(Callbacks())
+        self.scanner = Scanner(self.grammar)
+        fixed = {**self.scanner.words, **self.scanner.marks}
+        self.texts = {name: text for text, names in fixed.items() for name in names}
+
+    def tree(self, text: str, rule: str) -> Any:
+        """The value of a rule for the whole of a text. Raises Fault."""
+        zero = text.find("\0")
+        if zero >= 0:
+            raise Fault("unexpected NUL character", zero, zero + 1)
+        try:
+            return self.grammar.parse(Lexer(self.scanner, text), rule)
+        except UnexpectedToken as error:
+            raise self._unexpected(error, text) from None
+
+    def _unexpected(self, error: UnexpectedToken, text: str) -> Fault:
+        token = error.token
+        start, end = (len(text), len(text)) if token.type == "$END" else (token.start, token.end)
+        return Fault(f"expected {expectation(error.expected, self.texts)}, got {got(token, text)}", start, end)
+
+
+@cache
+def _language() -> Language:
+    return Language()
