@@ -34,6 +34,8 @@ def group_size(site: Site) -> int | None:
     if groups is None or _spans_partitions(site):
         return None
     check_groups_form(site, groups)
+    if groups.iota is not None:
+        return groups.iota.dims[1]
     sizes = {len(group) for group in groups.groups()}
     return sizes.pop() if len(sizes) == 1 else None
 

@@ -7,6 +7,8 @@ from hloc.ir.shape_rules.common import ANY, BITS, FLOATS, NUMBERS, Site, compati
 from hloc.ir.shapes import TOKEN_SHAPE, ArrayShape, Shape, TupleShape
 
 _INTEGER_OR_FLOAT = BITS | FLOATS
+# Shapes are walked by recursion in many places.
+_MOST_NESTED = 64
 
 
 def given(site: Site) -> Shape:
@@ -75,7 +77,19 @@ def iota(site: Site) -> Shape:
 
 
 def tuple_(site: Site) -> Shape:
-    return TupleShape(tuple(site.shapes))
+    whole = TupleShape(tuple(site.shapes))
+    if _depth(whole) > _MOST_NESTED:
+        raise site.error("TUPLE_C2", f"tuples nest deeper than {_MOST_NESTED}")
+    return whole
+
+
+def _depth(shape: TupleShape) -> int:
+    """How many tuples lie in each other; level by level, so depth has no limit here."""
+    depth, level = 0, [shape]
+    while level:
+        depth += 1
+        level = [inner for outer in level for inner in outer.elements if isinstance(inner, TupleShape)]
+    return depth
 
 
 def get_tuple_element(site: Site) -> Shape:

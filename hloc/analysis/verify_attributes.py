@@ -1,0 +1,131 @@
+"""What the verifier asks of attribute values, before a shape rule reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hloc.analysis.verify_module import braced, leaf_at
+from hloc.errors import HloError
+from hloc.ir import opcodes
+from hloc.ir.attributes import ConvDims, Raw, ReplicaGroups, ResultAccuracy, Window
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.literals import Literal
+from hloc.ir.opcodes import Attribute
+from hloc.ir.shape_rules.common import compatible
+from hloc.ir.shapes import BufferShape, Shape, TupleShape
+from hloc.ir.sharding import Domain
+
+
+def _all(kind: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+
+
+def _is(*kinds: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+_FITS: dict[str, Callable[[object], bool]] = {
+    opcodes.INT: _is(int),
+    opcodes.BOOL: _is(bool),
+    opcodes.FLOAT_VALUE: _is(float, int),
+    opcodes.DIMS: _all(int),
+    opcodes.STRING: _is(str),
+    opcodes.ENUM: _is(str),
+    opcodes.ENUMS: _all(str),
+    opcodes.COMPUTATION: _is(Computation),
+    opcodes.COMPUTATIONS: _all(Computation),
+    opcodes.LITERAL: _is(Literal),
+    opcodes.SHAPE: _is(Shape),
+    opcodes.SHAPES: _all(Shape),
+    opcodes.WINDOW: _is(Window),
+    opcodes.CONV_DIMS: _is(ConvDims),
+    opcodes.SLICE: _all(tuple),
+    opcodes.PADDING: _all(tuple),
+    opcodes.GROUPS: _is(ReplicaGroups),
+    opcodes.LISTS: _all(tuple),
+    opcodes.ALIASES: _all(tuple),
+    opcodes.ACCURACY: _is(ResultAccuracy),
+    opcodes.DOMAIN: _is(Domain),
+    opcodes.RAW: _is(Raw),
+}
+
+# Attributes that stand between an op's parentheses in the text, and so in no row of the table.
+_IN_PARENTHESES = {"parameter": {"number": int}, "constant": {"literal": Literal}}
+
+
+def attribute_faults(instruction: Instruction) -> Iterator[HloError]:
+    """Attributes that the op does not have, or whose value is not of its kind or no choice of it."""
+    rows = instruction.op.attributes
+    inside = _IN_PARENTHESES.get(instruction.opcode, {})
+    for name, kind in inside.items():
+        if not isinstance(instruction.attributes.get(name), kind):
+            yield _fault(instruction, f"{name} is missing", "ATTRIBUTE_C1")
+    for name, value in instruction.attributes.items():
+        row = rows.get(name)
+        if row is not None:
+            yield from _value_faults(instruction, row, value)
+        elif name not in inside:
+            yield _fault(instruction, f"{instruction.opcode} has no attribute {name}", "ATTRIBUTE_C2")
+
+
+def _value_faults(instruction: Instruction, row: Attribute, value: object) -> Iterator[HloError]:
+    if not _FITS[row.kind](value):
+        yield _fault(instruction, f"{row.name} is {value!r}, expected {row.kind}", "ATTRIBUTE_C4")
+    elif row.choices:
+        for word in (value,) if isinstance(value, str) else value:  # type: ignore[attr-defined]
+            if word not in row.choices:
+                yield _fault(
+                    instruction, f"{row.name} is {word}, expected {', '.join(row.choices)}", "ATTRIBUTE_C3"
+                )
+
+
+def _fault(instruction: Instruction, message: str, label: str) -> HloError:
+    return HloError(f"{instruction.opcode}: {message}", instruction.span, label=label)
+
+
+def annotation_faults(instruction: Instruction) -> Iterator[HloError]:
+    """parameter_replication, output_to_operand_aliasing and the attributes of composite calls."""
+    flags = instruction.annotations.get("parameter_replication")
+    if flags:
+        leaves = sum(1 for _ in instruction.shape.leaves())
+        if len(flags) != leaves:
+            yield _fault(
+                instruction,
+                f"parameter_replication has {len(flags)} entries for {leaves} leaves of {instruction.shape!r}",
+                "REPLICATION_C1",
+            )
+    aliases = instruction.attributes.get("output_to_operand_aliasing")
+    if aliases:
+        yield from _aliasing_faults(instruction, aliases)
+    if instruction.attributes.get("is_composite"):
+        name = dict(instruction.annotations.get("frontend_attributes") or ()).get("composite.name")
+        if not name:
+            yield _fault(
+                instruction, "is_composite=true needs a composite.name in frontend_attributes", "COMPOSITE_C1"
+            )
+
+
+def _aliasing_faults(instruction: Instruction, aliases: tuple) -> Iterator[HloError]:
+    frontend = dict(instruction.annotations.get("frontend_attributes") or ())
+    is_unchecked = "xla_skip_custom_call_alias_shape_check" in frontend
+    for alias in aliases:
+        pair = f"{braced(alias.output_index)}: ({alias.number}, {braced(alias.input_index)})"
+        what = f"output_to_operand_aliasing {pair}"
+        target = leaf_at(instruction.shape, alias.output_index)
+        has_operand = 0 <= alias.number < len(instruction.operands)
+        source = leaf_at(instruction.operands[alias.number].shape, alias.input_index) if has_operand else None
+        if target is None:
+            yield _fault(instruction, f"{what}: the result has no such element", "OUTPUT_ALIAS_C1")
+        elif source is None:
+            yield _fault(instruction, f"{what}: there is no such operand element", "OUTPUT_ALIAS_C2")
+        elif not is_unchecked and not compatible(_unpinned(source), _unpinned(target)):
+            message = f"{what}: the operand is {source!r}, the result {target!r}"
+            yield _fault(instruction, message, "OUTPUT_ALIAS_C3")
+
+
+def _unpinned(shape: Shape) -> Shape:
+    """A buffer's array in place of the buffer, since custom calls may pin what they alias."""
+    if isinstance(shape, BufferShape):
+        return shape.element
+    return TupleShape(tuple(map(_unpinned, shape.elements))) if isinstance(shape, TupleShape) else shape
