@@ -71,6 +71,11 @@ def is_alias(instruction: Instruction) -> bool:
                for shape in (instruction.shape, instruction.operands[0].shape))
 
 
+def immediate(literal: Literal) -> Element:
+    """A constant whose elements are all equal, as an Element."""
+    return partial(_given, scalar.constant(literal.shape.dtype, literal.array.reshape(-1)[0]))
+
+
 class Body:
     """Instructions of which some leaves are bound: to Elements, or to arrays where they lie in memory."""
 
@@ -166,7 +171,7 @@ class Body:
         if not is_immediate(literal):
             message = "an array constant is not supported in a computation applied to scalars"
             raise HloError(message, instruction.span)
-        return scalar.constant(literal.shape.dtype, literal.array.reshape(-1)[0])
+        return immediate(literal)(())
 
     def _called(self, k: KernelContext, instruction: Instruction) -> Body:
         """The body of a computation called here, its parameters bound to this body's values."""

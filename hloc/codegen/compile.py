@@ -1,0 +1,149 @@
+"""A module becomes a Program: its computations scheduled, their buffers planned, a kernel for each op."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hloc.codegen import emitters  # noqa: F401  the tables of ops are filled by importing them
+from hloc.codegen.computations import (
+    PARAMETERS,
+    Compiled,
+    ComputationCode,
+    ConstantPool,
+    Variant,
+    variants_of,
+)
+from hloc.codegen.kernel_code import KernelCode, function_attributes
+from hloc.codegen.llvm import Builder, Module
+from hloc.codegen.program import ENTRY, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.schedule import Schedule, schedule
+from hloc.codegen.targets.target import Target, target_named
+from hloc.codegen.values import CallStep, argument_shapes, array_shapes
+from hloc.ir.module import Module as HloModule
+from hloc.options import Options
+from hloc.passes.pipeline import run_pipeline
+
+STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj")
+"""What `emit_stage` can write: the module after its passes, and what becomes of it, in order."""
+
+
+def compile_module(module: HloModule, target: Target, options: Options) -> Program:
+    """Native code for a module whose instructions run in the order they have.
+
+    HloError, at the instruction's place, for an op that the target does not support. The module is not changed.
+    """
+    code = _generate(module, target, options)
+    try:
+        object_code = target.lower(str(code.llvm), "obj", options)
+    except RuntimeError as error:
+        raise RuntimeError(_blamed(str(code.llvm), str(error))) from None
+    parameter_shapes, result_shape = module.entry_shapes
+    return Program(
+        name=module.name,
+        target=target.name,
+        object_code=object_code,
+        entry=ENTRY,
+        arena_bytes=code.arena_bytes,
+        constants=code.constants.block(),
+        parameter_shapes=parameter_shapes,
+        result_shape=result_shape,
+        parameters=tuple(_parameters(module)),
+        results=tuple(ResultLeaf(index, leaf) for index, leaf in result_shape.leaves() if leaf.is_array),
+        aliases=module.input_output_alias,
+        replica_count=module.replica_count,
+        num_partitions=module.num_partitions,
+        kernels=tuple(code.kernels.kernels.values()),
+    )
+
+
+def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> str | bytes:
+    """The module at one of STAGES, after the passes of the target or of `options`. The module is changed."""
+    machine = target_named(target)
+    run_pipeline(module, options.pipeline or machine.pipeline, options)
+    if stage == "hlo":
+        return module.to_text()
+    llvm_ir = str(_generate(module, machine, options).llvm)
+    return llvm_ir if stage == "llvm" else machine.lower(llvm_ir, stage, options)
+
+
+def _parameters(module: HloModule) -> list[ParameterLeaf]:
+    leaves = []
+    for number, shape in enumerate(module.entry_shapes[0]):
+        name = module.entry.parameters[number].name
+        for index, leaf in shape.leaves():
+            if leaf.is_array:
+                leaves.append(ParameterLeaf(number, index, leaf.with_default_layout(), name))
+    return leaves
+
+
+@dataclass
+class _Generated:
+    """A module's LLVM IR, and what belongs to it."""
+
+    llvm: Module
+    kernels: KernelCode
+    constants: ConstantPool
+    arena_bytes: int
+
+
+def _generate(module: HloModule, target: Target, options: Options) -> _Generated:
+    llvm = Module(module.name, target.triple, target.data_layout)
+    kernels = KernelCode(llvm, target, options)
+    constants = ConstantPool()
+    compiled: dict[Variant, Compiled] = {}
+    for variant, plan in _plans(module).items():
+        name = f"computation.{len(compiled)}.{variant.computation.name}"
+        compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled).write()
+    main = compiled[variant]  # the entry comes last
+    _write_entry(llvm, main, target, options)
+    return _Generated(llvm, kernels, constants, main.arena_bytes)
+
+
+def _plans(module: HloModule) -> dict[Variant, Schedule]:
+    """The schedules of the entry and of all that it calls, callees first."""
+    parameters, result = module.entry_shapes
+    entry = Variant(module.entry, tuple(array_shapes(result)), False)
+    arguments = [leaf for shape in parameters for leaf in array_shapes(shape)]
+    plans = {entry: schedule(module.entry, arguments, entry.results)}
+    done: dict[Variant, Schedule] = {}
+    stack = [(entry, _called(plans[entry]))]
+    while stack:
+        variant, callees = stack[-1]
+        callee = next(callees, None)
+        if callee is None:
+            stack.pop()
+            done[variant] = plans[variant]
+        elif callee not in plans:
+            computation = callee.computation
+            plans[callee] = schedule(computation, argument_shapes(computation), callee.results)
+            stack.append((callee, _called(plans[callee])))
+    return done
+
+
+def _called(plan: Schedule) -> Iterator[Variant]:
+    for step in plan.steps:
+        if isinstance(step, CallStep):
+            yield from variants_of(step)
+
+
+def _write_entry(llvm: Module, main: Compiled, target: Target, options: Options) -> None:
+    """The one function that others see: it sets how floats behave, and runs the entry computation."""
+    function = llvm.function(ENTRY, "i32", PARAMETERS, function_attributes(target, options))
+    b = Builder(function)
+    before = target.enter_flushing(b) if options.flush_denormals else None
+    status = b.call(main.function, function.args)
+    if before is not None:
+        target.leave_flushing(b, before)
+    b.ret(status)
+
+
+def _blamed(llvm_ir: str, message: str) -> str:
+    """LLVM's message with the function that holds the line it names."""
+    found = re.search(r":(\d+):\d+: error", message)
+    if not found:
+        return message
+    lines = llvm_ir.splitlines()[: int(found[1])]
+    heads = [line for line in lines if line.startswith("define ")]
+    return f"{message}\nin {heads[-1].split('(')[0]}" if heads else message

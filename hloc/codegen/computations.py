@@ -1,0 +1,260 @@
+"""Computations that are called, as LLVM functions: kernels in order, and control flow between them.
+
+Every such function has the signature of the program's entry (see program.py): it reads its arguments' leaves
+through `args`, leaves its results in the memory that `results` points to, and has its temporaries at fixed
+offsets of `arena`. A caller gives it a piece of its own arena.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from hloc.codegen import scalar
+from hloc.codegen.bodies import immediate
+from hloc.codegen.buffers import ARENA, RESULT, Buffers, Place, aligned, assign
+from hloc.codegen.kernel_code import KernelCode, function_attributes
+from hloc.codegen.kernel_steps import KernelStep
+from hloc.codegen.llvm import Builder, Function, Value, integer
+from hloc.codegen.program import ALIGNMENT
+from hloc.codegen.schedule import Schedule
+from hloc.codegen.values import CONSTANT, CallStep, Step, View
+from hloc.ir.computation import Computation
+from hloc.ir.dtypes import PRED
+from hloc.ir.shapes import ArrayShape, array
+
+PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants", "context")]
+"""Of every function that stands for a computation; each returns an i32, 0 if all went well."""
+
+
+class Variant(NamedTuple):
+    """A computation compiled for given result layouts; `in_place`: arguments and results are the same memory."""
+
+    computation: Computation
+    results: tuple[ArrayShape, ...]
+    in_place: bool
+
+
+@dataclass
+class Compiled:
+    """A computation's function and the arena it needs."""
+
+    function: Function
+    arena_bytes: int
+
+
+class ConstantPool:
+    """The bytes of constants that lie in memory; equal ones are stored once."""
+
+    def __init__(self):
+        self._offsets: dict[bytes, int] = {}
+        self._pieces: list[bytes] = []
+        self.size = 0
+
+    def offset(self, view: View) -> int:
+        """Where the constant lies in the block."""
+        array, shape = view.value.literal.array, view.value.literal.shape
+        data = np.ascontiguousarray(array.transpose(shape.minor_to_major[::-1])).tobytes()
+        offset = self._offsets.get(data)
+        if offset is None:
+            offset = self._offsets[data] = self.size
+            padded = aligned(len(data))
+            self._pieces.append(data.ljust(padded, b"\0"))
+            self.size += padded
+        return offset
+
+    def block(self) -> np.ndarray:
+        """All constants, 64-byte aligned and read-only."""
+        room = np.zeros(self.size + ALIGNMENT, np.uint8)
+        start = -room.ctypes.data % ALIGNMENT
+        block = room[start : start + self.size]
+        block[:] = np.frombuffer(b"".join(self._pieces), np.uint8)
+        block.flags.writeable = False
+        return block
+
+
+class ComputationCode:
+    """The function of one computation, being written."""
+
+    def __init__(
+        self,
+        name: str,
+        plan: Schedule,
+        variant: Variant,
+        kernels: KernelCode,
+        constants: ConstantPool,
+        callees: dict[Variant, Compiled],
+    ):
+        self.plan = plan
+        self.kernels = kernels
+        self.constants = constants
+        self.callees = callees
+        temporary = [self._temporary_bytes(step) for step in plan.steps]
+        self.buffers: Buffers = assign(plan, temporary, variant.in_place)
+        attributes = function_attributes(kernels.target, kernels.options)
+        self.function = kernels.module.function(name, "i32", PARAMETERS, attributes, "internal")
+        self.b = Builder(self.function)
+        self.pointers: dict[object, Value] = {}
+
+    def write(self) -> Compiled:
+        """The whole function."""
+        b = self.b
+        tables = [self._pointer_tables(step) for step in self.plan.steps]
+        for number, step in enumerate(self.plan.steps):
+            if isinstance(step, KernelStep):
+                self._kernel(step, number)
+            elif isinstance(step, CallStep):
+                write = {"while": self._loop, "conditional": self._choice}.get(step.instruction.opcode, self._call)
+                write(step, self._arena_at(self.buffers.scratch[number]), tables[number])
+        self._final_copies()
+        b.ret(integer("i32", 0))
+        return Compiled(self.function, self.buffers.arena_bytes)
+
+    # Memory
+
+    def _callees(self, step: CallStep) -> list[Compiled]:
+        return [self.callees[variant] for variant in variants_of(step)]
+
+    def _temporary_bytes(self, step: Step) -> int:
+        if isinstance(step, KernelStep):
+            return step.scratch_bytes
+        inner = aligned(max(callee.arena_bytes for callee in self._callees(step)))
+        return inner + (ALIGNMENT if step.is_loop else 0)
+
+    def _arena_at(self, offset: int) -> Value:
+        return self.b.gep("i8", self.function.args[2], integer("i64", offset))
+
+    def _pointer(self, view: View) -> Value:
+        """The address of a value. The first use of each comes before all branches that need it."""
+        value = view.value
+        if value.kind == CONSTANT:
+            return self.b.gep("i8", self.function.args[3], integer("i64", self.constants.offset(view)))
+        return self._at(self.buffers.places[value])
+
+    def _at(self, place: Place) -> Value:
+        if place.kind == ARENA:
+            return self._arena_at(place.number)
+        if place not in self.pointers:
+            table = self.function.args[1 if place.kind == RESULT else 0]
+            self.pointers[place] = self.b.load("ptr", self.b.gep("ptr", table, integer("i64", place.number)))
+        return self.pointers[place]
+
+    def _pointer_tables(self, step: Step) -> list[Value]:
+        """Stack room for the pointers that a step's callees are given: of each one's arguments, of results."""
+        if not isinstance(step, CallStep):
+            return []
+        sizes = [*map(len, step.operands), 1 if step.is_loop else len(step.outputs)]
+        return [self.b.alloca(f"[{max(1, size)} x ptr]", align=8) for size in sizes]
+
+    def _fill(self, table: Value, pointers: Sequence[Value]) -> None:
+        for number, pointer in enumerate(pointers):
+            self.b.store(pointer, self.b.gep("ptr", table, integer("i64", number)))
+
+    def _copy(self, view: View, target: Value) -> None:
+        literal = view.value.literal
+        if literal is not None and literal.shape.count == 1:
+            scalar.store(self.b, literal.shape.dtype, immediate(literal)(()), target)
+        elif view.value.bytes:
+            self.b.memcpy(target, self._pointer(view), integer("i64", view.value.bytes))
+
+    def _final_copies(self) -> None:
+        """Results that lie elsewhere; those whose memory is overwritten here go aside first."""
+        for view, _, offset in self.buffers.copies:
+            if offset is not None:
+                self._copy(view, self._arena_at(offset))
+        for view, number, offset in self.buffers.copies:
+            target = self._at(Place(RESULT, number))
+            if offset is None:
+                self._copy(view, target)
+            else:
+                self.b.memcpy(target, self._arena_at(offset), integer("i64", view.value.bytes))
+
+    # Steps
+
+    def _kernel(self, step: KernelStep, number: int) -> None:
+        places = self.buffers.places
+        outputs = {places[view.value]: output for output, view in enumerate(step.outputs)}
+        shared = {
+            i: outputs[places[view.value]]
+            for i, view in enumerate(step.inputs)
+            if view.value.kind != CONSTANT and view.value.bytes and places[view.value] in outputs
+        }
+        function = self.kernels.function(step, shared)
+        inputs = [self._pointer(view) for i, view in enumerate(step.inputs) if i not in shared]
+        results = [self._pointer(view) for view in step.outputs]
+        scratch = self._arena_at(self.buffers.scratch[number])
+        self.b.call(function, [*inputs, *results, scratch, self.function.args[4]])
+
+    def _run(self, callee: Compiled, args: Value, results: Value, arena: Value) -> None:
+        """Calls a computation's function; if it fails, this one does."""
+        b = self.b
+        status = b.call(callee.function, [args, results, arena, *self.function.args[3:]])
+        with b.if_then(b.icmp_signed("!=", status, integer("i32", 0)), "failed"):
+            b.ret(status)
+
+    def _call(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
+        self._fill(tables[0], [self._pointer(view) for view in step.inputs])
+        self._fill(tables[1], [self._pointer(view) for view in step.outputs])
+        self._run(self._callees(step)[0], tables[0], tables[1], arena)
+
+    def _choice(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
+        """A branch for each index, the last one for those out of range; true is the first of two."""
+        b = self.b
+        for table, views in zip(tables, [*step.operands, step.outputs], strict=True):
+            self._fill(table, [self._pointer(view) for view in views])
+        chosen = self._chosen(step.inputs[0])
+        start, end = b.block, b.append_block("chosen", b.block)
+        branches = [b.append_block(f"branch.{number}", start) for number in range(len(step.callees))]
+        b.switch(chosen, branches[-1], list(enumerate(branches))[:-1])
+        for branch, callee, table in zip(branches, self._callees(step), tables, strict=False):
+            b.position_at_end(branch)
+            self._run(callee, table, tables[-1], arena)
+            b.branch(end)
+        b.position_at_end(end)
+
+    def _chosen(self, view: View) -> Value:
+        """The number of the branch, as an i32: of a pred, 0 for true."""
+        b = self.b
+        dtype = view.shape.dtype
+        literal = view.value.literal
+        value = immediate(literal)(()) if literal else scalar.load(b, dtype, self._pointer(view))
+        if dtype is PRED:
+            return b.select(value, integer("i32", 0), integer("i32", 1))
+        return value
+
+    def _loop(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
+        """The state lives in the outputs: the condition reads it there, the body changes it there."""
+        b = self.b
+        condition, body = self._callees(step)
+        state, verdict = tables
+        state_pointers = [self._pointer(view) for view in step.outputs]
+        for before, after, pointer in zip(step.inputs, step.outputs, state_pointers, strict=True):
+            if self.buffers.places.get(before.value) != self.buffers.places[after.value]:
+                self._copy(before, pointer)
+        inner = aligned(max(condition.arena_bytes, body.arena_bytes))
+        flag = b.gep("i8", arena, integer("i64", inner))
+        self._fill(state, state_pointers)
+        self._fill(verdict, [flag])
+        head = b.append_block("while", b.block)
+        b.branch(head)
+        b.position_at_end(head)
+        self._run(condition, state, verdict, arena)
+        again = b.icmp_unsigned("!=", b.load("i8", flag), integer("i8", 0))
+        turn, end = b.append_block("while.body", b.block), b.append_block("while.end", b.block)
+        b.cbranch(again, turn, end)
+        b.position_at_end(turn)
+        self._run(body, state, state, arena)
+        b.branch(head)
+        b.position_at_end(end)
+
+
+def variants_of(step: CallStep) -> list[Variant]:
+    """The functions that a step calls."""
+    shapes = tuple(view.shape for view in step.outputs)
+    if step.is_loop:
+        condition, body = step.callees
+        return [Variant(condition, (array(PRED),), False), Variant(body, shapes, True)]
+    return [Variant(callee, shapes, False) for callee in step.callees]

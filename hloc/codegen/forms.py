@@ -1,0 +1,177 @@
+"""In which form an op becomes native code: one loop nest, loops of its own, or a call of its computation.
+
+A fused computation is one kernel if all of it can be evaluated element by element ("loop"), or if its root
+has loops of its own and takes the rest as elements ("own"). Any other one is compiled like a called
+computation, each instruction a kernel ("call").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hloc.codegen.bodies import INLINED, Leaf, is_alias, is_immediate, literal_at, source
+from hloc.codegen.kernel import ELEMENTS, KERNELS
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+
+_MOST_INDEX_CHANGES = 48
+"""Ops that change the index, one after the other: their evaluation is recursive."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a kernel is made: `own` is the op with loops of its own, or None for a loop nest over `roots`."""
+
+    own: Instruction | None
+    roots: tuple[Leaf, ...]
+
+
+def array_leaves(instruction: Instruction) -> list[Leaf]:
+    """The leaves that have memory: all but tokens."""
+    return [(instruction, leaf) for leaf, shape in instruction.shape.leaves() if shape.is_array]
+
+
+def form_of(instruction: Instruction) -> Form | None:
+    """The form of an op that is not control flow; None if it has to be called or is not supported."""
+    leaves = tuple(array_leaves(instruction))
+    if instruction.opcode != "fusion":
+        if instruction.opcode in KERNELS:
+            return Form(instruction, leaves)
+        return Form(None, leaves) if instruction.opcode in ELEMENTS else None
+    return _fusion_form(instruction.called[0])
+
+
+def _fusion_form(body: Computation) -> Form | None:
+    roots = tuple(source(*leaf) for leaf in array_leaves(body.root))
+    if not roots:
+        return None
+    first = roots[0][0]
+    if first.opcode in KERNELS and roots == tuple(array_leaves(first)):
+        elements = set(KERNELS[first.opcode].element_operands(first))
+        arrays = [operand for number, operand in enumerate(first.operands) if number not in elements]
+        fused = [first.operands[number] for number in sorted(elements)]
+        if all(_is_array(array) for array in arrays) and _are_elements([(i, ()) for i in fused], len(body)):
+            return Form(first, roots)
+    dims = {instruction.shape.at(leaf).dims for instruction, leaf in roots}
+    if len(dims) == 1 and _are_elements(roots, len(body)):
+        return Form(None, roots)
+    return None
+
+
+def _is_array(instruction: Instruction) -> bool:
+    """Whether a value of a fused computation has memory: a parameter or a constant, whatever its shape."""
+    while True:
+        instruction, _ = source(instruction, ())
+        if not is_alias(instruction):
+            return instruction.opcode in ("parameter", "constant")
+        instruction = instruction.operands[0]
+
+
+def _operands(node: Leaf) -> list[Leaf]:
+    """What the evaluation of a leaf asks for."""
+    instruction, _ = node
+    if instruction.opcode in INLINED:
+        leaves = [leaf for operand in instruction.operands for leaf in array_leaves(operand)]
+        return [source(*leaf) for leaf in leaves]
+    return [source(operand, ()) for operand in instruction.operands]
+
+
+def _dims(node: Leaf) -> tuple[int, ...]:
+    return node[0].shape.at(node[1]).dims
+
+
+def _keeps_index(node: Leaf, operand: Leaf) -> bool:
+    return node[0].op.is_elementwise and _dims(operand) == _dims(node)
+
+
+def _post_order(roots: Sequence[Leaf], ends: set[Leaf]) -> list[Leaf]:
+    """Everything that the roots need, operands first, not looking behind `ends`."""
+    order: list[Leaf] = []
+    done: set[Leaf] = set()
+    opened: set[Leaf] = set()
+    stack = list(reversed(roots))
+    while stack:
+        node = stack[-1]
+        if node in done:
+            stack.pop()
+        elif node in opened or node in ends:
+            stack.pop()
+            done.add(node)
+            order.append(node)
+        else:
+            opened.add(node)
+            stack += [operand for operand in _operands(node) if operand not in done]
+    return order
+
+
+def _are_elements(roots: Sequence[Leaf], size: int) -> bool:
+    """Whether leaves can be evaluated element by element, without too much done again at other indices."""
+    order = _post_order(roots, set())
+    if not all(_is_element(node) for node in order):
+        return False
+    depth: dict[Leaf, int] = {}
+    for node in order:
+        step = 0 if node[0].op.is_elementwise else 1
+        depth[node] = step + max((depth[operand] for operand in _operands(node)), default=0)
+    if max(depth.values(), default=0) > _MOST_INDEX_CHANGES:
+        return False
+    return _evaluations(roots, order) <= 4 * size + 1000
+
+
+def _is_element(node: Leaf) -> bool:
+    instruction, leaf = node
+    if instruction.opcode in ("parameter", "constant"):
+        return True
+    if instruction.opcode in INLINED:
+        inner = _post_order([source(instruction.called[0].root, leaf)], set())
+        return all(_is_element(inner_node) and _has_no_memory(inner_node) for inner_node in inner)
+    return instruction.opcode in ELEMENTS and instruction.shape.is_array
+
+
+def _has_no_memory(node: Leaf) -> bool:
+    """Only the outermost fused computation can have array constants: they are inputs of the kernel."""
+    instruction, leaf = node
+    if instruction.opcode != "constant":
+        return True
+    return is_immediate(literal_at(instruction.attributes["literal"], leaf))
+
+
+def _evaluations(roots: Sequence[Leaf], order: list[Leaf]) -> int:
+    """Elements computed for one of the result: an op counts once for each index that it is used at."""
+    indices: dict[Leaf, set[int]] = {node: set() for node in order}
+    for root in roots:
+        indices[root].add(0)
+    fresh, total = 1, 0
+    for node in reversed(order):
+        found = indices[node] if _dims(node) else {0}
+        total += len(found)
+        if total > 1 << 14:
+            break
+        for operand in _operands(node):
+            if _keeps_index(node, operand):
+                indices[operand] |= found
+            else:
+                indices[operand].update(range(fresh, fresh + len(found)))
+                fresh += len(found)
+    return total
+
+
+def same_index_only(form: Form, bound: set[Leaf]) -> set[Leaf]:
+    """The bound leaves that a loop nest reads only at the index that it writes: it may write over them."""
+    if form.own is not None:
+        return set()
+    here, elsewhere = set(form.roots), set()
+    for node in reversed(_post_order(form.roots, bound)):
+        for operand in () if node in bound else _operands(node):
+            if _keeps_index(node, operand):
+                here.add(operand)
+            if not _keeps_index(node, operand) or node in elsewhere:
+                elsewhere.add(operand)
+    return {leaf for leaf in bound if leaf in here and leaf not in elsewhere}
+
+
+def read_by(instruction: Instruction, numbers: Iterable[int], border: set[Leaf]) -> set[Leaf]:
+    """The border leaves that some operands of an op are computed from."""
+    leaves = [leaf for number in numbers for leaf in array_leaves(instruction.operands[number])]
+    return border & set(_post_order([source(*leaf) for leaf in leaves], border))

@@ -1,0 +1,174 @@
+"""Kernels as LLVM functions; equal kernels are made once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hloc.codegen.arrays import ArrayRef
+from hloc.codegen.bodies import Body, Leaf, immediate
+from hloc.codegen.forms import Form
+from hloc.codegen.kernel import KERNELS, KernelContext
+from hloc.codegen.kernel_steps import KernelStep
+from hloc.codegen.llvm import Builder, Function, Module, Value
+from hloc.codegen.loops import Index
+from hloc.codegen.program import Kernel
+from hloc.codegen.targets.target import Target
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
+from hloc.options import Options
+
+SMALL = 16
+"""Kernels over so few elements are inlined where they are called."""
+
+
+class KernelCode:
+    """The kernels of a program.
+
+    A kernel is `void @name(ptr input..., ptr output..., ptr scratch, ptr context)`; an input that shares an
+    output's memory is no parameter of its own.
+    """
+
+    def __init__(self, module: Module, target: Target, options: Options):
+        self.module = module
+        self.target = target
+        self.options = options
+        self.kernels: dict[str, Kernel] = {}
+        self._known: dict[object, Function] = {}
+        self._structures: dict[Computation, object] = {}
+
+    def function(self, step: KernelStep, shared: dict[int, int]) -> Function:
+        """The kernel of a step; `shared` maps inputs to the outputs whose memory they are."""
+        key = self._key(step, shared)
+        function = self._known.get(key)
+        if function is None:
+            function = self._known[key] = self._make(step, shared)
+        known = self.kernels.get(function.name)
+        names = (*known.instructions, step.instruction.name) if known else (step.instruction.name,)
+        read = sum(view.shape.byte_size for view in step.inputs)
+        written = sum(view.shape.byte_size for view in step.outputs)
+        self.kernels[function.name] = Kernel(function.name, names, read, written)
+        return function
+
+    # Equal kernels
+
+    def _key(self, step: KernelStep, shared: dict[int, int]) -> object:
+        """Equal for kernels with the same code."""
+        border: dict[Leaf, object] = {leaf: number for number, leaf in enumerate(step.bound)}
+        border |= dict(step.immediates)
+        operands = tuple(tuple(border[leaf] for leaf in leaves) for leaves in step.operand_leaves())
+        shapes = tuple(view.shape for view in (*step.inputs, *step.outputs))
+        return self._structure(step.instruction), operands, shapes, tuple(sorted(shared.items()))
+
+    def _structure(self, instruction: Instruction) -> object:
+        """An op without its name and operands."""
+        attributes = tuple((name, self._attribute(value)) for name, value in instruction.attributes.items())
+        return instruction.opcode, instruction.shape, attributes
+
+    def _attribute(self, value: Any) -> object:
+        if isinstance(value, Computation):
+            return self._computation(value)
+        if isinstance(value, tuple) and value and isinstance(value[0], Computation):
+            return tuple(map(self._computation, value))
+        return value
+
+    def _computation(self, computation: Computation) -> object:
+        known = self._structures.get(computation)
+        if known is None:
+            numbers = {instruction: number for number, instruction in enumerate(computation)}
+            rows = tuple(
+                (self._structure(instruction), tuple(numbers[operand] for operand in instruction.operands))
+                for instruction in computation
+            )
+            known = self._structures[computation] = rows, numbers[computation.root]
+        return known
+
+    # Code
+
+    def _make(self, step: KernelStep, shared: dict[int, int]) -> Function:
+        """Emits the kernel, and once more if a loop over several dimensions needs dividing."""
+        name = self._name(step)
+        splits: dict[int, set[int]] = {}
+        while True:
+            function, needed = self._emit(name, step, shared, splits)
+            if not needed:
+                return function
+            for nest, positions in needed.items():
+                splits.setdefault(nest, set()).update(positions)
+            del self.module.functions[name]
+
+    def _name(self, step: KernelStep) -> str:
+        """No symbol of a library begins with `kernel.`."""
+        stem = f"kernel.{step.instruction.name}"
+        name, count = stem, 0
+        while name in self.module.functions or name in self.module.declarations:
+            count += 1
+            name = f"{stem}.{count}"
+        return name
+
+    def _emit(
+        self, name: str, step: KernelStep, shared: dict[int, int], splits: dict[int, set[int]]
+    ) -> tuple[Function, dict[int, set[int]]]:
+        own = [number for number in range(len(step.inputs)) if number not in shared]
+        params = [("ptr", f"in{number}", _memory("readonly", step.inputs[number].shape)) for number in own]
+        params += [("ptr", f"out{number}", _memory("", out.shape)) for number, out in enumerate(step.outputs)]
+        params += [("ptr", "scratch", "noalias"), ("ptr", "context")]
+        function = self.module.function(name, "void", params, self._attributes(step), "internal")
+        b = Builder(function)
+        b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
+        outputs = function.args[len(own) : -2]
+        pointers = dict(zip(own, function.args, strict=False))
+        pointers |= {number: outputs[output] for number, output in shared.items()}
+        k = self._context(b, step, pointers, outputs, function.args[-2:], splits)
+        _write(k, step.form)
+        b.ret()
+        return function, k.needed_splits()
+
+    def _context(
+        self,
+        b: Builder,
+        step: KernelStep,
+        pointers: dict[int, Value],
+        outputs: list[Value],
+        rest: list[Value],
+        splits: dict[int, set[int]],
+    ) -> KernelContext:
+        arrays = {
+            leaf: ArrayRef(b, step.inputs[number].shape, pointers[number])
+            for number, leaf in enumerate(step.bound)
+        }
+        body = Body({leaf: immediate(literal) for leaf, literal in step.immediates}, arrays)
+        results = [ArrayRef(b, view.shape, out) for view, out in zip(step.outputs, outputs, strict=True)]
+        subject = step.form.own or step.instruction
+        return KernelContext(b, self.target, subject, body, results, rest[0], rest[1], splits)
+
+    def _attributes(self, step: KernelStep) -> str:
+        small = all(view.shape.count <= SMALL for view in (*step.inputs, *step.outputs))
+        return f"{function_attributes(self.target, self.options)} {'alwaysinline' if small else 'noinline'}"
+
+
+def function_attributes(target: Target, options: Options) -> str:
+    """LLVM attributes of every function of a program."""
+    flush = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if options.flush_denormals else ""
+    return target.function_attributes + flush
+
+
+def _memory(access: str, shape: ArrayShape) -> str:
+    """Attributes of a pointer to an array that no other parameter reaches."""
+    size = f" dereferenceable({shape.byte_size})" if shape.byte_size else ""
+    return f"noalias noundef {access}{size}"
+
+
+def _write(k: KernelContext, form: Form) -> None:
+    """The kernel's code: the op's own loops, or one loop nest in the memory order of the first output."""
+    if form.own is not None:
+        KERNELS[form.own.opcode].emit(k, form.own)
+        return
+    shape = k.outputs[0].shape
+
+    def one(index: Index) -> None:
+        values = [k.body.evaluate(k, *root, index) for root in form.roots]
+        for output, value in zip(k.outputs, values, strict=True):
+            output.store(index, value)
+
+    k.loop_nest(shape.dims, one, shape.minor_to_major[::-1])

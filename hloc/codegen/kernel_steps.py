@@ -1,0 +1,97 @@
+"""One op, or one fused computation, as a kernel over values in memory: inputs, and what may share memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hloc.codegen.bodies import Leaf, is_immediate, literal_at, source
+from hloc.codegen.forms import Form, array_leaves, read_by, same_index_only
+from hloc.codegen.kernel import KERNELS
+from hloc.codegen.values import Leaves, Step, View, constant_view, same_memory
+from hloc.ir.instruction import Instruction
+from hloc.ir.literals import Literal
+
+
+@dataclass
+class KernelStep(Step):
+    """A kernel. `bound` names, input by input, the leaf of the op's graph that lies there.
+
+    The other leaves on the graph's border are `immediates`: constants whose elements are all equal.
+    """
+
+    form: Form = Form(None, ())
+    bound: list[Leaf] = field(default_factory=list)
+    immediates: list[tuple[Leaf, Literal]] = field(default_factory=list)
+    scratch_bytes: int = 0
+
+    def operand_leaves(self) -> list[list[Leaf]]:
+        """What stands for each operand's leaves on the border of the op's graph."""
+        if self.instruction.opcode == "fusion":
+            return [array_leaves(parameter) for parameter in self.instruction.called[0].parameters]
+        return [[source(*leaf) for leaf in array_leaves(operand)] for operand in self.instruction.operands]
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(input, output) numbers that may share memory, if no later step needs the input's value."""
+        own = self.form.own
+        found = self._loop_pairs() if own is None else self._own_pairs(own)
+        return [(i, o) for i, o in found if _alike(self.inputs[i], self.outputs[o])]
+
+    def _loop_pairs(self) -> list[tuple[int, int]]:
+        readable = same_index_only(self.form, set(self.bound))
+        numbers = [number for number, leaf in enumerate(self.bound) if leaf in readable]
+        return [(number, output) for output in range(len(self.outputs)) for number in numbers]
+
+    def _own_pairs(self, own: Instruction) -> Iterator[tuple[int, int]]:
+        border = set(self.bound)
+        for operand, output in KERNELS[own.opcode].in_place(own):
+            (leaf,) = read_by(own, [operand], border)
+            others = [number for number in range(len(own.operands)) if number != operand]
+            if leaf not in read_by(own, others, border):
+                yield self.bound.index(leaf), output
+
+
+def _alike(view: View, other: View) -> bool:
+    return view.shape.dims == other.shape.dims and same_memory(view.shape, other.shape)
+
+
+def kernel_step(instruction: Instruction, form: Form, leaves: dict[Instruction, Leaves]) -> KernelStep:
+    """The kernel of an op, given the leaves of the instructions before it; without outputs yet."""
+    step = KernelStep(instruction, [], form=form)
+    border = _border(instruction, leaves)
+    arrays: set[Leaf] = set()
+    if form.own is not None:
+        row = KERNELS[form.own.opcode]
+        step.scratch_bytes = row.scratch(form.own)
+        elements = set(row.element_operands(form.own))
+        needed = [number for number in range(len(form.own.operands)) if number not in elements]
+        arrays = read_by(form.own, needed, set(border))
+    for leaf, view in border.items():
+        literal = view.value.literal
+        if literal is not None and leaf not in arrays and is_immediate(literal):
+            step.immediates.append((leaf, literal))
+        else:
+            step.bound.append(leaf)
+            step.inputs.append(view)
+    return step
+
+
+def _border(instruction: Instruction, leaves: dict[Instruction, Leaves]) -> dict[Leaf, View]:
+    """Where the op's graph begins: the operands' leaves, or a fusion's parameters and array constants."""
+    if instruction.opcode != "fusion":
+        return {
+            source(operand, leaf): view
+            for operand in instruction.operands
+            for leaf, view in leaves[operand].items()
+        }
+    body = instruction.called[0]
+    border = {
+        (parameter, leaf): view
+        for parameter, operand in zip(body.parameters, instruction.operands, strict=True)
+        for leaf, view in leaves[operand].items()
+    }
+    for inner in body:
+        for _, leaf in array_leaves(inner) if inner.opcode == "constant" else ():
+            literal = literal_at(inner.attributes["literal"], leaf)
+            border[inner, leaf] = constant_view(literal, inner.shape.at(leaf))
+    return border

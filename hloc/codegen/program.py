@@ -1,0 +1,80 @@
+"""A compiled program as plain data: what the runtime loads, and what a cache or a file may hold.
+
+The entry is `i32 hloc_entry(ptr args, ptr results, ptr arena, ptr constants, ptr context)`: `args` and
+`results` are arrays of pointers to the leaves of all parameters and of the result, depth first, without
+tokens; `arena` is `arena_bytes` of memory and `constants` the constants' bytes, both 64-byte aligned;
+`context` is an array of 8-byte fields, one a name in CONTEXT_FIELDS. It returns 0, or a key of ERRORS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from hloc.ir.attributes import Alias
+from hloc.ir.shapes import ArrayShape, Shape
+
+ENTRY = "hloc_entry"
+ALIGNMENT = 64
+
+CONTEXT_FIELDS = (
+    "replica_id",  # i64
+    "partition_id",  # i64
+    "device",  # i64: replica_id * num_partitions + partition_id
+    "device_count",  # i64
+    "communicator",  # ptr: where the devices of one run meet; null on one device
+    "rng_state",  # ptr to u64[2]: the device's generator
+    "host_hooks",  # ptr: functions of the host for infeed, outfeed, send and recv; null where there are none
+)
+
+ERRORS = {
+    1: "a device of this run failed",
+    2: "devices of this run did not meet in time",
+}
+
+
+class ParameterLeaf(NamedTuple):
+    """An array that a call takes: the leaf at `index` of parameter `number`."""
+
+    number: int
+    index: tuple[int, ...]
+    shape: ArrayShape
+    name: str
+
+
+class ResultLeaf(NamedTuple):
+    """An array that a call gives: the leaf at `index` of the result."""
+
+    index: tuple[int, ...]
+    shape: ArrayShape
+
+
+class Kernel(NamedTuple):
+    """One native function: its symbol, the instructions it stands for, and the bytes it reads and writes."""
+
+    name: str
+    instructions: tuple[str, ...]
+    bytes_read: int
+    bytes_written: int
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A compiled module. `parameter_shapes` and `result_shape` are as the caller sees them."""
+
+    name: str
+    target: str
+    object_code: bytes
+    entry: str
+    arena_bytes: int
+    constants: np.ndarray
+    parameter_shapes: tuple[Shape, ...]
+    result_shape: Shape
+    parameters: tuple[ParameterLeaf, ...]
+    results: tuple[ResultLeaf, ...]
+    aliases: tuple[Alias, ...]
+    replica_count: int
+    num_partitions: int
+    kernels: tuple[Kernel, ...]

@@ -1,0 +1,252 @@
+"""A computation as steps over values in memory: which ops run, in order, and what is only another name.
+
+Tuples, get-tuple-element, bitcasts, barriers and copies that keep the layout make no step: their leaves are
+views of values made elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hloc.codegen.bodies import PASS_THROUGH, is_alias, literal_at
+from hloc.codegen.forms import array_leaves, form_of
+from hloc.codegen.kernel_steps import kernel_step
+from hloc.codegen.values import (
+    ARGUMENT,
+    MADE,
+    CallStep,
+    Leaves,
+    Step,
+    Value,
+    View,
+    argument_shapes,
+    constant_view,
+    same_memory,
+)
+from hloc.errors import HloError
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.literals import Literal
+from hloc.ir.shapes import ArrayShape, Shape
+
+
+_MOST_BYTES = 1 << 60
+
+
+@dataclass
+class Schedule:
+    """The steps of a computation, its arguments, and its results in the layouts asked for."""
+
+    computation: Computation
+    arguments: list[View]
+    steps: list[Step]
+    results: list[View]
+
+
+def schedule(
+    computation: Computation, arguments: Sequence[ArrayShape], results: Sequence[ArrayShape]
+) -> Schedule:
+    """The steps of a computation whose leaves come and go in these shapes.
+
+    HloError for an op that is not supported.
+    """
+    scheduler = _Scheduler(computation, arguments)
+    for instruction in computation:
+        scheduler.add(instruction)
+    return scheduler.finish(results)
+
+
+class _Scheduler:
+    def __init__(self, computation: Computation, arguments: Sequence[ArrayShape]):
+        self.computation = computation
+        self.arguments = [View(Value(ARGUMENT, s, number), s) for number, s in enumerate(arguments)]
+        self.steps: list[Step] = []
+        self.leaves: dict[Instruction, Leaves] = {}
+        leaves = [leaf for parameter in computation.parameters for leaf in array_leaves(parameter)]
+        self._given = dict(zip(leaves, self.arguments, strict=True))
+
+    # Names
+
+    def add(self, instruction: Instruction) -> None:
+        opcode = instruction.opcode
+        for _, shape in instruction.shape.leaves():
+            if shape.is_dynamic:
+                message = f"{opcode} of the dynamic shape {shape!r} is not supported yet"
+                raise HloError(message, instruction.span)
+            if shape.byte_size > _MOST_BYTES:
+                raise HloError(f"{shape!r} takes {shape.byte_size} bytes, no memory holds it", instruction.span)
+        handler = _HANDLERS.get(opcode)
+        if handler is None and is_alias(instruction):
+            handler = _Scheduler._alias
+        (handler or _Scheduler._kernel)(self, instruction)
+
+    def _parameter(self, instruction: Instruction) -> None:
+        leaves = array_leaves(instruction)
+        self.leaves[instruction] = {leaf: self._given[instruction, leaf] for _, leaf in leaves}
+
+    def _constant(self, instruction: Instruction) -> None:
+        made: Leaves = {}
+        for _, leaf in array_leaves(instruction):
+            literal = literal_at(instruction.attributes["literal"], leaf)
+            made[leaf] = constant_view(literal, instruction.shape.at(leaf))
+        self.leaves[instruction] = made
+
+    def _tuple(self, instruction: Instruction) -> None:
+        self.leaves[instruction] = {
+            (position, *leaf): view
+            for position, operand in enumerate(instruction.operands)
+            for leaf, view in self.leaves[operand].items()
+        }
+
+    def _element(self, instruction: Instruction) -> None:
+        self._select(instruction, (instruction.attributes["index"],))
+
+    def _select(self, instruction: Instruction, prefix: tuple[int, ...]) -> None:
+        """The leaves of the operand under an index."""
+        length = len(prefix)
+        leaves = self.leaves[instruction.operands[0]]
+        self.leaves[instruction] = {
+            leaf[length:]: view for leaf, view in leaves.items() if leaf[:length] == prefix
+        }
+
+    def _same(self, instruction: Instruction) -> None:
+        self.leaves[instruction] = self.leaves[instruction.operands[0]]
+
+    def _nothing(self, instruction: Instruction) -> None:
+        self.leaves[instruction] = {}
+
+    def _alias(self, instruction: Instruction) -> None:
+        view = self.leaves[instruction.operands[0]][()]
+        origin = instruction.operands[0].shape.with_default_layout()
+        shape = instruction.shape.with_default_layout()
+        if same_memory(view.shape, origin) and view.value.bytes == shape.byte_size:
+            self.leaves[instruction] = {(): View(view.value, shape)}
+        else:
+            self._kernel(instruction)
+
+    def _copy(self, instruction: Instruction) -> None:
+        view = self.leaves[instruction.operands[0]][()]
+        if same_memory(view.shape, instruction.shape.with_default_layout()):
+            self._same(instruction)
+        else:
+            self._kernel(instruction)
+
+    # Kernels
+
+    def _kernel(self, instruction: Instruction) -> None:
+        form = form_of(instruction)
+        if form is not None:
+            step = kernel_step(instruction, form, self.leaves)
+            self._run(step, instruction.shape)
+        elif instruction.opcode == "fusion":
+            self._call(instruction)
+        else:
+            target = instruction.get("custom_call_target")
+            what = instruction.opcode if target is None else f'{instruction.opcode} of "{target}"'
+            raise HloError(f"{what} is not supported on cpu yet", instruction.span)
+
+    def _run(self, step: Step, shape: Shape) -> None:
+        """Adds a step that makes the leaves of its instruction, in the layouts of `shape`."""
+        made: Leaves = {}
+        for leaf, part in shape.leaves():
+            if part.is_array:
+                part = part.with_default_layout()
+                made[leaf] = View(Value(MADE, part), part)
+        step.outputs = list(made.values())
+        self.leaves[step.instruction] = made
+        self.steps.append(step)
+
+    def in_layout(self, view: View, shape: ArrayShape) -> View:
+        """The view, or a copy of it in the layout of `shape`."""
+        if same_memory(view.shape, shape):
+            return View(view.value, shape)
+        source_ = Instruction("parameter", view.shape, [], {"number": 0}, name="source")
+        copy = Instruction("copy", shape, [source_], name="relayout")
+        source_.id, copy.id = -2, -3
+        self.leaves[source_] = {(): view}
+        self._kernel(copy)
+        return self.leaves[copy][()]
+
+    # Control flow
+
+    def _operand_views(self, operands: Sequence[Instruction], shapes: Sequence[ArrayShape]) -> list[View]:
+        views = [view for operand in operands for view in self.leaves[operand].values()]
+        return [self.in_layout(view, shape) for view, shape in zip(views, shapes, strict=True)]
+
+    def _call(self, instruction: Instruction) -> None:
+        callee = instruction.called[0]
+        views = self._operand_views(instruction.operands, argument_shapes(callee))
+        self._run(CallStep(instruction, views, callees=(callee,), operands=[views]), callee.root.shape)
+
+    def _while(self, instruction: Instruction) -> None:
+        callees = instruction.attributes["condition"], instruction.attributes["body"]
+        views = self._operand_views(instruction.operands, argument_shapes(callees[1]))
+        step = CallStep(instruction, views, callees=callees, operands=[views])
+        self._run(step, callees[1].parameters[0].shape)
+
+    def _conditional(self, instruction: Instruction) -> None:
+        branches = tuple(instruction.called)
+        operands = [
+            self._operand_views([operand], argument_shapes(branch))
+            for operand, branch in zip(instruction.operands[1:], branches, strict=True)
+        ]
+        inputs = [self.leaves[instruction.operands[0]][()], *(view for views in operands for view in views)]
+        step = CallStep(instruction, inputs, callees=branches, operands=operands)
+        self._run(step, branches[0].root.shape)
+
+    # Asynchronous ops run where they start
+
+    def _copy_start(self, instruction: Instruction) -> None:
+        view = self.leaves[instruction.operands[0]][()]
+        target = self.in_layout(view, instruction.shape.at((0,)).with_default_layout())
+        self.leaves[instruction] = {(0,): target, (1,): view, (2,): _zeros(instruction, (2,))}
+
+    def _copy_done(self, instruction: Instruction) -> None:
+        self._select(instruction, (0,))
+
+    def _async_start(self, instruction: Instruction) -> None:
+        """The result is ((operands), results, state...): the state is nothing, as all is done here."""
+        self._call(instruction)
+        made: Leaves = {(1, *leaf): view for leaf, view in self.leaves[instruction].items()}
+        for number, operand in enumerate(instruction.operands):
+            made |= {(0, number, *leaf): view for leaf, view in self.leaves[operand].items()}
+        order = [leaf for _, leaf in array_leaves(instruction)]
+        self.leaves[instruction] = {leaf: made.get(leaf) or _zeros(instruction, leaf) for leaf in order}
+
+    def _async_done(self, instruction: Instruction) -> None:
+        self._select(instruction, (1,))
+
+    # The end
+
+    def finish(self, results: Sequence[ArrayShape]) -> Schedule:
+        root = self.computation.root
+        views = list(self.leaves[root].values())
+        views = [self.in_layout(view, shape) for view, shape in zip(views, results, strict=True)]
+        return Schedule(self.computation, self.arguments, self.steps, views)
+
+
+def _zeros(instruction: Instruction, leaf: tuple[int, ...]) -> View:
+    shape = instruction.shape.at(leaf)
+    return constant_view(Literal(shape, np.zeros(shape.dims, shape.dtype.numpy)), shape)
+
+
+_HANDLERS: dict[str, Callable[[_Scheduler, Instruction], None]] = {
+    "parameter": _Scheduler._parameter,
+    "constant": _Scheduler._constant,
+    "tuple": _Scheduler._tuple,
+    "get-tuple-element": _Scheduler._element,
+    **dict.fromkeys(PASS_THROUGH, _Scheduler._same),
+    "after-all": _Scheduler._nothing,
+    "copy": _Scheduler._copy,
+    "copy-start": _Scheduler._copy_start,
+    "copy-done": _Scheduler._copy_done,
+    "call": _Scheduler._call,
+    "while": _Scheduler._while,
+    "conditional": _Scheduler._conditional,
+    "async-start": _Scheduler._async_start,
+    "async-update": _Scheduler._same,
+    "async-done": _Scheduler._async_done,
+}

@@ -1,0 +1,109 @@
+"""The CPU of this machine, and LLVM's passes and code generation for it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import llvmlite.binding as llvm
+
+from hloc.codegen.llvm import Builder, Value, const
+from hloc.codegen.targets.target import Target
+from hloc.options import Options
+
+# Bits of MXCSR: results that would be denormal are zero; denormal operands count as zero.
+_FLUSH_RESULTS, _FLUSH_OPERANDS = 1 << 15, 1 << 6
+
+
+@cache
+def target() -> Target:
+    """The record of this machine's CPU."""
+    features = frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+    vector_bytes = 64 if "avx512f" in features else 32 if "avx" in features else 16
+    x86 = llvm.get_process_triple().startswith("x86_64")
+    machine = _machine(2)
+    return Target(
+        name="cpu",
+        pipeline="cpu",
+        triple=machine.triple,
+        data_layout=str(machine.target_data),
+        cpu=llvm.get_host_cpu_name(),
+        features=features,
+        vector_bytes=vector_bytes,
+        function_attributes=_function_attributes(vector_bytes),
+        enter_flushing=_enter_flushing if x86 else _enter_unchanged,
+        leave_flushing=_leave_flushing if x86 else _leave_unchanged,
+        stages={"llvm-opt": optimized_text, "asm": assembly, "obj": object_code},
+    )
+
+
+def _function_attributes(vector_bytes: int) -> str:
+    """What tells LLVM the machine: whole-width vectors (it would halve the widest), no traps on floats."""
+    flags = llvm.get_host_cpu_features().flatten()
+    return (
+        f'nounwind "target-cpu"="{llvm.get_host_cpu_name()}" "target-features"="{flags}" '
+        f'"prefer-vector-width"="{vector_bytes * 8}" "no-trapping-math"="true"'
+    )
+
+
+@cache
+def _machine(level: int) -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=level,
+        reloc="pic",
+        codemodel="small",
+    )
+
+
+def _enter_flushing(b: Builder) -> Value:
+    place = b.alloca("i32")
+    b.intrinsic("llvm.x86.sse.stmxcsr", "void", [place], overloads=(), pure=False)
+    before = b.load("i32", place)
+    b.store(b.or_(before, const("i32", _FLUSH_RESULTS | _FLUSH_OPERANDS)), place)
+    b.intrinsic("llvm.x86.sse.ldmxcsr", "void", [place], overloads=(), pure=False)
+    return before
+
+
+def _leave_flushing(b: Builder, before: Value) -> None:
+    place = b.alloca("i32")
+    b.store(before, place)
+    b.intrinsic("llvm.x86.sse.ldmxcsr", "void", [place], overloads=(), pure=False)
+
+
+def _enter_unchanged(b: Builder) -> Value:
+    return const("i32", 0)
+
+
+def _leave_unchanged(b: Builder, before: Value) -> None:
+    return None
+
+
+def _optimized(llvm_ir: str) -> llvm.ModuleRef:
+    try:
+        module = llvm.parse_assembly(llvm_ir)
+    except RuntimeError as error:
+        raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = True
+    tuning.slp_vectorization = True
+    passes = llvm.create_pass_builder(_machine(2), tuning)
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
+def optimized_text(llvm_ir: str, options: Options) -> str:
+    """LLVM IR after LLVM's passes."""
+    return str(_optimized(llvm_ir))
+
+
+def assembly(llvm_ir: str, options: Options) -> str:
+    """Assembly text."""
+    return _machine(2).emit_assembly(_optimized(llvm_ir))
+
+
+def object_code(llvm_ir: str, options: Options) -> bytes:
+    """An object file."""
+    return _machine(2).emit_object(_optimized(llvm_ir))
