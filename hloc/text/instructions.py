@@ -146,6 +146,7 @@ class InstructionBuilder:
                 raise fault_at(opcode, "expected a constant with its shape and literal")
             token = operation.literal
             own["literal"] = literal_of(operation.shape, token.value, token.start, self.elision)
+            operation.shape = own["literal"].shape
         return self._finish(op, operation, operands, own, common, scope, name, place)
 
     def _finish(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -60,11 +61,23 @@ class Elision:
 
 
 def literal_of(shape: Shape, text: str, start: int, elision: Elision) -> Literal:
-    """The literal of `shape` that `text`, at offset `start` of the source, holds."""
+    """The literal of `shape` that `text`, at offset `start` of the source, holds.
+
+    As in XLA, a literal is static, and an element of it takes what its type needs: bounds and `E(...)` go.
+    """
     reader = _Reader(text, start, elision)
-    literal = reader.literal(shape)
+    literal = reader.literal(_plain(shape))
     reader.finish()
     return literal
+
+
+def _plain(shape: Shape) -> Shape:
+    if isinstance(shape, TupleShape):
+        return TupleShape(tuple(map(_plain, shape.elements)))
+    if not isinstance(shape, ArrayShape) or (not shape.is_dynamic and not (shape.layout and shape.layout.element_bits)):
+        return shape
+    layout = shape.layout and replace(shape.layout, element_bits=0)
+    return ArrayShape(shape.dtype, shape.dims, layout)
 
 
 class _Reader:
