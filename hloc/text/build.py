@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hloc.errors import Source, Span
 from hloc.ir.computation import Computation
 from hloc.ir.module import Module
@@ -15,14 +17,14 @@ MOST_NESTED = 64
 
 
 class ModuleBuilder:
-    """Builds one module out of its syntax tree."""
+    """Builds one module out of its syntax tree. `fine` reads the instruction at [start, end) by the fine rules."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, fine: Callable[[int, int], Line]):
         self.source = source
         self.computations: list[Computation] = []
         self.named: dict[str, tuple[Computation, Token]] = {}
         self.depth = 0
-        self.instructions = InstructionBuilder(source, self.callee, self.computations.append)
+        self.instructions = InstructionBuilder(source, self.callee, self.named, self.computations.append, fine)
 
     def build(self, tree: ModuleText) -> Module:
         if tree.single is not None:

@@ -8,10 +8,12 @@ from typing import Any
 from hloc.errors import HloError, Source, Span
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.ir.literals import Literal
 from hloc.ir.opcodes import OPS, Op
 from hloc.ir.opcodes import Attribute as Row
 from hloc.ir.shape_inference import infer_shape
 from hloc.ir.shapes import Shape, TupleShape
+from hloc.text.coarse import CoarseLine
 from hloc.text.literal_values import Elision, literal_of
 from hloc.text.meaning import Meaning
 from hloc.text.messages import suggest
@@ -37,9 +39,17 @@ class InstructionBuilder:
     """Adds the instructions of a module to their computations."""
 
     def __init__(
-        self, source: Source, callee: Callable[[Token | Body], Computation], wrapped: Callable[[Computation], None]
+        self,
+        source: Source,
+        callee: Callable[[Token | Body], Computation],
+        named: dict[str, tuple[Computation, Token]],
+        wrapped: Callable[[Computation], None],
+        fine: Callable[[int, int], Line],
     ):
         self.source = source
+        self.named = named
+        self.fine = fine
+        self.literals: dict[tuple[Shape, str], Literal] = {}
         self.elision = Elision()
         self.meaning = Meaning(callee, self.elision)
         self.wrapped = wrapped
@@ -220,8 +230,94 @@ class InstructionBuilder:
         raise fault_at(operation.opcode, f"unknown opcode {operation.opcode.value!r}",
                        suggest(operation.opcode.value, OPS))  # fmt: skip
 
-    def run(self, lines: list[Any], scope: Scope) -> None:
-        raise NotImplementedError
+    # Coarse lines.
+
+    def run(self, lines: list[CoarseLine], scope: Scope) -> None:
+        """Add instructions that were read in one piece. One that isn't plain is read again by the fine rules."""
+        names, computation, source = scope.names, scope.computation, self.source
+        for line in lines:
+            name = line.name
+            instruction = None if name in names else self._plain(line, scope)
+            if instruction is None:
+                self.line(self.fine(line.start, line.end), scope)
+                continue
+            instruction.span = Span(source, line.start, line.start + len(name))
+            computation.add(instruction)
+            names[name] = instruction
+            scope.last = instruction
+            if line.root:
+                if scope.root is not None:
+                    place = Token("ROOT", "ROOT", line.start - 5, line.start - 1)
+                    raise fault_at(place, f"a second ROOT: {scope.root.name} is the root")
+                scope.root = instruction
+
+    def _plain(self, line: CoarseLine, scope: Scope) -> Instruction | None:
+        """The instruction of a line, in no computation yet; None if anything about it is wrong or unusual."""
+        opcode, shape, text, template = line.opcode, line.shape, line.operands, line.template
+        op = OPS[opcode]
+        own = template.own.copy()
+        common = template.common.copy()
+        operands: list[Instruction] = []
+        if opcode == "parameter":
+            parameters = scope.computation.parameters
+            number = int(text) if text.isdecimal() and len(text) < 6 else -1
+            if number < 0 or (number < len(parameters) and parameters[number] is not None) or common:
+                return None
+            own["number"] = number
+        elif opcode == "constant":
+            literal = self._literal(shape, text, line)
+            if literal is None:
+                return None
+            own["literal"] = literal
+        else:
+            if text:
+                names = scope.names
+                try:
+                    if text[0] == "%":
+                        operands = [names[operand] for operand in text[1:].split(", %")]
+                    else:
+                        operands = [names[operand] for operand in text.split(", ")]
+                except KeyError:
+                    return None
+            count = len(operands)
+            least, most = op.arity
+            if count < least or (most is not None and count > most):
+                return None
+            if opcode == "tuple" and len(shape.elements) != count:
+                return None
+        if template.references and not self._refer(line, own):
+            return None
+        if opcode in _ADJUSTED:
+            adjust(op, operands, own, shape)
+        if common and "sharding" in common:
+            common["sharding"] = common["sharding"].for_shape(shape)
+        if line.metadata is not None:
+            common["metadata"] = line.metadata
+        return Instruction(opcode, shape, operands, own, name=line.name, annotations=common)
+
+    def _literal(self, shape: Shape, text: str, line: CoarseLine) -> Literal | None:
+        literal = self.literals.get((shape, text))
+        if literal is None:
+            try:
+                literal = literal_of(shape, text, 0, self.elision)
+            except Fault:
+                return None
+            if "." not in text or "..." not in text:
+                self.literals[shape, text] = literal
+        return literal
+
+    def _refer(self, line: CoarseLine, own: dict[str, Any]) -> bool:
+        """Look up the computations that a line's attributes name."""
+        names = iter(line.names)
+        for attribute, count, is_list in line.template.references:
+            found = []
+            for _ in range(count):
+                known = self.named.get(next(names))
+                if known is None:
+                    return False
+                found.append(known[0])
+            own[attribute] = tuple(found) if is_list else found[0]
+        return True
 
     def _add(self, scope: Scope, instruction: Instruction, token: Token | None) -> Instruction:
         start, end = (token.start, token.end) if token is not None else (0, 0)
@@ -231,6 +327,9 @@ class InstructionBuilder:
         scope.last = instruction
         return instruction
 
+
+# Opcodes whose attributes `adjust` may change.
+_ADJUSTED = frozenset(("compare", "map", "custom-call"))
 
 # A missing number would make a list of as many holes.
 MOST_PARAMETERS = 1_000_000

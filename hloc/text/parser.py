@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from lark.exceptions import UnexpectedToken
@@ -11,10 +11,11 @@ from hloc.errors import HloError, Source, Span
 from hloc.ir.module import Module
 from hloc.ir.shapes import Shape
 from hloc.text.build import ModuleBuilder
+from hloc.text.coarse import Pieces
 from hloc.text.grammar import Grammar
 from hloc.text.lexer import Lexer, Scanner
 from hloc.text.messages import expectation, got
-from hloc.text.syntax import Callbacks
+from hloc.text.syntax import Callbacks, Line, ModuleText
 from hloc.text.tokens import Fault
 
 
@@ -25,8 +26,8 @@ def parse(text: str, name: str = "<string>") -> Module:
     """
     source = Source(text, name)
     try:
-        tree = _language().tree(text, "module")
-        return ModuleBuilder(source).build(tree)
+        language = _language()
+        return ModuleBuilder(source, partial(language.instruction, text)).build(language.module(text))
     except Fault as fault:
         raise _error(fault, source) from None
 
@@ -34,7 +35,7 @@ def parse(text: str, name: str = "<string>") -> Module:
 def parse_shape(text: str) -> Shape:
     """The shape that a text such as `f32[2,3]{1,0}` holds. Raises HloError."""
     try:
-        return _language().tree(text, "shape")
+        return _language().fragment(text, "shape")
     except Fault as fault:
         raise _error(fault, Source(text)) from None
 
@@ -49,23 +50,36 @@ class Language:
     def __init__(self) -> None:
         self.grammar = Grammar(Callbacks())
         self.scanner = Scanner(self.grammar)
+        self.pieces = Pieces(self.scanner, self.fragment)
         fixed = {**self.scanner.words, **self.scanner.marks}
         self.texts = {name: text for text, names in fixed.items() for name in names}
 
-    def tree(self, text: str, rule: str) -> Any:
-        """The value of a rule for the whole of a text. Raises Fault."""
+    def module(self, text: str) -> ModuleText:
+        """The syntax tree of a whole text. Raises Fault."""
         zero = text.find("\0")
         if zero >= 0:
             raise Fault("unexpected NUL character", zero, zero + 1)
-        try:
-            return self.grammar.parse(Lexer(self.scanner, text), rule)
-        except UnexpectedToken as error:
-            raise self._unexpected(error, text) from None
+        return self._run(Lexer(self.scanner, text, pieces=self.pieces), "module")
 
-    def _unexpected(self, error: UnexpectedToken, text: str) -> Fault:
+    def instruction(self, text: str, start: int, end: int) -> Line:
+        """The instruction at [start, end) of a text, by the fine rules. Raises Fault."""
+        return self._run(Lexer(self.scanner, text, start, end), "instruction")
+
+    def fragment(self, text: str, rule: str) -> Any:
+        """The value of a rule for a text of its own, by the fine rules. Raises Fault."""
+        return self._run(Lexer(self.scanner, text), rule)
+
+    def _run(self, lexer: Lexer, rule: str) -> Any:
+        try:
+            return self.grammar.parse(lexer, rule)
+        except UnexpectedToken as error:
+            raise self._unexpected(error, lexer) from None
+
+    def _unexpected(self, error: UnexpectedToken, lexer: Lexer) -> Fault:
         token = error.token
-        start, end = (len(text), len(text)) if token.type == "$END" else (token.start, token.end)
-        return Fault(f"expected {expectation(error.expected, self.texts)}, got {got(token, text)}", start, end)
+        start, end = (lexer.end, lexer.end) if token.type == "$END" else (token.start, token.end)
+        message = f"expected {expectation(error.expected, self.texts)}, got {got(token, lexer.text)}"
+        return Fault(message, start, end)
 
 
 @cache
