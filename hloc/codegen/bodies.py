@@ -133,7 +133,7 @@ class Body:
             if _recall(k.b, key) is not None:
                 pending.pop()
                 continue
-            if node not in opened and node not in self._elements and node[0].op.is_elementwise:
+            if node not in opened and self._keeps_index(node):
                 opened.add(node)
                 pending += self._same_index_operands(node[0])
                 continue
@@ -145,6 +145,9 @@ class Body:
     def _key(self, node: Leaf, at: str) -> str:
         """No instruction's text begins so: the builder's own entries are not met."""
         return f"{self._serial}:{node[0].id}:{node[1]}({at})"
+
+    def _keeps_index(self, node: Leaf) -> bool:
+        return node[0].op.is_elementwise and node not in self._elements and node not in self._arrays
 
     def _same_index_operands(self, instruction: Instruction) -> list[Leaf]:
         dims = instruction.shape.dims

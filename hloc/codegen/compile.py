@@ -32,7 +32,7 @@ STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj")
 def compile_module(module: HloModule, target: Target, options: Options) -> Program:
     """Native code for a module whose instructions run in the order they have.
 
-    HloError, at the instruction's place, for an op that the target does not support. The module is not changed.
+    HloError, at the instruction's place, for an op that the target does not support.
     """
     code = _generate(module, target, options)
     try:

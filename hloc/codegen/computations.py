@@ -31,7 +31,7 @@ PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants"
 
 
 class Variant(NamedTuple):
-    """A computation compiled for given result layouts; `in_place`: arguments and results are the same memory."""
+    """A computation with given result layouts; `in_place`: arguments and results are the same memory."""
 
     computation: Computation
     results: tuple[ArrayShape, ...]
@@ -107,7 +107,8 @@ class ComputationCode:
             if isinstance(step, KernelStep):
                 self._kernel(step, number)
             elif isinstance(step, CallStep):
-                write = {"while": self._loop, "conditional": self._choice}.get(step.instruction.opcode, self._call)
+                how = {"while": self._loop, "conditional": self._choice}
+                write = how.get(step.instruction.opcode, self._call)
                 write(step, self._arena_at(self.buffers.scratch[number]), tables[number])
         self._final_copies()
         b.ret(integer("i32", 0))
@@ -143,7 +144,7 @@ class ComputationCode:
         return self.pointers[place]
 
     def _pointer_tables(self, step: Step) -> list[Value]:
-        """Stack room for the pointers that a step's callees are given: of each one's arguments, of results."""
+        """Stack room for the pointers that a step's callees are given: each one's arguments, the results."""
         if not isinstance(step, CallStep):
             return []
         sizes = [*map(len, step.operands), 1 if step.is_loop else len(step.outputs)]

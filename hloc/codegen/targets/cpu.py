@@ -20,7 +20,7 @@ def target() -> Target:
     features = frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
     vector_bytes = 64 if "avx512f" in features else 32 if "avx" in features else 16
     x86 = llvm.get_process_triple().startswith("x86_64")
-    machine = _machine(2)
+    machine = _machine()
     return Target(
         name="cpu",
         pipeline="cpu",
@@ -45,8 +45,8 @@ def _function_attributes(vector_bytes: int) -> str:
     )
 
 
-@cache
-def _machine(level: int) -> llvm.TargetMachine:
+def new_machine(level: int = 2) -> llvm.TargetMachine:
+    """LLVM's description of this machine, with an optimization level of code generation (0 to 3)."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
@@ -56,6 +56,11 @@ def _machine(level: int) -> llvm.TargetMachine:
         reloc="pic",
         codemodel="small",
     )
+
+
+@cache
+def _machine() -> llvm.TargetMachine:
+    return new_machine()
 
 
 def _enter_flushing(b: Builder) -> Value:
@@ -89,7 +94,7 @@ def _optimized(llvm_ir: str) -> llvm.ModuleRef:
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = True
     tuning.slp_vectorization = True
-    passes = llvm.create_pass_builder(_machine(2), tuning)
+    passes = llvm.create_pass_builder(_machine(), tuning)
     passes.getModulePassManager().run(module, passes)
     return module
 
@@ -101,9 +106,9 @@ def optimized_text(llvm_ir: str, options: Options) -> str:
 
 def assembly(llvm_ir: str, options: Options) -> str:
     """Assembly text."""
-    return _machine(2).emit_assembly(_optimized(llvm_ir))
+    return _machine().emit_assembly(_optimized(llvm_ir))
 
 
 def object_code(llvm_ir: str, options: Options) -> bytes:
     """An object file."""
-    return _machine(2).emit_object(_optimized(llvm_ir))
+    return _machine().emit_object(_optimized(llvm_ir))

@@ -1,0 +1,102 @@
+"""A compiled program to call: NumPy arrays in, NumPy arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from hloc.codegen.program import CONTEXT_FIELDS, ERRORS, Program
+from hloc.errors import ArgumentError, HloError
+from hloc.runtime.arguments import flat_arguments, structured
+from hloc.runtime.cpu import NativeCode
+from hloc.runtime.memory import Pool, address, new_array
+
+_RNG_SEED = 0x9E3779B97F4A7C15
+
+
+class Executable:
+    """A program ready to run. Calls may come from several threads at once; arguments are never modified.
+
+    Arguments are the leaves of the entry's parameters in order, or one argument a parameter, tuples nested as
+    its shape is. A leaf is anything that NumPy views without a copy (buffers, `__array_interface__`, DLPack),
+    of exactly the parameter's type, shape and layout; a Python number may stand for a rank-0 array.
+    """
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.device_count = program.replica_count * program.num_partitions
+        self._code = NativeCode(program)
+        self._arenas = Pool(program.arena_bytes, f"the working memory of {program.name}")
+        self._rng_states = [np.array([_RNG_SEED, device], np.uint64) for device in range(self.device_count)]
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Runs the program; the results in the structure of its root: an array, or tuples of them."""
+        return structured(self.program.result_shape, iter(self.execute(*arguments)))
+
+    def execute(self, *arguments: Any) -> list[np.ndarray]:
+        """Runs the program; the result's leaves in order.
+
+        A program for several devices runs on all of them with the same arguments; the results are device 0's.
+        ArgumentError for an argument that does not fit, HloError if memory is missing or a device fails.
+        """
+        given = flat_arguments(self.program, arguments)
+        if self.device_count == 1:
+            return self._run(0, given, 0)
+        return self._run_all([given] * self.device_count)[0]
+
+    def execute_replicated(self, arguments: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
+        """Runs the program on all devices at once, `arguments[d]` on device d; the result leaves of each.
+
+        Device `replica * num_partitions + partition` runs as a thread of its own.
+        """
+        if len(arguments) != self.device_count:
+            raise ArgumentError(f"got arguments for {len(arguments)} devices, expected {self.device_count}")
+        given = [flat_arguments(self.program, of_device) for of_device in arguments]
+        return self._run_all(given)
+
+    def _run_all(self, arguments: Sequence[list[np.ndarray]]) -> list[list[np.ndarray]]:
+        meeting = np.zeros(_MEETING_BYTES, np.uint8)
+        with ThreadPoolExecutor(self.device_count) as threads:
+            place = address(meeting)
+            runs = [threads.submit(self._run, d, given, place) for d, given in enumerate(arguments)]
+        return [run.result() for run in runs]
+
+    def _run(self, device: int, arguments: list[np.ndarray], communicator: int) -> list[np.ndarray]:
+        program = self.program
+        results = [
+            new_array(leaf.shape, f"result {number} of {program.name}")
+            for number, leaf in enumerate(program.results)
+        ]
+        arena = self._arenas.take()
+        try:
+            status = self._code.run(
+                [address(array) for array in arguments],
+                [address(array) for array in results],
+                address(arena),
+                address(program.constants),
+                self._context(device, communicator),
+            )
+        finally:
+            self._arenas.give(arena)
+        if status:
+            reason = ERRORS.get(status, f"status {status}")
+            raise HloError(f"{program.name} failed on device {device}: {reason}")
+        return results
+
+    def _context(self, device: int, communicator: int) -> list[int]:
+        replica, partition = divmod(device, self.program.num_partitions)
+        fields = {
+            "replica_id": replica,
+            "partition_id": partition,
+            "device": device,
+            "device_count": self.device_count,
+            "communicator": communicator,
+            "rng_state": address(self._rng_states[device]),
+        }
+        return [fields.get(name, 0) for name in CONTEXT_FIELDS]
+
+
+_MEETING_BYTES = 4096
