@@ -92,7 +92,7 @@ def annotation_faults(instruction: Instruction) -> Iterator[HloError]:
         if len(flags) != leaves:
             yield _fault(
                 instruction,
-                f"parameter_replication has {len(flags)} entries for {leaves} leaves of {instruction.shape!r}",
+                f"parameter_replication has {len(flags)} entries for the {leaves} leaves of its shape",
                 "REPLICATION_C1",
             )
     aliases = instruction.attributes.get("output_to_operand_aliasing")

@@ -58,8 +58,10 @@ def _group_faults(instruction: Instruction, module: Module) -> Iterator[HloError
         yield _fault(instruction, "use_global_device_ids=true needs a channel_id", "REPLICA_GROUPS_C6")
     try:
         check_groups_form(Site(instruction.opcode, (), instruction.attributes), groups)
-    except HloError:
-        return  # the op's shape rule reports it
+    except HloError as fault:
+        fault.span = instruction.span
+        yield fault
+        return
     if not groups.listed and groups.iota is None and groups.mesh is None:
         if is_global:
             yield _fault(instruction, "use_global_device_ids=true needs replica_groups", "REPLICA_GROUPS_C6")

@@ -22,9 +22,9 @@ def given(site: Site) -> Shape:
 def _constant(site: Site) -> None:
     literal = site.attributes.get("literal")
     if literal is None:
-        raise site.error("CONSTANT_C1", "it has no literal")
+        raise site.error("ATTRIBUTE_C1", "the attribute literal is missing")
     if site.declared is not None and not compatible(site.declared, literal.shape):
-        raise site.error("CONSTANT_C2", f"its literal is {literal.shape!r}, declared is {site.declared!r}")
+        raise site.error("CONSTANT_C1", f"its literal is {literal.shape!r}, declared is {site.declared!r}")
 
 
 def _custom_call(site: Site) -> None:
