@@ -1,0 +1,271 @@
+"""Run every program of a corpus folder through an executor and compare the results with those it stores.
+
+    python tools/corpus.py FOLDER [--executor reference|cpu] [--only GLOB] [--optimized] [--jobs 2]
+
+FOLDER holds `index.json` and the programs; `corpus_io.py`, in it or in the folder above, reads inputs and
+judges outputs. Programs run in worker processes, so one that crashes or hangs is one failed row. Exit status 1 if
+a program fails that is not in KNOWN_FAILURES.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.util
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+# (executor, program) to the reason why it may fail; both are patterns of fnmatch.
+KNOWN_FAILURES: dict[tuple[str, str], str] = {}
+
+Arrays = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One program to run: its entry of the index, and which of its texts."""
+
+    entry: dict
+    text: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a program: status is ok, FAIL, CRASH, TIMEOUT or skip."""
+
+    name: str
+    category: str
+    status: str
+    seconds: float
+    detail: str = ""
+
+
+def reference(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
+    """The evaluator, on every device of the program."""
+    from hloc.reference.evaluate import evaluate_replicated
+    from hloc.text.parser import parse
+
+    counts = {"replica_count": entry["num_replicas"], "num_partitions": entry["num_partitions"]}
+    return evaluate_replicated(parse(text, entry["name"]), arguments, **counts)
+
+
+def cpu(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
+    """Native code for this machine."""
+    import hloc
+
+    executable = hloc.compile(text, target="cpu")
+    if len(arguments) > 1:
+        return executable.execute_replicated(arguments)
+    return [list(executable.execute(*arguments[0]))]
+
+
+EXECUTORS: dict[str, Callable[[str, list[Arrays], dict], list[Arrays]]] = {"reference": reference, "cpu": cpu}
+
+
+def load_corpus_io(folder: Path) -> ModuleType:
+    """The corpus's own reader."""
+    for place in (folder, folder.parent):
+        path = place / "corpus_io.py"
+        if path.exists():
+            spec = importlib.util.spec_from_file_location("corpus_io", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    raise SystemExit(f"no corpus_io.py in {folder} or above it")
+
+
+def from_stored(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Raw bits as values of the element type."""
+    from hloc.ir.dtypes import dtype_named
+
+    kind = dtype_named(dtype).numpy
+    return array if array.dtype == kind else np.ascontiguousarray(array).view(kind).reshape(array.shape)
+
+
+def to_stored(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Values as the raw bits that the corpus keeps for types that NumPy lacks."""
+    from hloc.ir.dtypes import dtype_named
+
+    kind = dtype_named(dtype)
+    if array.dtype.isbuiltin == 1:
+        return array
+    bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(array.shape)
+    return bits & np.uint8((1 << kind.bits) - 1) if kind.bits < 8 else bits
+
+
+def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> tuple[str, str]:
+    """(status, first failure) of one program."""
+    entry = task.entry
+    stored = corpus_io.inputs(str(folder), entry)
+    inputs = [from_stored(array, param["dtype"]) for array, param in zip(stored, entry["params"], strict=True)]
+    devices = entry["num_replicas"] * entry["num_partitions"]
+    arguments = [[array[i] for array in inputs] for i in range(devices)] if devices > 1 else [inputs]
+    text = (folder / task.text).read_text(encoding="utf-8")
+    results = EXECUTORS[executor](text, arguments, entry)
+    outputs = results[0] if devices == 1 else [np.stack(each) for each in zip(*results, strict=True)]
+    if len(outputs) != len(entry["results"]):
+        return "FAIL", f"{len(outputs)} results, expected {len(entry['results'])}"
+    outputs = [to_stored(array, result["dtype"]) for array, result in zip(outputs, entry["results"], strict=True)]
+    wrong = [message for ok, message in corpus_io.check(str(folder), entry, outputs) if not ok]
+    return ("FAIL", wrong[0]) if wrong else ("ok", "")
+
+
+def serve(pipe: Connection, folder: str, executor: str) -> None:
+    """A worker: takes tasks and answers with (status, detail, seconds) until it is told to stop."""
+    corpus_io = load_corpus_io(Path(folder))
+    while (task := pipe.recv()) is not None:
+        start = time.perf_counter()
+        try:
+            status, detail = run_task(corpus_io, Path(folder), executor, task)
+        except Exception as error:  # whatever a program does is a row of the table
+            status, detail = "FAIL", f"{type(error).__name__}: {error}"
+        pipe.send((status, detail, time.perf_counter() - start))
+
+
+class Worker:
+    """A process that runs tasks one at a time; it is replaced when it dies or takes too long."""
+
+    def __init__(self, folder: Path, executor: str):
+        self.folder, self.executor = folder, executor
+        self.task: Task | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, str(self.folder), self.executor), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def give(self, task: Task) -> None:
+        self.task, self.began = task, time.perf_counter()
+        self.pipe.send(task)
+
+    def collect(self, limit: float) -> Outcome | None:
+        """The outcome of the task if it is there, or if there will be none."""
+        entry, taken = self.task.entry, time.perf_counter() - self.began
+        if self.pipe.poll():
+            try:
+                status, detail, seconds = self.pipe.recv()
+                self.task = None
+                return Outcome(entry["name"], entry["category"], status, seconds, detail)
+            except EOFError:
+                self.process.join()
+                return self._replaced("CRASH", taken, f"exit status {self.process.exitcode}")
+        return self._replaced("TIMEOUT", taken, f"over {limit:g} s") if taken > limit else None
+
+    def _replaced(self, status: str, seconds: float, detail: str) -> Outcome:
+        entry, self.task = self.task.entry, None
+        self.process.kill()
+        self.process.join()
+        self._start()
+        return Outcome(entry["name"], entry["category"], status, seconds, detail)
+
+    def stop(self) -> None:
+        self.pipe.send(None)
+        self.process.join()
+
+
+def select(index: dict, only: str, optimized: bool) -> tuple[list[Task], list[Outcome]]:
+    """The programs to run, and those that can't be."""
+    tasks, skipped = [], []
+    for entry in index["programs"]:
+        text = entry.get("opt_hlo") if optimized else entry["hlo"]
+        reason = None
+        if entry.get("parse_only"):
+            reason = "no stored outputs"
+        elif entry.get("needs_spmd_partitioner"):
+            reason = "a global program of a mesh: its per-device form is run"
+        elif text is None:
+            reason = "no optimized text"
+        if not fnmatch.fnmatch(entry["name"], only):
+            continue
+        if reason:
+            skipped.append(Outcome(entry["name"], entry["category"], "skip", 0.0, reason))
+        else:
+            tasks.append(Task(entry, text))
+    return tasks, skipped
+
+
+def run_all(tasks: list[Task], workers: list[Worker], limit: float) -> list[Outcome]:
+    """All outcomes, in order of the tasks; each is printed when it comes."""
+    order = {task.entry["name"]: number for number, task in enumerate(tasks)}
+    pending, outcomes = list(reversed(tasks)), []
+    while pending or any(worker.task for worker in workers):
+        for worker in workers:
+            if worker.task is None and pending:
+                worker.give(pending.pop())
+        busy = [worker for worker in workers if worker.task]
+        wait([worker.pipe for worker in busy], timeout=0.5)
+        for worker in busy:
+            outcome = worker.collect(limit)
+            if outcome is not None:
+                outcomes.append(outcome)
+                show(outcome)
+    return sorted(outcomes, key=lambda outcome: order[outcome.name])
+
+
+def show(outcome: Outcome) -> None:
+    detail = outcome.detail.strip().split("\n")[0][:160]
+    print(f"{outcome.name:40} {outcome.status:8} {outcome.seconds:7.2f} s  {detail}".rstrip(), flush=True)
+
+
+def known_failure(executor: str, name: str) -> str | None:
+    for (who, which), reason in KNOWN_FAILURES.items():
+        if fnmatch.fnmatch(executor, who) and fnmatch.fnmatch(name, which):
+            return reason
+    return None
+
+
+def report(outcomes: list[Outcome], executor: str) -> int:
+    """Totals per category; the number of failures that nobody knew of."""
+    counts = Counter((outcome.category, outcome.status) for outcome in outcomes)
+    statuses = [s for s in ("ok", "FAIL", "CRASH", "TIMEOUT", "skip") if any(key[1] == s for key in counts)]
+    categories = list(dict.fromkeys(outcome.category for outcome in outcomes))
+    print(f"\n{'category':16}" + "".join(f"{status:>9}" for status in statuses))
+    for category in categories:
+        print(f"{category:16}" + "".join(f"{counts[category, status]:9}" for status in statuses))
+    totals = Counter(outcome.status for outcome in outcomes)
+    print(f"{'all':16}" + "".join(f"{totals[status]:9}" for status in statuses))
+    failed = [outcome for outcome in outcomes if outcome.status not in ("ok", "skip")]
+    unknown = 0
+    for outcome in failed:
+        reason = known_failure(executor, outcome.name)
+        unknown += reason is None
+        print(f"{outcome.status} {outcome.name}: {outcome.detail}" + (f" (known: {reason})" if reason else ""))
+    return unknown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--executor", choices=sorted(EXECUTORS), default="reference")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="names of programs to run")
+    parser.add_argument("--optimized", action="store_true", help="run the optimized texts")
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes")
+    parser.add_argument("--limit", type=float, default=120.0, metavar="SECONDS", help="time for one program")
+    options = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    if options.jobs > 1:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    corpus_io = load_corpus_io(options.folder)
+    tasks, skipped = select(corpus_io.load_index(str(options.folder)), options.only, options.optimized)
+    workers = [Worker(options.folder, options.executor) for _ in range(min(options.jobs, max(1, len(tasks))))]
+    outcomes = run_all(tasks, workers, options.limit)
+    for worker in workers:
+        worker.stop()
+    sys.exit(1 if report(outcomes + skipped, options.executor) else 0)
+
+
+if __name__ == "__main__":
+    main()
