@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hloc.ir.attributes import PadDim, SliceDim
+from hloc.ir.builder import make
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
-from hloc.ir.opcodes import OPS
 from hloc.ir.shapes import ArrayShape, Layout, Shape, TupleShape, array
 
 
@@ -32,25 +32,15 @@ class Emit:
         return Emit(instruction.computation, instruction)
 
     def op(self, opcode: str, shape: Shape, operands: Iterable[Instruction] = (), **attributes: object) -> Instruction:
-        """Any op. Attributes at their default are left out."""
-        rows = OPS[opcode].attributes
-        kept = {
-            name: value
-            for name, value in attributes.items()
-            if name not in rows or rows[name].required or value != rows[name].default
-        }
-        annotations = {}
-        span = None
-        if self.like is not None:
-            span = self.like.span
-            if self.like.metadata is not None:
-                annotations["metadata"] = self.like.metadata
-        new = Instruction(opcode, shape, list(operands), kept, annotations=annotations, span=span)
-        return self.computation.add(new, self.before)
+        """Any op; see `builder.make`."""
+        return make(
+            self.computation, opcode, list(operands), attributes, shape=shape, before=self.before, like=self.like
+        )
 
     def parameter(self, number: int, shape: Shape, name: str = "") -> Instruction:
-        new = Instruction("parameter", shape, [], {"number": number}, name=name or f"param_{number}")
-        return self.computation.add(new, self.before)
+        return make(
+            self.computation, "parameter", [], {"number": number}, shape=shape, name=name or f"param_{number}"
+        )
 
     # Constants
 

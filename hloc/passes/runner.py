@@ -144,9 +144,9 @@ class Runner:
         runner = step.make(self.options)
         try:
             changed = bool(runner.run(self.module))
-        except HloError:
-            raise
         except Exception as error:
+            if isinstance(error, HloError) and error.label is None:
+                raise  # the input asks for something that the pass refuses; a label tells of an ill-formed op
             raise self._failure(step, f"failed with {type(error).__name__}: {error}") from error
         seconds = time.perf_counter() - start
         self._state = Snapshot(self.module)

@@ -1,0 +1,46 @@
+"""Loop fusion: groups instructions that become one kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hloc.analysis.call_graph import CONTROL, CallGraph
+from hloc.ir.computation import Computation
+from hloc.ir.module import Module
+from hloc.passes.fusion_planner import Planner
+from hloc.passes.fusion_rewrite import write_fusions
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Puts what is computed element by element into the kernel that uses it, from the results backwards.
+
+    A producer goes into its consumer, or into all of several consumers if computing it again costs no more
+    than storing and loading it; expensive ops are never computed twice, nor in the larger index space behind a
+    broadcast. Consumers are loops of elementwise and data-moving ops, and the ops in `fusion_rules.SLOTS` that
+    take an operand element by element: reduce, dynamic-update-slice, concatenate, pad. What others need as well
+    becomes one more result of the loop that it is in. A loop with an input in common with another loop over
+    the same index space joins it. Nothing is moved across a side effect.
+
+    Requires: layouts (layout_assignment); no fusion whose body should still grow.
+    Ensures: each fusion is a loop nest over one index space, or has at its root the op that brings its own.
+    Leaves: single ops as they are. A reshape or transpose that moves nothing stays outside, where it is free.
+    """
+
+    instructions: int = 250
+    operands: int = 64
+
+    def run(self, module: Module) -> bool:
+        changed = False
+        for computation in _kernels_inside(module):
+            groups = Planner(computation, self.instructions, self.operands).plan()
+            changed |= write_fusions(computation, groups)
+        if changed:
+            module.order_computations()
+        return changed
+
+
+def _kernels_inside(module: Module) -> list[Computation]:
+    """The computations whose instructions run as kernels."""
+    graph = CallGraph(module)
+    return [c for c in graph.reachable() if graph.contexts(c) == (CONTROL,)]

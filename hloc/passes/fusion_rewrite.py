@@ -1,0 +1,58 @@
+"""Writing planned groups as fusions."""
+
+from __future__ import annotations
+
+from hloc.ir.clone import clone_instruction
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import TupleShape
+from hloc.passes.emit import Emit
+from hloc.passes.fusion_groups import Group
+from hloc.passes.ordering import reorder
+
+
+def write_fusions(computation: Computation, groups: list[Group]) -> bool:
+    """Replace each group by a fusion, and what is in no other place any more; whether there was any group."""
+    position = {instruction: place for place, instruction in enumerate(computation)}
+    fusions = [_fusion(computation, group, position) for group in groups]
+    for group, fusion in zip(groups, fusions, strict=True):
+        outputs = sorted(group.outputs, key=position.__getitem__)
+        emit = Emit(computation, before=group.last)
+        for number, output in enumerate(outputs):
+            value = fusion if len(outputs) == 1 else emit.element(fusion, number)
+            computation.replace_uses(output, value)
+    inside = {member for group in groups for member in group.members}
+    for instruction in sorted(inside, key=position.__getitem__, reverse=True):
+        if not instruction.users and not instruction.is_root:
+            computation.remove(instruction)
+    if groups:
+        reorder(computation)
+    return bool(groups)
+
+
+def _fusion(computation: Computation, group: Group, position: dict[Instruction, int]) -> Instruction:
+    """A new fusion in front of the group's last output, which nobody uses yet."""
+    members = sorted(group.members, key=position.__getitem__)
+    outputs = sorted(group.outputs, key=position.__getitem__)
+    inputs = [i for i in dict.fromkeys(o for m in members for o in m.operands) if i not in group.members]
+    body = computation.module.add_computation(_body(group, members, inputs, outputs))
+    kind = "kInput" if group.last.opcode == "reduce" else "kLoop"
+    emit = Emit(computation, before=group.last)
+    return emit.op("fusion", body.root.shape, inputs, kind=kind, calls=body)
+
+
+def _body(
+    group: Group, members: list[Instruction], inputs: list[Instruction], outputs: list[Instruction]
+) -> Computation:
+    body = Computation(f"fused_{group.last.opcode.replace('-', '_')}")
+    emit = Emit(body)
+    values = {value: emit.parameter(number, value.shape) for number, value in enumerate(inputs)}
+    for member in members:
+        values[member] = body.add(clone_instruction(member, [values[o] for o in member.operands]))
+    results = [values[output] for output in outputs]
+    if len(results) == 1:
+        body.root = results[0]
+    else:
+        shape = TupleShape(tuple(result.shape for result in results))
+        body.root = emit.op("tuple", shape, results)
+    return body
