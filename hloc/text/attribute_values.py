@@ -19,6 +19,7 @@ from hloc.ir.attributes import (
 )
 from hloc.ir.device_order import iota_tile
 from hloc.text.messages import suggest
+from hloc.text.shape_values import shapes_of
 from hloc.text.strings import float_of, int_of, string_of
 from hloc.text.tokens import Token, fault_at
 
@@ -134,7 +135,7 @@ class AttributeValues:
         return Donor(int_of(children[0]), children[1])
 
     def entry_layout(self, children: list[Any]) -> tuple[tuple[Any, ...], Any]:
-        return tuple(children[:-1]), children[-1]
+        return tuple(shapes_of(children[:-1])), children[-1]
 
     # Accuracy.
 

@@ -17,6 +17,7 @@ from hloc.text.attribute_values import quick_metadata
 from hloc.text.lexer import KIND_OF_NAME, Lexer, Scanner
 from hloc.text.literal_values import Elision
 from hloc.text.meaning import Meaning
+from hloc.text.shape_values import plain_array
 from hloc.text.syntax import Attribute, Body
 from hloc.text.tokens import Fault, Token
 
@@ -62,6 +63,16 @@ class Pieces:
         self.templates: dict[tuple[str, str], Template] = {}
         self.metadata: dict[str, Metadata | None] = {}
         self.meaning = Meaning(lambda name: name, Elision())
+        self.values: dict[str, Callable[[re.Match[str]], Any]] = {
+            "COMPUTATION_OPEN": self._computation,
+            "ARRAYS": self._arrays,
+            "ARRAY": lambda found: self.shape(found[0]),
+            "METADATA": lambda found: self.metadata_of(found[0]),
+            "NAME_ROWS": lambda found: found[0],
+            "RECORD_ROWS": lambda found: found[0],
+        }
+        self.declared = re.compile(r": ([^\]]*\])").findall
+        self.arrays = re.compile(r"[a-z0-9]+\[[^\]]*\](?:\{[^}]*\})?").findall
         callees = [name for name, kind in KIND_OF_NAME.items() if kind == COMPUTATION]
         name = r"[A-Za-z_][A-Za-z0-9_.\-]*"
         self.references = re.compile(rf"%({name})|(?<=, )((?:{'|'.join(callees)})=)({name})(?![^,])", re.ASCII)
@@ -73,17 +84,31 @@ class Pieces:
             return self._instructions(lexer)
         start = self.scanner.skip(lexer.text, lexer.position, lexer.end).end()
         found = self.scanner.coarse[kind](lexer.text, start, lexer.end)
-        if found is None:
-            return None
-        value: Any = found[0]
-        if kind == "ARRAY":
-            value = self.shape(value)
-        elif kind == "METADATA":
-            value = self.metadata_of(value)
+        value = self.values[kind](found) if found is not None else None
         if value is None:
             return None
         lexer.position = found.end()
         return Token(kind, value, start, found.end())
+
+    def _computation(self, found: re.Match[str]) -> tuple[Token | None, Token, Any] | None:
+        """(ENTRY token, name token, result of the signature) as the fine rules give them."""
+        entry, name, parameters, result = found.group("entry", "name", "parameters", "result")
+        place = found.start("name")
+        signature = None
+        if result is not None:
+            for text in self.declared(parameters):
+                if self.shape(text) is None:
+                    return None
+            shape = self.shape(result)
+            if shape is None:
+                return None
+            signature = Token("ARROW", "->", found.start("result") - 3, found.start("result") - 1), shape
+        mark = Token("ENTRY", "ENTRY", place - 6, place - 1) if entry else None
+        return mark, Token("IDENT", name, place, place + len(name)), signature
+
+    def _arrays(self, found: re.Match[str]) -> list[Shape] | None:
+        shapes = [self.shape(text) for text in self.arrays(found[0])]
+        return None if None in shapes else shapes
 
     def _instructions(self, lexer: Lexer) -> Token | None:
         text, end, match = lexer.text, lexer.end, self.scanner.coarse["INSTRUCTIONS"]
@@ -130,7 +155,9 @@ class Pieces:
         if text not in self.shapes:
             if len(self.shapes) >= MOST_REMEMBERED:
                 self.shapes.clear()
-            self.shapes[text] = self._try(text, "shape")
+            self.shapes[text] = shape = plain_array(text) if text[0] != "(" else None
+            if shape is None:
+                self.shapes[text] = self._try(text, "shape")
         return self.shapes[text]
 
     def metadata_of(self, text: str) -> Metadata | None:

@@ -49,7 +49,7 @@ RESERVED = frozenset(
 )  # fmt: skip
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*=?\Z")
-_COARSE = ("INSTRUCTIONS", "ARRAY", "METADATA", "NAME_ROWS", "RECORD_ROWS")
+_COARSE = ("INSTRUCTIONS", "COMPUTATION_OPEN", "ARRAYS", "ARRAY", "METADATA", "NAME_ROWS", "RECORD_ROWS")
 
 
 class Scanner:
@@ -70,6 +70,7 @@ class Scanner:
             else:
                 table = self.words if _WORD.match(pattern.value) else self.marks
                 table.setdefault(pattern.value, []).append(terminal.name)
+        self.plain_marks = {mark: names[0] for mark, names in self.marks.items() if mark in ",()}[]=" and len(names) == 1}
         patterns.sort(key=lambda row: -row[0])
         marks = "|".join(re.escape(mark) for mark in sorted(self.marks, key=len, reverse=True) if len(mark) > 1)
         fine = "|".join([f"(?P<MARK>{marks})"] + [f"(?P<{name}>{text})" for _, name, text in patterns])
@@ -98,17 +99,21 @@ class Scanner:
 
         The actions of one state alone don't tell: LALR states share the lookaheads of all their contexts.
         """
-        stack = list(stack)
+        depth, pushed, state = len(stack), [], stack[-1]
         while True:
-            action = self.states[stack[-1]].get(terminal)
+            action = self.states[state].get(terminal)
             if action is None:
                 return False
             kind, rule = action
             if kind is Shift:
                 return True
-            if rule.expansion:
-                del stack[-len(rule.expansion) :]
-            stack.append(self.states[stack[-1]][rule.origin.name][1])
+            for _ in rule.expansion:
+                if pushed:
+                    pushed.pop()
+                else:
+                    depth -= 1
+            state = self.states[pushed[-1] if pushed else stack[depth - 1]][rule.origin.name][1]
+            pushed.append(state)
 
 
 class Lexer:
@@ -128,9 +133,13 @@ class Lexer:
         while True:
             state = stack[-1]
             if pieces is not None:
-                coarse = next(filter(None, (pieces.read(self, name) for name in scanner.coarse_of(state))), None)
-                if coarse is not None:
-                    yield coarse
+                token = None
+                for kind in scanner.coarse_of(state):
+                    token = pieces.read(self, kind)
+                    if token is not None:
+                        break
+                if token is not None:
+                    yield token
                     continue
             start = skip(self.text, self.position, self.end).end()
             if start >= self.end:
@@ -144,7 +153,10 @@ class Lexer:
         if "LITERAL" in actions and scanner.takes(stack, "LITERAL"):
             if not ("LAYOUT_OPEN" in actions and scanner.layout_open(text, start, self.end)):
                 return self._literal(start)
-        if text[start] == "{":
+        first = text[start]
+        if first in scanner.plain_marks and not (first == "," and "DEVICE_IDS" in actions):
+            return Token(scanner.plain_marks[first], first, start, start + 1)
+        if first == "{":
             return self._brace(start, actions)
         found = scanner.fine(text, start, self.end)
         if found is None:

@@ -66,8 +66,8 @@ class Language:
         return self._run(Lexer(self.scanner, text, start, end), "instruction")
 
     def fragment(self, text: str, rule: str) -> Any:
-        """The value of a rule for a text of its own, by the fine rules. Raises Fault."""
-        return self._run(Lexer(self.scanner, text), rule)
+        """The value of a rule for a text of its own. Raises Fault."""
+        return self._run(Lexer(self.scanner, text, pieces=self.pieces), rule)
 
     def _run(self, lexer: Lexer, rule: str) -> Any:
         try:

@@ -36,6 +36,9 @@ _ORDERS = {
     "sort": "dimensions is_stable",
     "outfeed": "outfeed_shape outfeed_config",
     "fusion": "kind output_to_operand_aliasing",
+    "custom-call": "window dim_labels feature_group_count batch_group_count operand_precision padding_type "
+    "custom_call_target operand_layout_constraints custom_call_has_side_effect literal "
+    "output_to_operand_aliasing schedule api_version",
     "async-start": "output_to_operand_aliasing",
     "async-update": "output_to_operand_aliasing",
     "async-done": "",
@@ -43,8 +46,8 @@ _ORDERS = {
 _ORDERS["all-gather-start"] = _ORDERS["all-gather"]
 _ORDERS["all-reduce-start"] = _ORDERS["all-reduce"]
 
-# Printed elsewhere, or never.
-_ELSEWHERE = frozenset(("result_accuracy", "is_composite", "mode", "number", "literal"))
+# Printed behind the computations.
+_ELSEWHERE = frozenset(("result_accuracy", "is_composite"))
 
 _ASYNC = {"async-start": "-start", "async-update": "-update", "async-done": "-done"}
 
@@ -104,9 +107,7 @@ def _plan(opcode: str) -> list[tuple[str, str, Callable[[Any], str], object, Fal
     plan = []
     for name in names:
         row = rows[name]
-        if row.kind in (kinds.COMPUTATION, kinds.COMPUTATIONS):
-            continue
-        if name in _ELSEWHERE and (opcode, name) not in (("shuffle", "mode"), ("custom-call", "literal")):
+        if name in _ELSEWHERE or row.kind in (kinds.COMPUTATION, kinds.COMPUTATIONS):
             continue
         fallback = _FALLBACKS.get((opcode, name))
         default = None if fallback else row.default

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 
 from hloc.ir.module import Module
+from hloc.text.print_strings import quote
+from hloc.text.strings import string_of
+from hloc.text.tokens import Token
 
 SECTIONS = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 
@@ -29,7 +32,8 @@ class Frames:
     def __init__(self, module: Module):
         texts = [str(module.tables.get(section, "")) for section in SECTIONS]
         self._files, self._functions = (
-            {int(number): text for number, text in _NAME.findall(text)} for text in texts[:2]
+            {int(number): string_of(Token("STRING", text, 0, 0)) for number, text in _NAME.findall(section)}
+            for section in texts[:2]
         )
         self._locations, self._frames = (
             {int(number): _fields(text) for number, text in _RECORD.findall(section)} for section in texts[2:]
@@ -60,8 +64,8 @@ class Frames:
 
     def _location(self, number: int) -> int:
         fields = self._locations.get(number, {})
-        file = self._row(0, self._files.get(fields.get("file_name_id", 0), '""'))
-        function = self._row(1, self._functions.get(fields.get("function_name_id", 0), '""'))
+        file = self._row(0, self._files.get(fields.get("file_name_id", 0), ""))
+        function = self._row(1, self._functions.get(fields.get("function_name_id", 0), ""))
         return self._row(2, (file, function, *(fields.get(name, 0) for name in _PLACE)))
 
     def _row(self, section: int, content: object) -> int:
@@ -73,8 +77,8 @@ class Frames:
         if not self._numbers:
             return ""
         files, functions, locations, frames = self._rows
-        lines = ["\n\nFileNames", *(f"{number} {name}" for name, number in files.items())]
-        lines += ["\nFunctionNames", *(f"{number} {name}" for name, number in functions.items())]
+        lines = ["\n\nFileNames", *(f"{number} {quote(name)}" for name, number in files.items())]
+        lines += ["\nFunctionNames", *(f"{number} {quote(name)}" for name, number in functions.items())]
         lines.append("\nFileLocations")
         for (file, function, *place), number in locations.items():  # type: ignore[misc]
             named = " ".join(f"{name}={value}" for name, value in zip(_PLACE, place, strict=True))

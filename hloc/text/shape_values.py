@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from hloc.ir.dtypes import BY_NAME, DType
@@ -41,7 +42,7 @@ class ShapeValues:
 
     def tuple_shape(self, children: list[Any]) -> TupleShape:
         start, *elements = children
-        shape = TupleShape(tuple(elements))
+        shape = TupleShape(tuple(shapes_of(elements)))
         if _depth(shape) > MOST_NESTED:
             raise fault_at(start, f"tuples nest deeper than {MOST_NESTED}")
         return shape
@@ -140,6 +141,30 @@ class _LayoutParts:
         return Layout(self.order, **self.parts) if self.parts else _plain(self.order)
 
 
+def shapes_of(children: list[Any]) -> list[Shape]:
+    """The shapes of a list that is written out or one ARRAYS token."""
+    return children[0].value if children and isinstance(children[0], Token) else children
+
+
+def plain_array(text: str) -> ArrayShape | None:
+    """The shape of an ARRAY terminal; None if it has a fault, which the fine rules then tell."""
+    name, _, rest = text.partition("[")
+    sizes, _, order = rest.partition("]")
+    dtype = BY_NAME.get(name)
+    try:
+        dims = tuple(map(int, sizes.split(","))) if sizes else ()
+        minor_to_major = tuple(map(int, order[1:-1].split(","))) if order else None
+    except ValueError:
+        return None
+    if dtype is None or not dtype.is_array_element or prod(max(size, 1) for size in dims) > MOST_ELEMENTS:
+        return None
+    if minor_to_major is None:
+        return ArrayShape(dtype, dims, Layout.default(len(dims)))
+    if sorted(minor_to_major) != list(range(len(dims))):
+        return None
+    return ArrayShape(dtype, dims, _plain(minor_to_major))
+
+
 def _plain(order: tuple[int, ...]) -> Layout:
     """A layout that says nothing but the order, one object each."""
     rank = len(order)
@@ -149,9 +174,7 @@ def _plain(order: tuple[int, ...]) -> Layout:
 
 
 def _check_size(kind: Token, dims: tuple[int, ...]) -> None:
-    count = 1
-    for size in dims:
-        count *= max(size, 1)
+    count = prod(max(size, 1) for size in dims)
     if count > MOST_ELEMENTS:
         raise fault_at(kind, f"the number of elements, {count}, does not fit a 64-bit integer")
 

@@ -66,13 +66,12 @@ class Line:
 
 
 class Body:
-    """The instructions between braces: Lines and Tokens of type INSTRUCTIONS, `start` the opening brace."""
+    """The instructions between braces: Lines and Tokens of type INSTRUCTIONS; `start` is where it begins."""
 
-    __slots__ = ("start", "end", "items")
+    __slots__ = ("start", "items")
 
-    def __init__(self, start: Token, end: Token, items: list[Any]):
+    def __init__(self, start: Token, items: list[Any]):
         self.start = start
-        self.end = end
         self.items = items
 
 
@@ -159,6 +158,11 @@ class Callbacks(ShapeValues, AttributeValues, ShardingValues):
         name, *signature, body, attributes = children
         return ComputationText(entry, name, signature[0] if signature else None, body, attributes)
 
+    def opened_computation(self, children: list[Any]) -> ComputationText:
+        opening, *items, attributes = children
+        entry, name, result = opening.value
+        return ComputationText(entry, name, result, Body(name, items), attributes)
+
     def signature(self, children: list[Any]) -> Any:
         return children[-2], children[-1]
 
@@ -166,7 +170,7 @@ class Callbacks(ShapeValues, AttributeValues, ShardingValues):
         return None
 
     def body(self, children: list[Any]) -> Body:
-        return Body(children[0], children[-1], children[1:-1])
+        return Body(children[0], children[1:-1])
 
     def single(self, children: list[Any]) -> Line:
         return children[0]
