@@ -32,7 +32,6 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.shapes import ArrayShape, Shape
 
-
 _MOST_BYTES = 1 << 60
 
 
@@ -77,7 +76,8 @@ class _Scheduler:
                 message = f"{opcode} of the dynamic shape {shape!r} is not supported yet"
                 raise HloError(message, instruction.span)
             if shape.byte_size > _MOST_BYTES:
-                raise HloError(f"{shape!r} takes {shape.byte_size} bytes, no memory holds it", instruction.span)
+                message = f"{shape!r} takes {shape.byte_size} bytes: no memory holds it"
+                raise HloError(message, instruction.span)
         handler = _HANDLERS.get(opcode)
         if handler is None and is_alias(instruction):
             handler = _Scheduler._alias

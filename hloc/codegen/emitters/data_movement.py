@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from hloc.codegen import scalar
 from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant, kernel
-from hloc.codegen.llvm import Value, integer
+from hloc.codegen.llvm import Value, const, integer
 from hloc.codegen.loops import reshape_index
 from hloc.ir.attributes import PadDim
-from hloc.ir.dtypes import S64
+from hloc.ir.dtypes import C128, S64, DType
 from hloc.ir.instruction import Instruction
 
 
@@ -56,6 +56,49 @@ def bitcast(k: KernelContext, instruction: Instruction, operands: list[Element],
     for position, dimension in enumerate(origin_order):
         source[dimension] = physical[position]
     return operands[0](tuple(source))
+
+
+@element("bitcast-convert")
+def bitcast_convert(
+    k: KernelContext, instruction: Instruction, operands: list[Element], index: Index
+) -> Register:
+    """The same bits; between types of unequal width, the last dimension counts words of the wider one."""
+    before, after = instruction.operands[0].shape.dtype, instruction.shape.dtype
+    if before is after:
+        return operands[0](index)
+    if before.bits == after.bits:
+        return scalar.from_bits(k.b, after, scalar.to_bits(k.b, before, operands[0](index)))
+    if before.bits > after.bits:
+        return _low_word(k, before, after, operands[0](index[:-1]), index[-1])
+    count = after.bits // before.bits
+    words = [operands[0]((*index, index_constant(number))) for number in range(count)]
+    return _joined_words(k, before, after, words)
+
+
+def _low_word(k: KernelContext, before: DType, after: DType, value: Register, number: Value) -> Register:
+    """Word `number` of a value, counted from its low bits."""
+    b = k.b
+    if before is C128:
+        part = b.select(b.icmp_signed("==", number, index_constant(0)), *value)
+        return scalar.from_bits(b, after, b.bitcast(part, "i64"))
+    bits = scalar.to_bits(b, before, value)
+    shift = b.mul(b.trunc(number, bits.type), const(bits.type, after.bits))
+    return scalar.from_bits(b, after, b.trunc(b.lshr(bits, shift), f"i{max(8, after.bits)}"))
+
+
+def _joined_words(k: KernelContext, before: DType, after: DType, words: list[Register]) -> Register:
+    """A value from its words, the lowest first."""
+    b = k.b
+    parts = [scalar.to_bits(b, before, word) for word in words]
+    if after is C128:
+        return b.bitcast(parts[0], "double"), b.bitcast(parts[1], "double")
+    type = f"i{max(8, after.bits)}"
+    mask = const(type, (1 << before.bits) - 1)
+    total = const(type, 0)
+    for number, part in enumerate(parts):
+        low = b.and_(b.zext(part, type), mask)
+        total = b.or_(total, b.shl(low, const(type, number * before.bits)))
+    return scalar.from_bits(b, after, total)
 
 
 @element("slice")
@@ -157,7 +200,7 @@ def pad(k: KernelContext, instruction: Instruction, operands: list[Element], ind
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a dimension's operand elements go: `count` of them from `first` on, to start, start + step, ..."""
+    """Where a dimension's operand elements go: `count` from `first` on, to start, start + step, ..."""
 
     first: int
     count: int

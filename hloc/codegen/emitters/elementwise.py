@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from hloc.codegen import scalar
-from hloc.codegen.kernel import Element, Index, KernelContext, Register, element
+from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant
 from hloc.codegen.program import CONTEXT_FIELDS
-from hloc.ir.dtypes import U32, U64
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import OPS
 
@@ -18,9 +17,17 @@ def _at(instruction: Instruction, operands: list[Element], index: Index) -> list
     ]
 
 
-@element(*[name for name in scalar.OPCODES if OPS[name].is_elementwise])
-def elementwise(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
-    return scalar.emit(k.b, instruction, _at(instruction, operands, index))
+@element(*[name for name in scalar.TABLE if OPS[name].is_elementwise])
+def elementwise(
+    k: KernelContext, instruction: Instruction, operands: list[Element], index: Index
+) -> Register:
+    values = _at(instruction, operands, index)
+    types = [operand.shape.dtype for operand in instruction.operands]
+    result = instruction.shape.dtype
+    try:
+        return scalar.emit(k.b, instruction.opcode, values, types, result, instruction.attributes)
+    except scalar.UnsupportedScalar as error:
+        raise k.error(str(error), instruction) from None
 
 
 @element("map")
@@ -30,7 +37,9 @@ def map_(k: KernelContext, instruction: Instruction, operands: list[Element], in
 
 
 @element("replica-id", "partition-id")
-def device_number(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
+def device_number(
+    k: KernelContext, instruction: Instruction, operands: list[Element], index: Index
+) -> Register:
     field = CONTEXT_FIELDS.index(instruction.opcode.replace("-", "_"))
     number = k.b.load("i64", k.b.gep("i64", k.context, index_constant(field)))
     return k.b.trunc(number, "i32")
