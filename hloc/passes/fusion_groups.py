@@ -76,7 +76,7 @@ class Group:
     def _add_indices(self, user: Instruction, number: int, found: Indices) -> bool:
         step = index_step(user, number)
         if self.own is not None and user is self.last:
-            if number not in self.own:
+            if number not in self.own and user.operands[number].opcode != "constant":
                 return False
             if user.opcode in ("reduce", "dynamic-update-slice") and step is not NO_INDEX:
                 step = SAME_INDEX

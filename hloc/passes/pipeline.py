@@ -1,5 +1,307 @@
 """The pipelines, as tables to read aloud: which pass runs when, and why there.
 
-`PASSES` are the passes by name, `PIPELINES` the orders in which they run, `ORDER` what must come before
-what. A pass only transforms; the runner does all the rest.
+`PASSES` are the passes by name, `PIPELINES` the orders in which they run, `ORDER` what must come before what.
+A pass is an object with `run(module) -> bool`; it only transforms. The runner does all the rest.
 """
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from types import ModuleType
+
+from hloc.errors import HloError
+from hloc.ir.module import Module
+from hloc.options import Options
+from hloc.passes import (
+    async_to_sync,
+    batch_norm_expander,
+    bitcast_marking,
+    cse,
+    dce,
+    defusion,
+    layout_assignment,
+    layout_removal,
+    manual_partitioning,
+    map_inliner,
+    ragged_dot_expander,
+    rng_expander,
+    scaled_dot_expander,
+    scan_expander,
+    schedule,
+    sharding_removal,
+    topk_expander,
+    tuple_simplifier,
+    zero_sized,
+)
+from hloc.passes.algebraic import simplifier
+from hloc.passes.call_inliner import CallInliner
+from hloc.passes.constant_folding import ConstantFolding
+from hloc.passes.fusion import Fusion
+from hloc.passes.runner import Group, InternalError, Observer, PassRun, Report, Runner, Step
+
+__all__ = [
+    "ORDER",
+    "PASSES",
+    "PIPELINES",
+    "InternalError",
+    "PassRun",
+    "Report",
+    "describe_passes",
+    "run_pipeline",
+]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass by name. `kind` is a module with `run`, or a dataclass with it whose fields are the pass's options.
+
+    `options` tells which field follows which field of `Options`.
+    """
+
+    name: str
+    kind: ModuleType | type
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def doc(self) -> str:
+        """What it does, in one line."""
+        return (self.kind.__doc__ or "").strip().splitlines()[0]
+
+    def make(self, options: Options, given: dict[str, object]) -> object:
+        """The object to run. `given` are options of this pass alone, from the text that asks for it."""
+        if not is_dataclass(self.kind):
+            return self.kind
+        values = {name: getattr(options, source) for name, source in self.options}
+        return self.kind(**{**values, **given})
+
+    @property
+    def option_names(self) -> list[str]:
+        if not is_dataclass(self.kind):
+            return []
+        return [field.name for field in fields(self.kind) if field.init]
+
+
+_FOLDING = (("result_bytes", "fold_result_bytes"), ("work", "fold_work"), ("seconds", "fold_seconds"))
+_FUSION = (("instructions", "fusion_instructions"), ("operands", "fusion_operands"))
+
+PASSES: dict[str, Pass] = {
+    row.name: row
+    for row in (
+        Pass("manual_partitioning", manual_partitioning),
+        Pass("async_to_sync", async_to_sync),
+        Pass("sharding_removal", sharding_removal),
+        Pass("defusion", defusion),
+        Pass("scan_expander", scan_expander),
+        Pass("call_inliner", CallInliner, (("growth", "inline_growth"),)),
+        Pass("layout_removal", layout_removal),
+        Pass("map_inliner", map_inliner),
+        Pass("rng_expander", rng_expander),
+        Pass("batch_norm_expander", batch_norm_expander),
+        Pass("topk_expander", topk_expander),
+        Pass("scaled_dot_expander", scaled_dot_expander),
+        Pass("ragged_dot_expander", ragged_dot_expander),
+        Pass("zero_sized", zero_sized),
+        Pass("tuple_simplifier", tuple_simplifier),
+        Pass("algebraic", simplifier),
+        Pass("constant_folding", ConstantFolding, _FOLDING),
+        Pass("cse", cse),
+        Pass("dce", dce),
+        Pass("layout_assignment", layout_assignment),
+        Pass("fusion", Fusion, _FUSION),
+        Pass("bitcast_marking", bitcast_marking),
+        Pass("schedule", schedule),
+    )
+}
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Rows to repeat until none of them changes anything."""
+
+    rows: tuple[tuple[str, str], ...]
+    reason: str
+    limit: int = 8
+
+
+Row = tuple[str, str] | FixedPoint
+
+_PREPARATION: tuple[Row, ...] = (
+    ("manual_partitioning", "first of all, while the borders of manual regions and the mesh are as JAX wrote them"),
+    ("async_to_sync", "makes calls of async computations, for call_inliner"),
+    ("sharding_removal", "after partitioning nothing is left that a sharding could say"),
+    ("defusion", "what is one kernel is decided here, not by the program that made the text"),
+    ("scan_expander", "makes calls, for call_inliner"),
+)
+
+_EXPANSION: tuple[Row, ...] = (
+    ("layout_removal", "all that follows may forget about layouts; bitcasts need those of the text, so it comes early"),
+    ("map_inliner", "after call_inliner, since a map of a call is left alone"),
+    ("rng_expander", "into rng-bit-generator, which has a kernel"),
+    ("batch_norm_expander", "into sums and elementwise ops, which fuse"),
+    ("topk_expander", "into sort, which has a kernel"),
+    ("scaled_dot_expander", "into dot, which has a kernel"),
+    ("ragged_dot_expander", "into dot, which has a kernel"),
+    ("zero_sized", "no kernel needs to think of reducing nothing"),
+)
+
+_CLEAN_UP = FixedPoint(
+    (
+        ("call_inliner", "of conditionals that were decided"),
+        ("tuple_simplifier", "lets the rules see the values behind tuples"),
+        ("algebraic", "fewer and simpler ops"),
+        ("constant_folding", "what the rules have made constant"),
+        ("cse", "after folding, which makes equal constants"),
+        ("dce", "what the others left behind"),
+    ),
+    "each makes work for the others",
+)
+
+PIPELINES: dict[str, tuple[Row, ...]] = {
+    "cpu": (
+        *_PREPARATION,
+        ("call_inliner", "rules and fusion see across calls only when they are gone"),
+        *_EXPANSION,
+        _CLEAN_UP,
+        ("layout_assignment", "after all rules: they would undo copies, and make arrays without thought of layouts"),
+        ("cse", "equal copies for several users"),
+        ("fusion", "into kernels; last of what changes values, so that no kernel has to be taken apart again"),
+        ("bitcast_marking", "after fusion, which would rather have a reshape inside of a loop than a bitcast"),
+        ("dce", "computations that are in kernels now"),
+        ("schedule", "the order to run in, last"),
+    ),
+    "none": (
+        *_PREPARATION,
+        *_EXPANSION,
+        ("layout_assignment", "code generation needs a layout everywhere"),
+        ("dce", "computations that nobody calls need not compile"),
+        ("schedule", "the order to run in, last"),
+    ),
+}
+"""`cpu` is what the CPU backend runs; `none` only what it cannot do without."""
+
+ORDER: tuple[tuple[str, str, str], ...] = (
+    ("manual_partitioning", "sharding_removal", "the removal refuses what should have been partitioned"),
+    ("manual_partitioning", "call_inliner", "manual regions are calls until their borders are gone"),
+    ("async_to_sync", "call_inliner", "an async-start becomes a call"),
+    ("scan_expander", "call_inliner", "a scan's loop calls its computation"),
+    ("defusion", "layout_removal", "bitcasts inside of fusions go too"),
+    ("call_inliner", "map_inliner", "a map of a call is left alone"),
+    ("layout_removal", "algebraic", "rules make row-major arrays"),
+    ("layout_removal", "layout_assignment", "bitcasts need the layouts of the text"),
+    ("algebraic", "layout_assignment", "rules would undo copies between layouts"),
+    ("layout_assignment", "fusion", "whether a reshape is free is seen from layouts"),
+    ("defusion", "fusion", "it would take the kernels apart again"),
+    ("fusion", "bitcast_marking", "a bitcast does not go into a loop"),
+    ("fusion", "schedule", "fusions change the order"),
+)
+"""(earlier, later, why): no `earlier` may run after a `later` in a pipeline that has both."""
+
+
+def run_pipeline(
+    module: Module, pipeline: str | Sequence[str], options: Options | None = None, observer: Observer | None = None
+) -> Report:
+    """Run the passes of a pipeline over a module, and verify after each that changed it.
+
+    `pipeline` is a name of PIPELINES, or passes by name: a list, or a text separated by commas; a pass's own
+    options stand in braces, `fusion{instructions=20}`. `observer(run, module)` is called after each pass.
+    Of `options` count `disabled_passes`, `until`, `print_after`, `dump_to`, and the budgets of the passes.
+
+    Raises HloError for an unknown name, and where a pass refuses the program; InternalError where a pass
+    fails, breaks the module, or claims a change that is none.
+    """
+    options = options or Options()
+    for name in (*options.disabled_passes, *options.print_after, *filter(None, [options.until])):
+        _pass_named(name)
+    return Runner(module, options, observer).run(plan(pipeline))
+
+
+def plan(pipeline: str | Sequence[str]) -> list[Step | Group]:
+    """The steps of a pipeline. ValueError if a pipeline of PIPELINES breaks ORDER."""
+    if isinstance(pipeline, str) and pipeline in PIPELINES:
+        rows = PIPELINES[pipeline]
+        check_order([name for name, _ in flattened(rows)])
+        return [_planned(row) for row in rows]
+    names = _split(pipeline) if isinstance(pipeline, str) else list(pipeline)
+    return [_step(name) for name in names]
+
+
+def _planned(row: Row) -> Step | Group:
+    if isinstance(row, FixedPoint):
+        return Group(tuple(_step(name) for name, _ in row.rows), row.limit)
+    return _step(row[0])
+
+
+def flattened(rows: Iterable[Row]) -> list[tuple[str, str]]:
+    """The rows with those of fixed points in their place."""
+    return [inner for row in rows for inner in (row.rows if isinstance(row, FixedPoint) else (row,))]
+
+
+def check_order(names: Sequence[str]) -> None:
+    """ValueError if passes in this order break a row of ORDER."""
+    for earlier, later, why in ORDER:
+        places = [place for place, name in enumerate(names) if name == earlier]
+        if later in names and places and places[0] > names.index(later):
+            raise ValueError(f"{earlier} comes after {later}: {why}")
+
+
+def _split(text: str) -> list[str]:
+    """The names in `a,b{x=1,y=2},c`."""
+    names, depth = [""], 0
+    for char in text:
+        depth += (char == "{") - (char == "}")
+        if char == "," and depth == 0:
+            names.append("")
+        else:
+            names[-1] += char
+    return [name.strip() for name in names if name.strip()]
+
+
+def _pass_named(name: str) -> Pass:
+    if name not in PASSES:
+        close = difflib.get_close_matches(name, [*PASSES, *PIPELINES], 1)
+        raise HloError(f"there is no pass or pipeline named {name}", hint=f"did you mean {close[0]}?" if close else None)
+    return PASSES[name]
+
+
+def _step(text: str) -> Step:
+    """A pass with its options, from text."""
+    name, brace, rest = text.partition("{")
+    row = _pass_named(name)
+    given = _options_in(row, rest.removesuffix("}")) if brace else {}
+    make: Callable[[Options], object] = lambda options: row.make(options, given)  # noqa: E731
+    return Step(name, text, make)
+
+
+def _options_in(row: Pass, text: str) -> dict[str, object]:
+    given: dict[str, object] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name not in row.option_names:
+            known = ", ".join(row.option_names) or "none"
+            raise HloError(f"pass {row.name} has no option {name}: it has {known}")
+        try:
+            given[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise HloError(f"option {name} of pass {row.name}: {value!r} is not a number") from None
+    return given
+
+
+def describe_passes() -> str:
+    """The passes, and the pipelines with the reason of each row, as text for people."""
+    width = max(map(len, PASSES))
+    lines = ["Passes:"]
+    for row in PASSES.values():
+        options = f" {{{', '.join(row.option_names)}}}" if row.option_names else ""
+        lines.append(f"  {row.name:{width}}  {row.doc}{options}")
+    for name, rows in PIPELINES.items():
+        lines += ["", f"Pipeline {name}:"]
+        for row in rows:
+            if isinstance(row, FixedPoint):
+                lines.append(f"  until nothing changes ({row.reason}):")
+                lines += [f"    {inner:{width}}  {why}" for inner, why in row.rows]
+            else:
+                lines.append(f"  {row[0]:{width}}  {row[1]}")
+    return "\n".join(lines)

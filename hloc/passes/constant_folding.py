@@ -1,0 +1,129 @@
+"""Computes at compile time what does not depend on any argument."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from hloc.analysis.cost import work
+from hloc.analysis.effects import Effects
+from hloc.errors import HloError
+from hloc.ir.instruction import Instruction
+from hloc.ir.literals import Literal
+from hloc.ir.module import Module, call_order
+from hloc.ir.opcodes import CALLS
+from hloc.passes.emit import Emit, replace
+from hloc.reference.evaluate import fold
+
+_GENERATORS = ("iota", "broadcast")
+"""Ops whose results are cheaper to compute where they are used than to store."""
+
+_NEVER = ("parameter", "constant", "tuple", "get-tuple-element", "partition-id", "replica-id", "custom-call")
+
+_SMALL_BYTES = 4096
+"""What follows from an iota or a broadcast alone, element by element, is stored up to this size."""
+
+
+@dataclass
+class ConstantFolding:
+    """Replaces instructions with constant operands by their value, as the reference evaluator gives it.
+
+    No constant of more than `result_bytes` is made, and no more than `work` scalar operations are spent on the
+    module; `seconds` is a guard for what `work` misjudges. `notes` tells what was left for these reasons.
+    Never folded are loops and other calls, custom calls, random numbers, collectives, side effects and barriers.
+    Iotas and broadcasts stay as they are, and so do large arrays that follow from them element by element.
+
+    Requires: nothing.
+    Ensures: no scalar instruction of constants, within the budget.
+    Leaves: operands that nobody uses any more, for dce.
+    """
+
+    result_bytes: int = 64 * 1024
+    work: int = 20_000_000
+    seconds: float = 10.0
+    notes: list[str] = field(default_factory=list, init=False)
+
+    def run(self, module: Module) -> bool:
+        folder = _Folder(self)
+        changed = False
+        for computation in call_order(module.entry):
+            for instruction in computation:
+                changed |= folder.visit(instruction)
+        return changed
+
+
+class _Folder:
+    def __init__(self, budget: ConstantFolding):
+        self.budget = budget
+        self.spent = 0.0
+        self.end = time.monotonic() + budget.seconds
+        self.effects = Effects()
+        self.generated: dict[Instruction, Literal | None] = {}
+
+    def visit(self, instruction: Instruction) -> bool:
+        if not self._is_candidate(instruction) or self._is_over_budget(instruction):
+            return False
+        operands = [self._value(operand) for operand in instruction.operands]
+        if any(operand is None for operand in operands):
+            return False
+        literal = self._folded(instruction, operands)
+        if literal is None:
+            return False
+        emit = Emit.at(instruction)
+        if literal.is_tuple:
+            replace(instruction, emit.tuple([emit.literal(part) for part in literal.value]))
+        else:
+            replace(instruction, emit.literal(literal))
+        return True
+
+    def _is_candidate(self, instruction: Instruction) -> bool:
+        if instruction.opcode in _NEVER or instruction.opcode in _GENERATORS or instruction.op.has(CALLS):
+            return False
+        if not instruction.operands or not all(_is_constant(operand) for operand in instruction.operands):
+            return False
+        leaves = list(instruction.shape.leaves())
+        if any(not leaf.is_array or leaf.is_dynamic or len(index) > 1 for index, leaf in leaves):
+            return False
+        if not self.effects.is_repeatable(instruction):
+            return False
+        spread = any(operand.opcode in _GENERATORS for operand in instruction.operands)
+        in_place = instruction.op.is_elementwise or instruction.opcode in ("reshape", "transpose", "reverse")
+        return not (spread and in_place and instruction.shape.byte_size > _SMALL_BYTES)
+
+    def _is_over_budget(self, instruction: Instruction) -> bool:
+        size = sum(leaf.byte_size for _, leaf in instruction.shape.leaves())
+        needed = work(instruction) + sum(o.shape.count for o in instruction.operands)
+        if size > self.budget.result_bytes:
+            reason = f"its {size} bytes are over the limit of {self.budget.result_bytes}"
+        elif self.spent + needed > self.budget.work:
+            reason = f"{needed:.0f} operations would pass the limit of {self.budget.work} for the module"
+        elif time.monotonic() > self.end:
+            reason = f"the time of {self.budget.seconds} s is over"
+        else:
+            self.spent += needed
+            return False
+        self.budget.notes.append(f"%{instruction.name} ({instruction.opcode}) is constant but left: {reason}")
+        return True
+
+    def _value(self, instruction: Instruction) -> Literal | None:
+        if instruction.opcode == "constant":
+            return instruction.attributes["literal"]
+        if instruction not in self.generated:
+            operands = [self._value(operand) for operand in instruction.operands]
+            known = all(operand is not None for operand in operands)
+            self.generated[instruction] = self._folded(instruction, operands) if known else None
+        return self.generated[instruction]
+
+    def _folded(self, instruction: Instruction, operands: list[Literal]) -> Literal | None:
+        try:
+            return fold(instruction, operands)
+        except HloError as error:
+            self.budget.notes.append(f"%{instruction.name} ({instruction.opcode}) is left: {error.message}")
+            return None
+
+
+def _is_constant(instruction: Instruction) -> bool:
+    """A constant array, or what an iota or a broadcast makes of one."""
+    while instruction.opcode == "broadcast":
+        instruction = instruction.operands[0]
+    return instruction.opcode in ("constant", "iota") and instruction.shape.is_array
