@@ -1,6 +1,8 @@
 """Elementary functions as LLVM IR: inline, free of branches and library calls, so that loops vectorize."""
 
 from . import (  # noqa: F401 (each registers its functions)
+    complex_basic,
+    complex_functions,
     error_function,
     exponential,
     hyperbolic,
@@ -9,6 +11,6 @@ from . import (  # noqa: F401 (each registers its functions)
     power,
     trigonometric,
 )
-from .functions import FUNCTIONS, call
+from .functions import FUNCTIONS, call, call_complex
 
-__all__ = ["FUNCTIONS", "call"]
+__all__ = ["FUNCTIONS", "call", "call_complex"]

@@ -1,0 +1,132 @@
+"""Floats of 16 bits and fewer as bits: to f32, exactly, and from f32, rounded to nearest even.
+
+All is integer arithmetic and selects (f16 has instructions of its own), so it is exact whatever the
+processor does with denormals, and loops vectorize. Overflow and NaN are those of `ml_dtypes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from hloc.codegen.llvm import Builder, Value, with_scalar
+from hloc.codegen.math.expression import Num
+from hloc.ir.dtypes import BF16, F8E8M0FNU, F16, DType
+
+_INFINITY = 0x7F800000
+
+
+@dataclass(frozen=True)
+class Format:
+    """A float format of at most 8 bits, sign included.
+
+    `largest` is the code of the greatest finite number, `overflow` and `nan` the codes (without sign) of
+    what is too large and of NaN; `negative_zero` is False where that code means NaN. Formats without NaN
+    make it a zero of the opposite sign.
+    """
+
+    exponent_bits: int
+    mantissa_bits: int
+    bias: int
+    largest: int
+    overflow: int
+    nan: int
+    negative_zero: bool
+
+    @property
+    def sign_shift(self) -> int:
+        return self.exponent_bits + self.mantissa_bits
+
+    @property
+    def least_exponent(self) -> int:
+        """Of normal numbers; subnormal ones have it too."""
+        return 1 - self.bias
+
+
+@cache
+def format_of(dtype: DType) -> Format:
+    """The format of an HLO float type of at most 8 bits, f8e8m0fnu apart."""
+    exponent, mantissa = dtype.exponent_bits, dtype.mantissa_bits
+    ones = (1 << (exponent + mantissa)) - 1
+    bias = (1 << (exponent - 1)) - 1
+    if dtype.name.endswith("fnuz"):
+        bias = 11 if "b11" in dtype.name else bias + 1
+        return Format(exponent, mantissa, bias, ones, ones + 1, ones + 1, False)
+    if dtype.bits < 8:
+        return Format(exponent, mantissa, bias, ones, ones, 0, True)
+    if dtype.name.endswith("fn"):
+        return Format(exponent, mantissa, bias, ones - 1, ones, ones, True)
+    infinity = ones - ((1 << mantissa) - 1)
+    return Format(exponent, mantissa, bias, infinity - 1, infinity, infinity | 1 << (mantissa - 1), True)
+
+
+def to_f32(b: Builder, dtype: DType, bits: Value) -> Value:
+    """The f32 with the value of a narrower float's register."""
+    type = with_scalar(bits.type, "float")
+    if dtype is F16:
+        return b.fpext(bits, type)
+    code = Num(b, b.zext(bits, with_scalar(bits.type, "i32")))
+    if dtype is BF16:
+        return (code << 16).as_float(type).v
+    if dtype is F8E8M0FNU:
+        exponent = code.equals(0).select(1 << 22, code << 23)
+        return code.equals(255).select(0x7FC00000, exponent).as_float(type).v
+    return _decode(format_of(dtype), code, type).v
+
+
+def _decode(f: Format, code: Num, type: str) -> Num:
+    size = code & ((1 << f.sign_shift) - 1)
+    moved = size << (23 - f.mantissa_bits)
+    normal = moved + ((127 - f.bias) << 23)
+    step = 2.0 ** (f.least_exponent - f.mantissa_bits)
+    subnormal = (size.to_float(type) * step).bits()
+    result = (size < 1 << f.mantissa_bits).select(subnormal, normal)
+    if f.overflow == f.largest + 1 and f.nan > f.overflow:  # IEEE: infinity, then NaN
+        result = (size > f.largest).select(moved | _INFINITY, result)
+    elif f.nan > f.largest:
+        code_of_nan = code if not f.negative_zero else size
+        result = code_of_nan.equals(f.nan).select(0x7FC00000, result)
+    sign = (code >> f.sign_shift) << 31
+    return (result | sign).as_float(type)
+
+
+def from_f32(b: Builder, dtype: DType, value: Value) -> Value:
+    """The register of a narrower float nearest to an f32."""
+    if dtype is F16:
+        return b.fptrunc(value, with_scalar(value.type, "half"))
+    bits = Num(b, value).bits()
+    size = bits & 0x7FFFFFFF
+    if dtype is BF16:
+        rounded = (bits + ((bits >> 16) & 1) + 0x7FFF) >> 16
+        code = (size > _INFINITY).select((bits >> 16) & 0x8000 | 0x7FC0, rounded)
+        return b.trunc(code.v, with_scalar(value.type, "i16"))
+    if dtype is F8E8M0FNU:
+        code = _encode_power(bits)
+    else:
+        code = _encode(format_of(dtype), bits, size, Num(b, value).abs())
+    return b.trunc(code.v, with_scalar(value.type, "i8"))
+
+
+def _encode_power(bits: Num) -> Num:
+    """The nearest power of two, ties upward; 255 (NaN) for what is not a positive normal number."""
+    normal = ~((bits < 1 << 23) | (bits >= _INFINITY))
+    return normal.select((bits + (1 << 22)) >> 23, 255)
+
+
+def _encode(f: Format, bits: Num, size: Num, value: Num) -> Num:
+    shift = 23 - f.mantissa_bits
+    rounded = (size + ((size >> shift) & 1) + ((1 << (shift - 1)) - 1)) >> shift
+    normal = rounded - ((127 - f.bias) << f.mantissa_bits)
+    # Adding this power of two leaves as many mantissa bits as the subnormal numbers have, rounded.
+    aligner = value.of(2.0 ** (f.least_exponent - f.mantissa_bits + 23))
+    subnormal = (value + aligner).bits() - aligner.bits()
+    code = (size < (f.least_exponent + 127) << 23).select(subnormal, normal)
+    code = (code > f.largest).select(f.overflow, code)
+    is_nan = size > _INFINITY
+    code = is_nan.select(f.nan, code)
+    sign = (bits >> 31) << f.sign_shift
+    if f.nan == 0:
+        return is_nan.select(sign ^ (1 << f.sign_shift), code | sign)
+    if f.negative_zero:
+        return code | sign
+    return (code.equals(0) | code.equals(f.nan)).select(code, code | sign)
