@@ -38,7 +38,7 @@ ADD_ONE = """
 
 
 def program(name: str, body: str, elements: int) -> str:
-    lines = f"HloModule {name}\n\nENTRY main {{\n  x = f32[{{n}}]{{{{0}}}} parameter(0){body}\n}}\n"
+    lines = f"HloModule {name}\n\nENTRY main {{{{\n  x = f32[{{n}}]{{{{0}}}} parameter(0){body}\n}}}}\n"
     return lines.format(n=elements)
 
 
