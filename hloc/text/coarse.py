@@ -78,6 +78,12 @@ class Pieces:
         self.references = re.compile(rf"%({name})|(?<=, )((?:{'|'.join(callees)})=)({name})(?![^,])", re.ASCII)
         self.fields = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*+)"|([0-9]+))', re.DOTALL | re.ASCII).findall
 
+    def forget(self) -> None:
+        """Drop all remembered texts."""
+        self.shapes.clear()
+        self.templates.clear()
+        self.metadata.clear()
+
     def read(self, lexer: Lexer, kind: str) -> Token | None:
         """The coarse terminal of that kind at the lexer's position, which then moves behind it; None if there is none."""
         if kind == "INSTRUCTIONS":

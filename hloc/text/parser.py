@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -27,7 +30,9 @@ def parse(text: str, name: str = "<string>") -> Module:
     source = Source(text, name)
     try:
         language = _language()
-        return ModuleBuilder(source, partial(language.instruction, text)).build(language.module(text))
+        with _no_collection():
+            tree = language.module(text)
+            return ModuleBuilder(source, partial(language.instruction, text)).build(tree)
     except Fault as fault:
         raise _error(fault, source) from None
 
@@ -38,6 +43,11 @@ def parse_shape(text: str) -> Shape:
         return _language().fragment(text, "shape")
     except Fault as fault:
         raise _error(fault, Source(text)) from None
+
+
+def forget() -> None:
+    """Drop the texts (shapes, attribute lists) that were remembered for the next module."""
+    _language().pieces.forget()
 
 
 def _error(fault: Fault, source: Source) -> HloError:
@@ -80,6 +90,19 @@ class Language:
         start, end = (lexer.end, lexer.end) if token.type == "$END" else (token.start, token.end)
         message = f"expected {expectation(error.expected, self.texts)}, got {got(token, lexer.text)}"
         return Fault(message, start, end)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the search for cycles, which would walk all that a parse makes, again and again, and find nothing."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @cache

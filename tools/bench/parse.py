@@ -1,0 +1,96 @@
+"""Parsing: hloc against jaxlib's C++ parser, in turns over the same texts.
+
+    python -m tools.bench.parse FOLDER [--rounds 7] [--pattern '*.hlo']
+
+Reads all HLO texts of a folder, and a large literal of its own making. `hloc` remembers shapes and attribute lists
+from one text to the next, `hloc, forgetful` drops them before each text. Texts that either parser refuses are left
+out and counted. Modules live until a round is over, so that freeing them is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxlib import _hlo
+
+from hloc.errors import HloError
+from hloc.text import parser
+
+Parse = Callable[[str], object]
+
+
+def forgetful(text: str) -> object:
+    parser.forget()
+    return parser.parse(text)
+
+
+PARSERS: dict[str, Parse] = {"jaxlib": _hlo.hlo_module_from_text, "hloc": parser.parse, "hloc, forgetful": forgetful}
+
+
+def seconds(parse: Parse, texts: list[str]) -> float:
+    """Processor seconds that one parser takes for all texts."""
+    gc.collect()
+    start = time.process_time()
+    modules = [parse(text) for text in texts]
+    elapsed = time.process_time() - start
+    del modules
+    return elapsed
+
+
+def compare(title: str, texts: list[str], rounds: int) -> None:
+    """Print MB/s of each parser (median and best of the rounds), and its speed relative to jaxlib's in the same round."""
+    size = sum(map(len, texts)) / 1e6
+    times: dict[str, list[float]] = {name: [] for name in PARSERS}
+    for number in range(rounds + 1):
+        for name, parse in PARSERS.items():
+            elapsed = seconds(parse, texts)
+            if number:
+                times[name].append(elapsed)
+    print(f"{title}: {len(texts)} texts, {size:.2f} MB\n{'':16} {'MB/s median':>12} {'best':>8} {'of jaxlib':>10}")
+    for name, measured in times.items():
+        ratio = statistics.median(base / own for base, own in zip(times["jaxlib"], measured, strict=True))
+        print(f"{name:16} {size / statistics.median(measured):12.2f} {size / min(measured):8.2f} {ratio:10.2f}")
+
+
+def large_literal(rows: int = 300, columns: int = 500) -> str:
+    """A program that is one constant of random floats."""
+    values = np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32)
+    body = ", ".join("{ " + ", ".join(map(str, row)) + " }" for row in values.tolist())
+    return f"HloModule literal\n\nENTRY main {{\n  ROOT c = f32[{rows},{columns}] constant({{ {body} }})\n}}\n"
+
+
+def readable(folder: Path, pattern: str) -> list[str]:
+    """The texts that both parsers take."""
+    texts, refused = [], []
+    for path in sorted(folder.glob(pattern)):
+        text = path.read_text()
+        try:
+            parser.parse(text)
+            _hlo.hlo_module_from_text(text)
+            texts.append(text)
+        except (HloError, RuntimeError, ValueError):
+            refused.append(path.name)
+    print(f"refused: {len(refused)} {' '.join(refused[:5])}")
+    return texts
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--pattern", default="*.hlo")
+    chosen = options.parse_args()
+    texts = readable(chosen.folder, chosen.pattern)
+    if texts:
+        compare(str(chosen.folder), texts, chosen.rounds)
+    compare("a literal", [large_literal()], chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()
