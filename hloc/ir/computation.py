@@ -128,7 +128,7 @@ class Computation:
         for operand in instruction.operands:
             _forget(operand, instruction)
         instruction.operands = []
-        self._drop_control_edges(instruction)
+        self.drop_control_edges(instruction)
         if instruction.opcode == "parameter" and self.parameters[instruction.attributes["number"]] is instruction:
             self.parameters[instruction.attributes["number"]] = None  # type: ignore[call-overload]
         self._unlink(instruction)
@@ -136,7 +136,8 @@ class Computation:
         if self.module is not None:
             self.module.release(instruction)
 
-    def _drop_control_edges(self, instruction: Instruction) -> None:
+    def drop_control_edges(self, instruction: Instruction) -> None:
+        """Take an instruction out of the control order; what came before it still comes before what came after."""
         for earlier in instruction.control_predecessors:
             earlier.control_successors.remove(instruction)
             for later in instruction.control_successors:
