@@ -167,11 +167,12 @@ def binary_computation(instruction: Instruction, opcode: str, dtype: DType) -> C
 
 
 def replace(old: Instruction, new: Instruction) -> None:
-    """Let the users of `old` have `new`, and take `old` out."""
+    """Let the users of `old` have `new`, and take `old` out; what was made in front of it has its control edges."""
     computation = old.computation
-    for earlier in old.control_predecessors:
-        computation.add_control_edge(earlier, new)
-    for later in old.control_successors:
-        computation.add_control_edge(new, later)
+    if old.previous is new:
+        for earlier in old.control_predecessors:
+            computation.add_control_edge(earlier, new)
+        for later in old.control_successors:
+            computation.add_control_edge(new, later)
     computation.replace_uses(old, new)
     computation.remove(old)

@@ -76,7 +76,7 @@ def own_loop_slots(instruction: Instruction) -> Sequence[int] | None:
 def index_step(user: Instruction, number: int) -> Hashable:
     """How the index of operand `number` follows from the user's: equal steps from equal indices are equal."""
     operand = user.operands[number]
-    if operand.shape.rank == 0 and user.shape.rank != 0:
+    if operand.shape.rank == 0 and (user.shape.is_tuple or user.shape.rank != 0):
         return NO_INDEX
     if user.op.is_elementwise:
         return SAME_INDEX

@@ -19,6 +19,7 @@ from hloc.passes import (
     async_to_sync,
     batch_norm_expander,
     bitcast_marking,
+    control_edges,
     cse,
     dce,
     defusion,
@@ -94,6 +95,7 @@ PASSES: dict[str, Pass] = {
         Pass("async_to_sync", async_to_sync),
         Pass("sharding_removal", sharding_removal),
         Pass("defusion", defusion),
+        Pass("control_edges", control_edges),
         Pass("scan_expander", scan_expander),
         Pass("call_inliner", CallInliner, (("growth", "inline_growth"),)),
         Pass("layout_removal", layout_removal),
@@ -133,6 +135,7 @@ _PREPARATION: tuple[Row, ...] = (
     ("async_to_sync", "makes calls of async computations, for call_inliner"),
     ("sharding_removal", "after partitioning nothing is left that a sharding could say"),
     ("defusion", "what is one kernel is decided here, not by the program that made the text"),
+    ("control_edges", "edges that other compilers left keep equal instructions apart and loops from fusing"),
     ("scan_expander", "makes calls, for call_inliner"),
 )
 
