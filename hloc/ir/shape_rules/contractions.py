@@ -34,21 +34,8 @@ def window_output(site: Site, sizes: tuple[int, ...], window: tuple[WindowDim, .
 
 
 def _product_type(site: Site, lhs: ArrayShape, rhs: ArrayShape) -> DType:
-    """The declared element type where a product of the operands can be had in it, else the wider of theirs.
-
-    Sums may be wanted in a wider type, in another precision of the same family, or as floats of integer
-    operands; a complex product does not fit a real type, nor a float one an integer type.
-    """
-    own = _wider(lhs.dtype, rhs.dtype)
-    if site.declared is None:
-        return own
-    dtype = site.result_array().dtype
-    lost = (own.is_complex and not dtype.is_complex) or (
-        own.is_float and not (dtype.is_float or dtype.is_complex)
-    )
-    if lost:
-        raise site.error("PRODUCT_C1", f"a product of {lhs!r} and {rhs!r} cannot be had as {dtype.name}")
-    return dtype
+    """The declared element type, to which sums are converted, else the wider of the operands'."""
+    return _wider(lhs.dtype, rhs.dtype) if site.declared is None else site.result_array().dtype
 
 
 def _wider(one: DType, other: DType) -> DType:
@@ -57,10 +44,12 @@ def _wider(one: DType, other: DType) -> DType:
     return max((one, other), key=lambda d: (order[d.kind], d.bits, d is one))
 
 
-def _check_precision(site: Site, count: int) -> None:
+def _check_precision(site: Site) -> None:
     precision = site.get("operand_precision")
-    if precision and len(precision) != count:
-        raise site.error("PRECISION_C1", f"operand_precision has {len(precision)} entries, expected {count}")
+    if precision and len(precision) > len(site.shapes):
+        raise site.error(
+            "PRECISION_C1", f"operand_precision has {len(precision)} entries for {len(site.shapes)} operands"
+        )
 
 
 class _DotSides:
@@ -122,7 +111,7 @@ def _dot_dims(
 def dot(site: Site) -> Shape:
     """Batch dimensions, then what is left of lhs, then of rhs."""
     lhs, rhs = site.typed(0, ANY), site.typed(1, ANY)
-    _check_precision(site, 2)
+    _check_precision(site)
     dims, flags = _dot_dims(site, lhs, rhs)
     return make_array(_product_type(site, lhs, rhs), dims, flags)
 
@@ -130,7 +119,7 @@ def dot(site: Site) -> Shape:
 def scaled_dot(site: Site) -> Shape:
     """As a dot; a scale is a scalar, or an array of its operand's rank whose sizes divide the operand's."""
     lhs, rhs = site.typed(0, FLOATS), site.typed(1, FLOATS)
-    _check_precision(site, 2)
+    _check_precision(site)
     for number, operand in ((2, lhs), (3, rhs)):
         scale = site.typed(number, FLOATS)
         fits = not scale.dims or (
@@ -156,7 +145,7 @@ def ragged_dot(site: Site) -> Shape:
     """
     lhs, rhs = site.typed(0, ANY), site.typed(1, ANY)
     sizes = site.typed(2, INTEGERS)
-    _check_precision(site, 2)
+    _check_precision(site)
     ragged = site.dimension("lhs_ragged_dims", lhs.rank)
     groups = site.dimensions("rhs_group_dims", rhs.rank)
     is_kept = ragged not in site.get("lhs_contracting_dims") + site.get("lhs_batch_dims")
@@ -174,7 +163,7 @@ def ragged_dot(site: Site) -> Shape:
 
 def convolution(site: Site) -> Shape:
     lhs, rhs = site.typed(0, ANY), site.typed(1, ANY)
-    _check_precision(site, 2)
+    _check_precision(site)
     labels = site.get("dim_labels")
     _check_labels(site, labels, lhs, rhs)
     window = site.get("window")

@@ -33,30 +33,26 @@ def while_(site: Site) -> Shape:
 def branches_of(site: Site) -> tuple[Computation, ...]:
     """The branch computations by index; of a pred, the true one is 0."""
     pair = (site.get("true_computation"), site.get("false_computation"))
-    listed = site.get("branch_computations")
     named = [computation for computation in pair if computation is not None]
-    if listed and not named:
-        return tuple(listed)
-    if len(named) == 2 and not listed:
+    listed = site.get("branch_computations")
+    by_truth = site.array(0).dtype is PRED
+    if by_truth and len(named) == 2 and not listed:
         return tuple(named)
-    raise site.error(
-        "CONDITIONAL_C1", "expected true_computation and false_computation, or branch_computations"
-    )
+    if not by_truth and listed and not named:
+        return tuple(listed)
+    expected = "true_computation and false_computation" if by_truth else "branch_computations"
+    raise site.error("CONDITIONAL_C1", f"{site.name(0)} is {site.shapes[0]!r}, expected {expected}")
 
 
 def conditional(site: Site) -> Shape:
     """The first branch's result, with a dimension dynamic where any branch has it so."""
-    branches = branches_of(site)
     chooser = site.array(0)
     if chooser.dims or chooser.dtype not in (PRED, S32):
         raise site.error("CONDITIONAL_C2", f"{site.name(0)} is {chooser!r}, expected pred[] or s32[]")
-    if chooser.dtype is PRED and len(branches) != 2:
-        raise site.error(
-            "CONDITIONAL_C3", f"{site.name(0)} is pred[], but there are {len(branches)} branches"
-        )
+    branches = branches_of(site)
     if len(site.shapes) != len(branches) + 1:
         raise site.error(
-            "CONDITIONAL_C4",
+            "CONDITIONAL_C3",
             f"{len(site.shapes) - 1} branch operands for {len(branches)} branches, expected one each",
         )
     result = signature(site, branches[0])[1]
