@@ -95,8 +95,11 @@ class Instruction:
     @property
     def called(self) -> list[Computation]:
         """The computations named by the attributes, in the order of the op's row."""
-        found = [self.attributes[name] for name in _ONE_COMPUTATION[self.opcode] if name in self.attributes]
-        for name in _MANY_COMPUTATIONS[self.opcode]:
+        one, many = _ONE_COMPUTATION[self.opcode], _MANY_COMPUTATIONS[self.opcode]
+        if not one and not many:
+            return []
+        found = [self.attributes[name] for name in one if name in self.attributes]
+        for name in many:
             found.extend(self.attributes.get(name, ()))
         return found
 
