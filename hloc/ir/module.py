@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hloc.ir.attributes import Alias, Donor
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.ir.names import Names
 from hloc.ir.shapes import Shape, TupleShape
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Module:
         self.attributes: dict[str, object] = {}
         self.tables: dict[str, object] = {}
         self._next_id = 0
-        self._names: set[str] = set()
-        self._suffixes: dict[str, int] = {}
+        self._names = Names()
+        self._computation_names = Names()
 
     def __iter__(self) -> Iterator[Computation]:
         return iter(self.computations.values())
@@ -67,7 +68,7 @@ class Module:
     def add_computation(self, computation: Computation, *, entry: bool = False) -> Computation:
         """Take in a computation under a unique name, and its instructions too."""
         computation.module = self
-        computation.name = self.unique_computation_name(computation.name)
+        computation.name = self._computation_names.take(computation.name)
         self.computations[computation.name] = computation
         for instruction in computation:
             self.adopt(instruction)
@@ -78,6 +79,7 @@ class Module:
     def remove_computation(self, computation: Computation) -> None:
         """Take out a computation that nothing calls."""
         del self.computations[computation.name]
+        self._computation_names.free(computation.name)
         for instruction in computation:
             self.release(instruction)
         computation.module = None
@@ -96,41 +98,11 @@ class Module:
         """Give an instruction an id and a name that no other one has."""
         instruction.id = self._next_id
         self._next_id += 1
-        instruction.name = self.unique_name(instruction.name or instruction.opcode)
-        self._names.add(instruction.name)
+        instruction.name = self._names.take(instruction.name or instruction.opcode)
 
     def release(self, instruction: Instruction) -> None:
         """Let an instruction's name be free again."""
-        self._names.discard(instruction.name)
-
-    def unique_name(self, wanted: str) -> str:
-        """`wanted`, or its stem with the first numeric suffix that is free."""
-        if wanted not in self._names:
-            return wanted
-        stem, _, tail = wanted.rpartition(".")
-        stem = stem if stem and tail.isdigit() else wanted
-        number = self._suffixes.get(stem, 0)
-        while True:
-            number += 1
-            name = f"{stem}.{number}"
-            if name not in self._names:
-                self._suffixes[stem] = number
-                return name
-
-    def unique_computation_name(self, wanted: str) -> str:
-        """Like unique_name, among computations."""
-        if wanted not in self.computations:
-            return wanted
-        stem, _, tail = wanted.rpartition(".")
-        stem = stem if stem and tail.isdigit() else wanted
-        number = 1
-        while f"{stem}.{number}" in self.computations:
-            number += 1
-        return f"{stem}.{number}"
-
-    def to_text(self, **options: object) -> str:
-        """The canonical HLO text, constants in full; `options` are those of hloc.text.printer.PrintOptions."""
-        return Module.text_form(self, **options)
+        self._names.free(instruction.name)
 
     def __repr__(self) -> str:
         return f"<module {self.name}: {len(self.computations)} computations>"

@@ -1,0 +1,44 @@
+"""Unique names, given out as XLA gives them."""
+
+from __future__ import annotations
+
+
+class Names:
+    """The names of a module's instructions, or of its computations.
+
+    A name is a stem and a number: `add.3`, or plain `add` for number 0. A name that is taken keeps its stem and
+    gets the stem's next free number, counted from 1 (XLA's NameUniquer, which decides what names print as).
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def take(self, wanted: str) -> str:
+        """Mark `wanted`, or the name it becomes, as taken, and return that."""
+        if wanted not in self._taken and ".0" not in wanted:
+            self._taken.add(wanted)
+            return wanted
+        stem, number, numbered = _split(wanted)
+        name = f"{stem}.{number}" if number else stem
+        if name in self._taken:
+            number = self._next.get(stem, 1)
+            while (name := f"{stem}.{number}") in self._taken:
+                number += 1
+            self._next[stem] = number + 1
+        self._taken.add(name)
+        return f"{stem}.0" if number == 0 and numbered else name
+
+    def free(self, name: str) -> None:
+        """Let a name be used again."""
+        stem, number, _ = _split(name)
+        self._taken.discard(f"{stem}.{number}" if number else stem)
+
+
+def _split(name: str) -> tuple[str, int, bool]:
+    """(stem, number, whether the number is written out)."""
+    stem, _, tail = name.rpartition(".")
+    digits = tail.removeprefix("-")
+    if stem and digits.isdecimal() and len(digits) < 19:
+        return stem, int(tail), True
+    return name, 0, False
