@@ -25,14 +25,11 @@ def convert(b: Builder, value: Register, source: DType, target: DType) -> Regist
     """A value in another type, by rows X07 to X10.
 
     Floats go to integers toward zero, to the nearest end where out of range, NaN to 0. Integers wrap. To
-    pred: whether not zero, NaN included. Complex to real: the real part. f64 goes to floats below 32 bits
+    pred: whether not zero, NaN included. Complex to what is not: the real part. f64 goes to floats below 32 bits
     through f32, as XLA has it.
     """
     if source is target:
         return value
-    if source.is_complex and target.kind == "predicate":
-        real, imag = (_is_not_zero(b, part, source.real_part) for part in value)
-        return b.or_(real, imag)
     if source.is_complex:
         part = source.real_part
         if not target.is_complex:

@@ -66,8 +66,8 @@ def clamp(b: Builder, low: Value, x: Value, high: Value) -> Value:
 def sign(b: Builder, x: Value) -> Value:
     """-1 or 1; NaN, 0 and -0 are their own."""
     n = Num(b, x)
-    ordered = (n < 0.0) | (n > 0.0)
-    return ordered.select(n.of(1.0).copysign(n), n).v
+    size = (n.abs() > 0.0).select(n.of(1.0), 0.0)
+    return n.is_nan().select(n, size.copysign(n)).v
 
 
 def is_finite(b: Builder, x: Value) -> Value:
@@ -88,7 +88,7 @@ def remainder(b: Builder, x: Value, y: Value) -> Value:
 def _finish_remainder(x: Num, y: Num, rest: Num) -> Value:
     infinity = float("inf")
     undefined = x.is_nan() | y.is_nan() | x.abs().equals(infinity) | y.equals(0.0)
-    result = (x.abs() < y.abs()).select(x, rest.copysign(x))
+    result = y.abs().equals(infinity).select(x, rest.copysign(x))
     return undefined.select(float("nan"), result).v
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from .complex_number import Complex, choose
 from .double_double import Pair, two_product, two_sum
-from .exponential import EXP_RANGE, exp, exp_reduced, expm1, reduce_by_ln2, scale_by_power
+from .exponential import exp, exp_reduced, expm1, reduce_by_ln2, scale_by_power
 from .expression import Num, scalar
 from .functions import complex_function
 from .inverse_trigonometric import atan2
-from .logarithm import INFINITY, NAN, log_one_plus
+from .logarithm import INFINITY, NAN, log_of_pair, log_one_plus
 from .trigonometric import sin_cos
+
+# Past the square of the greatest number, and not past what two steps of scaling can do.
+WIDE_RANGE = {"float": 172.0, "double": 1400.0}
 
 
 def _scaled(z: Complex) -> tuple[Complex, Num]:
@@ -64,37 +67,39 @@ def modulus(z: Complex) -> Complex:
     return Complex(scale_by_power(size, exponent), size.of(0.0))
 
 
-@complex_function("sqrt", doubles=True)
-def sqrt(z: Complex) -> Complex:
-    """The square root in the right half plane; of a negative number, on the positive imaginary axis."""
+def principal_sqrt(z: Complex) -> Complex:
+    """The square root in the right half plane, its imaginary part with the sign of z's, of zeros too."""
     _, exponent = _scaled(z)
     half = (exponent * 0.5).rint()
     near = Complex(scale_by_power(z.real, half * -2.0), scale_by_power(z.imag, half * -2.0))
     size = near.real.fma(near.real, near.imag * near.imag).sqrt()
     larger = ((near.real.abs() + size) * 0.5).sqrt()
-    smaller = larger.equals(0.0).select(near.imag, near.imag / (larger + larger))
+    smaller = larger.equals(0.0).select(0.0, near.imag.abs() / (larger + larger))
     left = near.real < 0.0
-    side = (near.imag < 0.0).select(-larger, larger)
-    real = scale_by_power(left.select(smaller.abs(), larger), half)
-    imag = scale_by_power(left.select(side, smaller), half)
-    return _sqrt_of_infinite(z, Complex(real, imag))
+    root = Complex(left.select(smaller, larger), left.select(larger, smaller).copysign(z.imag))
+    return _sqrt_of_infinite(z, Complex(scale_by_power(root.real, half), scale_by_power(root.imag, half)))
 
 
 def _sqrt_of_infinite(z: Complex, root: Complex) -> Complex:
-    inf_real, inf_imag = z.real.abs().equals(INFINITY), z.imag.abs().equals(INFINITY)
-    positive, zero = z.real > 0.0, z.real.of(0.0)
-    side = (z.imag < 0.0).select(-INFINITY, z.real.of(INFINITY))
-    unknown = z.imag.is_nan().select(z.imag, zero)
-    real = positive.select(INFINITY, unknown)
-    imag = positive.select(z.imag.is_nan().select(z.imag, zero.copysign(z.imag)), side)
-    root = choose(inf_real, Complex(real, imag), root)
-    return choose(inf_imag & ~z.real.is_nan(), Complex(z.real.of(INFINITY), z.imag), root)
+    infinity, zero = z.real.of(INFINITY), z.real.of(0.0)
+    unknown = z.imag.is_nan()
+    right = Complex(infinity, unknown.select(NAN, zero.copysign(z.imag)))
+    left = Complex(unknown.select(NAN, zero), infinity.copysign(z.imag))
+    root = choose(z.real.equals(INFINITY), right, choose(z.real.equals(-INFINITY), left, root))
+    return choose(z.imag.abs().equals(INFINITY) & ~z.real.is_nan(), Complex(infinity, z.imag), root)
+
+
+@complex_function("sqrt", doubles=True)
+def sqrt(z: Complex) -> Complex:
+    """The principal square root; of a negative number on the positive imaginary axis, be its zero -0 or 0."""
+    root = principal_sqrt(z)
+    return Complex(root.real, ((z.real < 0.0) & z.imag.equals(0.0)).select(root.imag.abs(), root.imag))
 
 
 @complex_function("rsqrt", doubles=True)
 def rsqrt(z: Complex) -> Complex:
     """1 / sqrt(z): the conjugate of the root, divided by its modulus twice."""
-    root = sqrt(z)
+    root = principal_sqrt(z)
     size = modulus(root).real
     result = Complex(root.real / size / size, -root.imag / size / size)
     none = z.real.of(0.0)
@@ -102,28 +107,26 @@ def rsqrt(z: Complex) -> Complex:
     return choose(z.is_zero(), Complex(z.real.of(INFINITY), z.real.of(NAN)), result)
 
 
+def _sum_of_squares(z: Complex, start: Num) -> Pair:
+    """start + x^2 + y^2 in two parts."""
+    x, y = two_product(z.real, z.real), two_product(z.imag, z.imag)
+    sum = two_sum(start, x.high)
+    total = two_sum(sum.high, y.high)
+    return two_sum(total.high, (sum.low + total.low) + (x.low + y.low))
+
+
 def log_modulus(z: Complex) -> Num:
-    """log |z|, good also near |z| = 1: half the logarithm of x^2 + y^2, which is summed in two parts."""
+    """log |z|, good also near |z| = 1: half the logarithm of x^2 + y^2 in two parts."""
     near, exponent = _scaled(z)
     largest = z.largest()
-    # Where no square overflows or underflows z is left as it is: |z| near 1 has parts of any size below.
+    # Where no square overflows or underflows z is left as it is: near |z| = 1 nothing may be added.
     plain = (largest > 2.0**-400) & (largest < 2.0**400)
     near = choose(plain, z, near)
-    exponent = plain.select(0.0, exponent)
-    result = _half_log_of_squares(near, -1.0)
-    result = exponent.fma(0.6931471805599453, result)
+    result = log_of_pair(_sum_of_squares(near, z.real.of(0.0))) * 0.5
+    result = plain.select(0.0, exponent).fma(0.6931471805599453, result)
     result = z.is_zero().select(-INFINITY, result)
+    result = (z.real.is_nan() | z.imag.is_nan()).select(NAN, result)
     return z.is_infinite().select(INFINITY, result)
-
-
-def _half_log_of_squares(z: Complex, start: float, double_real: Num | None = None) -> Num:
-    """log(1 + v) / 2 for v = x^2 + y^2 + start (or plus 2x)."""
-    x, y = two_product(z.real, z.real), two_product(z.imag, z.imag)
-    first = double_real if double_real is not None else z.real.of(start)
-    sum = two_sum(first, x.high)
-    total = two_sum(sum.high, y.high)
-    v = two_sum(total.high, (sum.low + total.low) + (x.low + y.low))
-    return log_one_plus(Pair(v.high, v.low)).value() * 0.5
 
 
 @complex_function("log", doubles=True)
@@ -134,22 +137,21 @@ def log(z: Complex) -> Complex:
 
 @complex_function("log1p", doubles=True)
 def log1p(z: Complex) -> Complex:
-    """log(1 + z): its real part is log(1 + 2x + x^2 + y^2) / 2 unless z is large."""
+    """log(1 + z): near 0, its real part is log(1 + (2x + x^2 + y^2)) / 2."""
     moved = z.plus(1.0)
-    large = z.largest() > 2.0**20
-    small = _half_log_of_squares(
-        choose(large, Complex(*[z.real.of(0.0)] * 2), z), 0.0, large.select(0.0, z.real + z.real)
-    )
-    small = moved.is_zero().select(-INFINITY, small)
-    real = (large | z.real.is_nan() | z.imag.is_nan()).select(log_modulus(moved), small)
+    near = (z.real.abs() < 0.5) & (z.imag.abs() < 4.0)
+    zero = z.real.of(0.0)
+    small = choose(near, z, Complex(zero, zero))
+    v = _sum_of_squares(small, small.real + small.real)
+    real = near.select(log_one_plus(v).value() * 0.5, log_modulus(moved))
     return Complex(real, atan2(z.imag, moved.real))
 
 
 @complex_function("exp")
 def exponential(z: Complex) -> Complex:
     """e^x (cos y + i sin y), the power of two put in last: the product may be finite where e^x is not."""
-    low, high = EXP_RANGE[scalar(z.real)]
-    k, _, r = reduce_by_ln2(z.real.min_with(2 * high).max_with(2 * low))
+    end = WIDE_RANGE[scalar(z.real)]
+    k, _, r = reduce_by_ln2(z.real.min_with(end).max_with(-end))
     size = exp_reduced(r)
     sine, cosine = sin_cos(z.imag)
     real, imag = scale_by_power(size * cosine, k), scale_by_power(size * sine, k)

@@ -5,7 +5,7 @@ The inverse functions are Kahan's: "Branch cuts for complex elementary functions
 
 from __future__ import annotations
 
-from .complex_basic import divide, exponential, log, log_modulus, modulus, sqrt
+from .complex_basic import divide, exponential, log, log_modulus, modulus, principal_sqrt, sqrt
 from .complex_number import Complex, choose
 from .exponential import exp
 from .expression import Num
@@ -14,7 +14,7 @@ from .hyperbolic import asinh as asinh_real
 from .hyperbolic import half_exp
 from .hyperbolic import sinh as sinh_real
 from .inverse_trigonometric import atan2
-from .logarithm import log1p
+from .logarithm import INFINITY, NAN, log1p
 from .power import cbrt as cbrt_real
 from .trigonometric import sin_cos
 from .trigonometric import tan as tan_real
@@ -43,7 +43,7 @@ def cos(z: Complex) -> Complex:
     """cos x cosh y - i sin x sinh y."""
     sine, cosine = sin_cos(z.real)
     up, down = _cosh_sinh(z.imag)
-    return Complex(up * cosine, -_product(sine, down))
+    return Complex(up * cosine, -_product(down, sine))
 
 
 @complex_function("sinh", doubles=True)
@@ -69,11 +69,13 @@ def tanh(z: Complex) -> Complex:
     r = s.fma(s, 1.0).sqrt()
     below = (b * s).fma(s, 1.0)
     real, imag = b * r * s / below, t / below
-    far = z.real.abs() > 20.0
+    infinite = z.real.abs().equals(INFINITY)
     sine, cosine = sin_cos(z.imag)
     far_imag = sine * cosine * 4.0 * exp(z.real.abs() * -2.0)
-    far_imag = z.real.abs().equals(float("inf")).select(far_imag.of(0.0).copysign(z.imag), far_imag)
-    return choose(far, Complex(z.real.of(1.0).copysign(z.real), far_imag), Complex(real, imag))
+    far_imag = infinite.select(far_imag.of(0.0).copysign(z.imag), far_imag)
+    known = infinite | (z.imag.abs() < INFINITY)
+    far_real = known.select(z.real.of(1.0).copysign(z.real), NAN)
+    return choose(z.real.abs() > 20.0, Complex(far_real, far_imag), Complex(real, imag))
 
 
 @complex_function("tan", doubles=True)
@@ -105,9 +107,9 @@ def power(base: Complex, exponent: Complex) -> Complex:
     result = exponential(exponent * Complex(size, angle))
     zero, one = size.of(0.0), size.of(1.0)
     to_positive = exponent.real > 0.0
-    at_zero = to_positive.select(zero, float("nan"))
+    at_zero = to_positive.select(zero, NAN)
     infinite = (exponent.real < 0.0) & exponent.imag.equals(0.0)
-    at_zero = infinite.select(float("inf"), at_zero)
+    at_zero = infinite.select(INFINITY, at_zero)
     result = choose(base.is_zero(), Complex(at_zero, (to_positive | infinite).select(zero, at_zero)), result)
     return choose(exponent.is_zero(), Complex(one, zero), result)
 
@@ -119,38 +121,47 @@ def arctan_of_quotient(y: Complex, x: Complex) -> Complex:
     return Complex(result.imag, -result.real)
 
 
+HUGE = 2.0**60
+HALF_PI = 1.5707963267948966
+
+
 def _roots_around_one(z: Complex) -> tuple[Complex, Complex]:
     """sqrt(1 - z) and sqrt(1 + z)."""
-    return sqrt_signed((-z).plus(1.0)), sqrt_signed(z.plus(1.0))
+    return principal_sqrt((-z).plus(1.0)), principal_sqrt(z.plus(1.0))
 
 
-def sqrt_signed(z: Complex) -> Complex:
-    """The square root, continuous from the side that the sign of a zero imaginary part tells."""
-    root = sqrt(z)
-    return Complex(root.real, root.imag.abs().copysign(z.imag))
+def _log_of_double(z: Complex) -> Num:
+    """log |2 z|: of huge numbers, the modulus's part in the inverse functions."""
+    return log_modulus(z) + 0.6931471805599453
 
 
 @complex_function("asin", doubles=True)
 def asin(z: Complex) -> Complex:
     """Arc sine."""
     less, more = _roots_around_one(z)
-    real = atan2(z.real, (less * more).real)
-    return Complex(real, asinh_real((less.conjugate() * more).imag))
+    result = Complex(atan2(z.real, (less * more).real), asinh_real((less.conjugate() * more).imag))
+    huge = Complex(atan2(z.real, z.imag.abs()), _log_of_double(z).copysign(z.imag))
+    return choose(z.largest() > HUGE, huge, result)
 
 
 @complex_function("acos", doubles=True)
 def acos(z: Complex) -> Complex:
     """Arc cosine."""
     less, more = _roots_around_one(z)
-    real = atan2(less.real, more.real) * 2.0
-    return Complex(real, asinh_real((more.conjugate() * less).imag))
+    imag = asinh_real((more.conjugate() * less).imag)
+    result = Complex(atan2(less.real, more.real) * 2.0, imag)
+    huge = Complex(atan2(z.imag.abs(), z.real), -_log_of_double(z).copysign(z.imag))
+    return choose(z.largest() > HUGE, huge, result)
 
 
 @complex_function("acosh", doubles=True)
 def acosh(z: Complex) -> Complex:
     """Inverse hyperbolic cosine."""
-    less, more = sqrt_signed(z.plus(-1.0)), sqrt_signed(z.plus(1.0))
-    return Complex(asinh_real((less.conjugate() * more).real), atan2(less.imag, more.real) * 2.0)
+    less, more = principal_sqrt(z.plus(-1.0)), principal_sqrt(z.plus(1.0))
+    real = asinh_real((less.conjugate() * more).real)
+    result = Complex(real, atan2(less.imag, more.real) * 2.0)
+    huge = Complex(_log_of_double(z), atan2(z.imag, z.real))
+    return choose(z.largest() > HUGE, huge, result)
 
 
 @complex_function("asinh", doubles=True)
@@ -162,13 +173,17 @@ def asinh(z: Complex) -> Complex:
 
 @complex_function("atanh", doubles=True)
 def atanh(z: Complex) -> Complex:
-    """log((1 + z) / (1 - z)) / 2."""
-    x, y = z.real, z.imag
+    """log((1 + z) / (1 - z)) / 2, for the real part's magnitude by way of |x|."""
+    x, y = z.real.abs(), z.imag
     distance = (1.0 - x) * (1.0 - x) + y * y
     real = log1p(x * 4.0 / distance) * 0.25
-    real = distance.equals(0.0).select(float("inf"), real)
+    # Very close to 1 the squares underflow.
+    close = log_modulus(Complex((1.0 - x) * 0.5, y * 0.5)) * -0.5
+    real = (distance < 2.0**-200).select(close, real)
     imag = atan2(y + y, (1.0 - x) * (x + 1.0) - y * y) * 0.5
-    return Complex(real, imag)
+    huge = Complex(x.of(0.0), x.of(HALF_PI).copysign(y))
+    result = choose((z.largest() > 2.0**500) & ~y.is_nan(), huge, Complex(real, imag))
+    return Complex(result.real.copysign(z.real), result.imag)
 
 
 @complex_function("atan", doubles=True)

@@ -124,8 +124,8 @@ def _with_sign(a: Num, negative: Num) -> Num:
 
 def _scaled(a: Num, b: Num) -> tuple[Num, Num]:
     """a and b, 0 <= a <= b, times a power of two that keeps b and 1 / b normal; infinite b becomes 1."""
-    large, small = b > 2.0**500, b < 2.0**-400
-    factor = large.select(2.0**-600, small.select(2.0**600, b.of(1.0)))
+    large, small = b > 2.0**1000, b < 2.0**-900
+    factor = large.select(2.0**-60, small.select(2.0**120, b.of(1.0)))
     infinite = b.equals(INFINITY)
     a = infinite.select(a.equals(INFINITY).select(1.0, a.of(0.0)), a * factor)
     b = infinite.select(1.0, b * factor)

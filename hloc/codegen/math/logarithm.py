@@ -99,6 +99,18 @@ def log_of(x: Num) -> Pair:
     return log_pair(exponent, f) if scalar(x) == "double" else Pair.of(log_near_one(exponent, f.high, f.low))
 
 
+def log_of_pair(x: Pair) -> Num:
+    """The logarithm of a positive normal number in two parts, in double precision."""
+    exponent, mantissa = split(x.high)
+    return log_pair(exponent, Pair(mantissa - 1.0, x.low * _inverse_power(exponent))).value()
+
+
+def _inverse_power(exponent: Num) -> Num:
+    """2**-exponent; near the end of the range a larger power of two."""
+    _, opposite = round_to_integer(-exponent.min_with(1000.0))
+    return power_of_two(opposite, exponent.type)
+
+
 def log_one_plus(v: Pair) -> Pair:
     """log(1 + v) for finite v > -1, in two parts (of a float, the second is 0).
 
@@ -113,8 +125,7 @@ def log_one_plus(v: Pair) -> Pair:
     lost = near.select(v.low, lost)
     if scalar(f) == "float":
         return Pair.of(log_near_one(exponent, f, lost / u.high))
-    _, opposite = round_to_integer(-exponent.min_with(1000.0))
-    return log_pair(exponent, Pair(f, lost * power_of_two(opposite, f.type)))
+    return log_pair(exponent, Pair(f, lost * _inverse_power(exponent)))
 
 
 @function("log")
