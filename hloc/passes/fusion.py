@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hloc.analysis.call_graph import CONTROL, CallGraph
+from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
 from hloc.ir.module import Module
 from hloc.passes.fusion_planner import Planner
@@ -31,10 +32,11 @@ class Fusion:
     operands: int = 64
 
     def run(self, module: Module) -> bool:
+        effects = Effects()
         changed = False
         for computation in _kernels_inside(module):
-            groups = Planner(computation, self.instructions, self.operands).plan()
-            changed |= write_fusions(computation, groups)
+            groups = Planner(computation, self.instructions, self.operands, effects).plan()
+            changed |= write_fusions(computation, groups, effects)
         if changed:
             module.order_computations()
         return changed

@@ -45,14 +45,16 @@ class Planner:
     array come before an op that changes the array in place.
     """
 
-    def __init__(self, computation: Computation, most_instructions: int, most_operands: int):
+    def __init__(
+        self, computation: Computation, most_instructions: int, most_operands: int, effects: Effects
+    ):
         self.computation = computation
         self.most_instructions = most_instructions
         self.most_operands = most_operands
         self.position = {instruction: place for place, instruction in enumerate(computation)}
         self.homes: dict[Instruction, list[Group]] = {}
         self._groups: list[Group] = []
-        self._next_effect = self._effect_order()
+        self._next_effect = self._effect_order(effects)
         self._changers: dict[Instruction, list[Instruction]] = {}
         for instruction in computation:
             for operand in changed_in_place(instruction):
@@ -66,9 +68,8 @@ class Planner:
         found = [g for g in self._groups if sum(m.opcode != "constant" for m in g.members) > 1]
         return sorted(found, key=lambda group: self.position[group.last])
 
-    def _effect_order(self) -> dict[Instruction, Instruction]:
+    def _effect_order(self, effects: Effects) -> dict[Instruction, Instruction]:
         """Each instruction with side effects -> the next one."""
-        effects = Effects()
         chain = [i for i in self.computation if SIDE_EFFECT in effects.of(i)]
         return dict(zip(chain, chain[1:], strict=False))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hloc.analysis.effects import Effects
 from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -11,7 +12,7 @@ from hloc.passes.fusion_groups import Group
 from hloc.passes.ordering import reorder
 
 
-def write_fusions(computation: Computation, groups: list[Group]) -> bool:
+def write_fusions(computation: Computation, groups: list[Group], effects: Effects) -> bool:
     """Replace each group by a fusion, and what is in no other place any more; whether there was any group."""
     position = {instruction: place for place, instruction in enumerate(computation)}
     fusions = [_fusion(computation, group, position) for group in groups]
@@ -26,7 +27,7 @@ def write_fusions(computation: Computation, groups: list[Group]) -> bool:
         if not instruction.users and not instruction.is_root:
             computation.remove(instruction)
     if groups:
-        reorder(computation)
+        reorder(computation, effects)
     return bool(groups)
 
 

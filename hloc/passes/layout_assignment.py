@@ -66,7 +66,7 @@ def _assign(
     count = len(computation)
     for instruction in computation:
         if instruction.opcode == "parameter":
-            instruction.shape = parameters[instruction.attributes["number"]].with_default_layout()
+            instruction.shape = _in_order_of(parameters[instruction.attributes["number"]])
             continue
         for number, wanted in enumerate(_wanted(instruction, demands)):
             if wanted is not None:
@@ -105,6 +105,15 @@ def _like_first(instruction: Instruction) -> list[Shape | None]:
     for operand in instruction.operands[: len(instruction.shape.elements)]:
         wanted.append(operand.shape.with_layout(_plain(first.minor_to_major)))
     return wanted
+
+
+def _in_order_of(shape: Shape) -> Shape:
+    """The shape without tiles, memory spaces and the like, which mean nothing to the memory of this compiler."""
+    if isinstance(shape, TupleShape):
+        return TupleShape(tuple(_in_order_of(element) for element in shape.elements))
+    if isinstance(shape, ArrayShape) and shape.is_array:
+        return shape.with_layout(_plain(shape.minor_to_major))
+    return shape
 
 
 def _plain(minor_to_major: Sequence[int]) -> Layout:

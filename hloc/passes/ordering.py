@@ -10,14 +10,14 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import SIDE_EFFECT
 
 
-def reorder(computation: Computation) -> bool:
+def reorder(computation: Computation, effects: Effects) -> bool:
     """Put operands before users again, changing the present order as little as that allows.
 
     Side effects keep their order among themselves. Readers of an array go before the op that changes it in
     place, where nothing forces them behind it. Gives whether the order changed.
     """
     sequence = computation.instructions
-    order = _Order(sequence).sorted()
+    order = _Order(sequence, effects).sorted()
     if order == sequence:
         return False
     computation.reorder(order)
@@ -27,7 +27,7 @@ def reorder(computation: Computation) -> bool:
 class _Order:
     """A topological sort by first come, first served. Wishes are edges that give way if all else is stuck."""
 
-    def __init__(self, sequence: list[Instruction]):
+    def __init__(self, sequence: list[Instruction], effects: Effects):
         self.sequence = sequence
         self.place = {instruction: number for number, instruction in enumerate(sequence)}
         self.after: dict[Instruction, list[Instruction]] = {i: [] for i in sequence}
@@ -37,7 +37,6 @@ class _Order:
         for instruction in sequence:
             for earlier in (*dict.fromkeys(instruction.operands), *instruction.control_predecessors):
                 self._edge(earlier, instruction)
-        effects = Effects()
         chain = [i for i in sequence if SIDE_EFFECT in effects.of(i)]
         for earlier, later in zip(chain, chain[1:], strict=False):
             self._edge(earlier, later)

@@ -137,6 +137,7 @@ _PREPARATION: tuple[Row, ...] = (
     ("defusion", "what is one kernel is decided here, not by the program that made the text"),
     ("control_edges", "edges that other compilers left keep equal instructions apart and loops from fusing"),
     ("scan_expander", "makes calls, for call_inliner"),
+    ("dce", "bodies of fusions and async calls would be carried through all that follows"),
 )
 
 _EXPANSION: tuple[Row, ...] = (
@@ -167,6 +168,7 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
         *_PREPARATION,
         ("call_inliner", "rules and fusion see across calls only when they are gone"),
         *_EXPANSION,
+        ("dce", "again for what was called"),
         _CLEAN_UP,
         ("layout_assignment", "after all rules: they would undo copies, and make arrays without thought of layouts"),
         ("cse", "equal copies for several users"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +92,18 @@ class Report:
 Observer = Callable[[PassRun, Module], None]
 
 
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Snapshots make many objects that live on: looking through them for cycles would take most of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Runner:
     """One run of steps over one module. See `pipeline.run_pipeline` for what the options do."""
 
@@ -108,16 +122,20 @@ class Runner:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._write("00.input.hlo")
         try:
-            for row in plan:
-                if self._stopped:
-                    break
-                if isinstance(row, Group):
-                    self._run_group(row)
-                else:
-                    self._run_step(row)
+            with _collection_paused():
+                self._run_rows(plan)
         finally:
             self._write_index()
         return self.report
+
+    def _run_rows(self, plan: Iterable[Step | Group]) -> None:
+        for row in plan:
+            if self._stopped:
+                break
+            if isinstance(row, Group):
+                self._run_group(row)
+            else:
+                self._run_step(row)
 
     def _run_group(self, group: Group) -> None:
         for _ in range(group.limit):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hloc.analysis.effects import Effects
 from hloc.ir.module import Module
 from hloc.passes.ordering import reorder
 
@@ -18,6 +19,7 @@ def run(module: Module) -> bool:
     """
     changed = not module.is_scheduled
     module.is_scheduled = True
+    effects = Effects()
     for computation in module:
-        changed |= reorder(computation)
+        changed |= reorder(computation, effects)
     return changed
