@@ -186,6 +186,17 @@ class Metadata:
     payload: str | None = None
 
 
+class Recovery(NamedTuple):
+    """A row of `origin_recovery_table`: the array that went, the one to compute it from, and the program for that.
+
+    The two are origins such as `{"a" {1}}`; `module` is the hloc.ir.module.Module, None where the arrays are equal.
+    """
+
+    replaced: str
+    replacing: str
+    module: object = None
+
+
 @dataclass(frozen=True)
 class Raw:
     """Text kept as it was written, braces and all (a `backend_config` dictionary, an MLIR attribute)."""

@@ -11,6 +11,7 @@ from hloc.ir.attributes import (
     Metadata,
     PadDim,
     Raw,
+    Recovery,
     ReplicaGroups,
     ResultAccuracy,
     SliceDim,
@@ -19,13 +20,14 @@ from hloc.ir.attributes import (
 )
 from hloc.ir.device_order import iota_tile
 from hloc.text.messages import suggest
+from hloc.text.print_strings import quote
 from hloc.text.shape_values import shapes_of
 from hloc.text.strings import float_of, int_of, string_of
 from hloc.text.tokens import Token, fault_at
 
-_STRINGS = ("op_type", "op_name", "source_file", "deduplicated_name", "scheduling_name")
+_STRINGS = ("op_type", "op_name", "source_file", "deduplicated_name", "scheduling_name", "metadata_payload")
 _NUMBERS = ("source_line", "source_end_line", "source_column", "source_end_column", "stack_frame_id")
-METADATA_FIELDS = (*_STRINGS, *_NUMBERS, "profile_type", "metadata_payload")
+METADATA_FIELDS = (*_STRINGS, *_NUMBERS, "profile_type")
 _INT32 = range(-(2**31), 2**31)
 
 _WINDOW_FIELDS = {
@@ -156,7 +158,7 @@ class AttributeValues:
             if name.value == "ulps" and value != value // 1:
                 raise fault_at(name, f"ulps counts units in the last place, so it is whole, not {value}")
             fields[name.value] = int(value) if name.value == "ulps" else value
-        return ResultAccuracy(**fields)
+        return ResultAccuracy(None, fields.get("atol", 0.0), fields.get("rtol", 0.0), fields.get("ulps", 0))
 
     def tolerance(self, children: list[Any]) -> tuple[Token, float]:
         return children[0], children[1]
@@ -177,11 +179,18 @@ class AttributeValues:
             if name in fields:
                 raise fault_at(key, f"metadata has {name} twice")
             fields[name] = _metadata_field(key, value)
-        payload = fields.pop("metadata_payload", None)
-        return Metadata(**fields, payload=payload)
+        return _metadata(fields)
 
-    def statistics(self, children: list[Token]) -> Raw:
-        return Raw("{" + ",".join(f"{k.value}={_plain_number(v)}" for k, v in zip(children[::2], children[1::2])) + "}")
+    def statistics(self, children: list[Token]) -> Raw | None:
+        """Canonical text; None if there is no statistic."""
+        if len(children) <= 2:
+            return None
+        first, index, *rest = children
+        if first.value != "visualizing_index":
+            raise fault_at(first, f"expected visualizing_index=, got {first.value}=")
+        parts = [f"visualizing_index={int_of(index)}"]
+        parts += [f"{key.value}={float_of(value):g}" for key, value in zip(rest[::2], rest[1::2])]
+        return Raw("{" + ",".join(parts) + "}")
 
     def origin(self, children: list[Any]) -> Raw:
         depth = 0
@@ -192,8 +201,8 @@ class AttributeValues:
                 raise fault_at(part, f"unexpected {sign!r} outside of a tuple of origins")
         if depth:
             raise fault_at(children[0], "a tuple of origins lacks its ')'")
-        inner = "".join(part if isinstance(part, str) else part.value for part in children[1:-1])
-        return Raw("{" + inner.replace(",", ", ") + "}")
+        signs = [part if isinstance(part, str) else part.value.replace(",", ", ") for part in children[1:-1]]
+        return Raw("{" + ("".join(signs).replace(", )", ")") or "()") + "}")
 
     def synthetic_origin(self, children: list[Token]) -> Raw:
         if children[2].value != "synthetic_call":
@@ -204,14 +213,16 @@ class AttributeValues:
         if not children:
             return "{}"
         name, *index = children
-        return "{" + name.value + (" {" + ",".join(map(str, index[0])) + "}" if index else "") + "}"
+        place = " {" + ",".join(map(str, index[0])) + "}" if index and index[0] else ""
+        return "{" + quote(string_of(name)) + place + "}"
 
-    def recovery(self, children: list[Any]) -> Raw:
-        return Raw("{" + ", ".join(children[1:-1]) + "}")
+    def recovery(self, children: list[Any]) -> tuple[Recovery, ...]:
+        return tuple(children[1:-1])
 
-    def recovery_row(self, children: list[Any]) -> str:
+    def recovery_row(self, children: list[Any]) -> Recovery:
+        """The program stays a token here: the parser reads it when the module stands."""
         replaced, replacing, *module = children
-        return f"{replaced} : {replacing}" + (f", {module[0].value}" if module else "")
+        return Recovery(replaced, replacing, module[0] if module else None)
 
 
 class Iota:
@@ -308,7 +319,9 @@ def _metadata_field(key: Token, value: Any) -> Any:
             raise fault_at(key, "metadata profile_type is a list of integers")
         return value
     if name == "metadata_payload":
-        return value.value if isinstance(value, Token) else str(value)
+        if not isinstance(value, Token) or value.type != "STRING":
+            raise fault_at(key, f"metadata {name} is a string")
+        return string_of(value)
     raise fault_at(key, f"metadata has no field {name!r}", suggest(name, METADATA_FIELDS))
 
 
@@ -324,8 +337,8 @@ def quick_metadata(pairs: list[tuple[str, str, str]]) -> Metadata | None:
             fields[name] = int(digits)
         else:
             return None
-    return Metadata(**fields) if len(fields) == len(pairs) else None
+    return _metadata(fields) if len(fields) == len(pairs) else None
 
 
-def _plain_number(token: Token) -> str:
-    return str(int_of(token)) if token.type == "INT" else f"{float_of(token):g}"
+def _metadata(fields: dict[str, Any]) -> Metadata:
+    return Metadata(**fields, payload=fields.pop("metadata_payload")) if "metadata_payload" in fields else Metadata(**fields)

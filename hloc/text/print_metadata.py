@@ -30,5 +30,5 @@ def metadata_fields(metadata: Metadata, frame: int | None = None) -> str:
     if number:
         parts.append(f"stack_frame_id={number}")
     if metadata.payload is not None:
-        parts.append(f"metadata_payload={metadata.payload}")
+        parts.append(f"metadata_payload={quote(metadata.payload)}")
     return " ".join(parts)
