@@ -84,27 +84,54 @@ def tile_routine(routines: Routines, tile: Tile) -> Function:
     places = [(i, v) for i in range(tile.rows) for v in range(tile.vectors)]
 
     def step(b: Builder, p: SimpleNamespace, a_at: Value, b_at: Value, sums: list[Value]) -> list[Value]:
-        columns = [b.load(vector, b.gep(type, b_at, i64(v * tile.lanes)), align=align) for v in range(tile.vectors)]
+        columns = [
+            b.load(vector, b.gep(type, b_at, i64(v * tile.lanes)), align=align) for v in range(tile.vectors)
+        ]
         rows = [b.load(type, b.gep(type, a_at, b.mul(p.a_row, i64(i)))) for i in range(tile.rows)]
         spread = [b.splat(row, tile.lanes) for row in rows]
-        return [multiply_add(b, spread[i], columns[v], value) for (i, v), value in zip(places, sums, strict=True)]
+        return [
+            multiply_add(b, spread[i], columns[v], value) for (i, v), value in zip(places, sums, strict=True)
+        ]
 
     def part(b: Builder, p: SimpleNamespace, o: Value, sums: list[Value]) -> list[Value]:
         a_start = b.gep(type, p.a, b.load("i64", b.gep("i64", p.offsets, o)))
         b_start = b.gep(type, p.b, b.mul(b.mul(o, p.run), i64(tile.columns)))
-        return b.for_loop_carrying(0, p.run, sums, lambda s, sums: step(
-            b, p, b.gep(type, a_start, b.mul(s, p.a_step)), b.gep(type, b_start, b.mul(s, i64(tile.columns))), sums))
+        return b.for_loop_carrying(
+            0,
+            p.run,
+            sums,
+            lambda s, sums: step(
+                b,
+                p,
+                b.gep(type, a_start, b.mul(s, p.a_step)),
+                b.gep(type, b_start, b.mul(s, i64(tile.columns))),
+                sums,
+            ),
+        )
 
     def write(b: Builder, p: SimpleNamespace) -> None:
         targets = [b.gep(type, p.c, b.add(b.mul(p.c_row, i64(i)), i64(v * tile.lanes))) for i, v in places]
-        start = b.if_else(p.accumulate, lambda: [b.load(vector, place, align=align) for place in targets],
-                          lambda: [zero(vector)] * len(places))
+        start = b.if_else(
+            p.accumulate,
+            lambda: [b.load(vector, place, align=align) for place in targets],
+            lambda: [zero(vector)] * len(places),
+        )
         sums = b.for_loop_carrying(0, p.count, start, lambda o, sums: part(b, p, o, sums))
         for place, value in zip(targets, sums, strict=True):
             b.store(value, place, align=align)
 
-    params = [("ptr", "a"), ("i64", "a_row"), ("i64", "a_step"), ("ptr", "b"), ("i64", "run"), ("ptr", "offsets"),
-              ("i64", "count"), ("ptr", "c"), ("i64", "c_row"), ("i1", "accumulate")]
+    params = [
+        ("ptr", "a"),
+        ("i64", "a_row"),
+        ("i64", "a_step"),
+        ("ptr", "b"),
+        ("i64", "run"),
+        ("ptr", "offsets"),
+        ("i64", "count"),
+        ("ptr", "c"),
+        ("i64", "c_row"),
+        ("i1", "accumulate"),
+    ]
     return routines.get(f"hloc.tile.{tile.name}", params, write)
 
 
@@ -138,7 +165,10 @@ def pack_routine(routines: Routines, source: DType, dtype: DType, width: int) ->
             target = place(b, p, panel, step)
             b.store(zero(vector_type(type, width)), target, align=dtype.itemsize)
             with b.for_loop(panel, p.lines, vectorize=False, unroll=False) as line:
-                b.store(signed(b, p, read(b, p, line, step, p.line_stride)), b.gep(type, target, b.sub(line, panel)))
+                b.store(
+                    signed(b, p, read(b, p, line, step, p.line_stride)),
+                    b.gep(type, target, b.sub(line, panel)),
+                )
 
     def write(b: Builder, p: SimpleNamespace) -> None:
         with b.for_loop(i64(0), p.lines, width, unroll=False) as panel:
@@ -151,8 +181,15 @@ def pack_routine(routines: Routines, source: DType, dtype: DType, width: int) ->
             with b.if_then(b.not_(fits)):
                 partial(b, p, panel)
 
-    params = [("ptr", "start"), ("ptr", "to"), ("i64", "lines"), ("i64", "steps"), ("i64", "line_stride"),
-              ("i64", "step_stride"), ("i1", "negate")]
+    params = [
+        ("ptr", "start"),
+        ("ptr", "to"),
+        ("i64", "lines"),
+        ("i64", "steps"),
+        ("i64", "line_stride"),
+        ("i64", "step_stride"),
+        ("i1", "negate"),
+    ]
     return routines.get(f"hloc.pack.{source.name}.{dtype.name}.{width}", params, write)
 
 
@@ -171,8 +208,16 @@ def unpack_routine(routines: Routines, dtype: DType, target: DType) -> Function:
 
         b.if_else(p.accumulate, lambda: copy(True), lambda: copy(False))
 
-    params = [("ptr", "sums"), ("ptr", "to"), ("i64", "rows"), ("i64", "columns"), ("i64", "sums_row"),
-              ("i64", "to_row"), ("i64", "to_column"), ("i1", "accumulate")]
+    params = [
+        ("ptr", "sums"),
+        ("ptr", "to"),
+        ("i64", "rows"),
+        ("i64", "columns"),
+        ("i64", "sums_row"),
+        ("i64", "to_row"),
+        ("i64", "to_column"),
+        ("i1", "accumulate"),
+    ]
     return routines.get(f"hloc.unpack.{dtype.name}.{target.name}", params, write)
 
 
@@ -182,10 +227,26 @@ def gemm_routine(routines: Routines, lhs: DType, rhs: DType, out: DType, tile: T
     Blocks are whole tiles; where the result is not of the summing type, k_block must be all of k. `scratch`
     holds a block of b and one of a; see `GemmPlan`.
     """
-    params = [("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "m"), ("i64", "n"), ("i64", "k"),
-              ("i64", "a_row"), ("i64", "a_step"), ("i64", "b_column"), ("i64", "b_step"),
-              ("i64", "c_row"), ("i64", "c_column"), ("i64", "m_block"), ("i64", "n_block"), ("i64", "k_block"),
-              ("ptr", "scratch"), ("i1", "negate"), ("i1", "accumulate")]
+    params = [
+        ("ptr", "a"),
+        ("ptr", "b"),
+        ("ptr", "c"),
+        ("i64", "m"),
+        ("i64", "n"),
+        ("i64", "k"),
+        ("i64", "a_row"),
+        ("i64", "a_step"),
+        ("i64", "b_column"),
+        ("i64", "b_step"),
+        ("i64", "c_row"),
+        ("i64", "c_column"),
+        ("i64", "m_block"),
+        ("i64", "n_block"),
+        ("i64", "k_block"),
+        ("ptr", "scratch"),
+        ("i1", "negate"),
+        ("i1", "accumulate"),
+    ]
     name = f"hloc.gemm.{lhs.name}.{rhs.name}.{out.name}.{tile.name}"
     return routines.get(name, params, lambda b, p: _write_gemm(b, _Pieces(routines, lhs, rhs, out, tile), p))
 
@@ -211,17 +272,34 @@ def _write_gemm(b: Builder, pieces: _Pieces, p: SimpleNamespace) -> None:
     no = integer("i1", 0)
     with blocks(b, p.n, p.n_block) as (column, columns), blocks(b, p.k, p.k_block) as (step, steps):
         start = b.add(b.mul(column, p.b_column), b.mul(step, p.b_step))
-        b.call(pieces.pack_b, [b.gep(pieces.rhs_type, p.b, start), b_packed, columns, steps, p.b_column, p.b_step, no])
+        b.call(
+            pieces.pack_b,
+            [b.gep(pieces.rhs_type, p.b, start), b_packed, columns, steps, p.b_column, p.b_step, no],
+        )
         adds = b.or_(p.accumulate, b.icmp_signed(">", step, i64(0)))
         with blocks(b, p.m, p.m_block) as (row, rows):
             start = b.add(b.mul(row, p.a_row), b.mul(step, p.a_step))
-            b.call(pieces.pack_a,
-                   [b.gep(pieces.lhs_type, p.a, start), a_packed, rows, steps, p.a_row, p.a_step, p.negate])
+            b.call(
+                pieces.pack_a,
+                [b.gep(pieces.lhs_type, p.a, start), a_packed, rows, steps, p.a_row, p.a_step, p.negate],
+            )
             with b.for_loop(i64(0), columns, tile.columns) as j, b.for_loop(i64(0), rows, tile.rows) as i:
-                _write_tile(b, pieces, p, _TilePlace(
-                    b.gep(tile.type, a_packed, b.mul(i, steps)), b.gep(tile.type, b_packed, b.mul(j, steps)), steps,
-                    b.add(row, i), b.add(column, j), least(b, i64(tile.rows), b.sub(rows, i)),
-                    least(b, i64(tile.columns), b.sub(columns, j)), sums, adds))
+                _write_tile(
+                    b,
+                    pieces,
+                    p,
+                    _TilePlace(
+                        b.gep(tile.type, a_packed, b.mul(i, steps)),
+                        b.gep(tile.type, b_packed, b.mul(j, steps)),
+                        steps,
+                        b.add(row, i),
+                        b.add(column, j),
+                        least(b, i64(tile.rows), b.sub(rows, i)),
+                        least(b, i64(tile.columns), b.sub(columns, j)),
+                        sums,
+                        adds,
+                    ),
+                )
 
 
 class _TilePlace(NamedTuple):
@@ -244,17 +322,34 @@ def _write_tile(b: Builder, pieces: _Pieces, p: SimpleNamespace, at: _TilePlace)
     address = b.gep(pieces.out_type, p.c, b.add(b.mul(at.row, p.c_row), b.mul(at.column, p.c_column)))
 
     def compute(target: Value, stride: Value, accumulate: Value) -> None:
-        b.call(pieces.compute, [at.a_panel, i64(1), i64(tile.rows), at.b_panel, at.steps, pieces.no_offset, i64(1),
-                                target, stride, accumulate])
+        b.call(
+            pieces.compute,
+            [
+                at.a_panel,
+                i64(1),
+                i64(tile.rows),
+                at.b_panel,
+                at.steps,
+                pieces.no_offset,
+                i64(1),
+                target,
+                stride,
+                accumulate,
+            ],
+        )
 
     def by_way_of_sums() -> None:
         compute(at.sums, i64(tile.columns), integer("i1", 0))
-        b.call(pieces.unpack, [at.sums, address, at.rows, at.columns, i64(tile.columns), p.c_row, p.c_column,
-                               at.accumulate])
+        b.call(
+            pieces.unpack,
+            [at.sums, address, at.rows, at.columns, i64(tile.columns), p.c_row, p.c_column, at.accumulate],
+        )
 
     if pieces.out is not tile.dtype:
         return by_way_of_sums()
-    whole = b.and_(b.icmp_signed("==", at.rows, i64(tile.rows)), b.icmp_signed("==", at.columns, i64(tile.columns)))
+    whole = b.and_(
+        b.icmp_signed("==", at.rows, i64(tile.rows)), b.icmp_signed("==", at.columns, i64(tile.columns))
+    )
     direct = b.and_(whole, b.icmp_signed("==", p.c_column, i64(1)))
     b.if_else(direct, lambda: compute(address, p.c_row, at.accumulate), by_way_of_sums)
 

@@ -1,5 +1,27 @@
 """The emitters, a file a family. Importing this fills the tables ELEMENTS and KERNELS."""
 
-from hloc.codegen.emitters import data_movement, elementwise, indexing
+from hloc.codegen.emitters import (
+    data_movement,
+    dot,
+    elementwise,
+    indexing,
+    reduce,
+    reduce_window,
+    rng,
+    scatter,
+    select_and_scatter,
+    sort,
+)
 
-__all__ = ["data_movement", "elementwise", "indexing"]
+__all__ = [
+    "data_movement",
+    "dot",
+    "elementwise",
+    "indexing",
+    "reduce",
+    "reduce_window",
+    "rng",
+    "scatter",
+    "select_and_scatter",
+    "sort",
+]

@@ -1,0 +1,219 @@
+"""reduce-window: windows folded by a computation. Padding is left out.
+
+Windows that only grow from one end of a dimension (cumulative sums) are folded in linear time, each from the one
+before it. Elsewhere each result is a loop over its window; where the fastest dimensions have windows of one
+element, a row of results at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from hloc.codegen.arrays import Register
+from hloc.codegen.kernel import Index, KernelContext, kernel
+from hloc.codegen.llvm import Value
+from hloc.codegen.reducers import Reducer
+from hloc.codegen.registers import flattened, grouped
+from hloc.codegen.routines import i64
+from hloc.codegen.rows import Row, row_bytes, row_dimensions
+from hloc.codegen.windows import fold_window, is_trivial
+from hloc.ir.attributes import WindowDim
+from hloc.ir.instruction import Instruction
+
+Step = Callable[[Value, list[Value]], list[Value]]
+"""Takes the element at a place along the scanned dimension into the carried values."""
+
+Store = Callable[[Value, list[Value]], None]
+"""Stores the carried values as the result at a place along the scanned dimension."""
+
+_FEW = 4
+"""Rows shorter than this are not held together."""
+
+
+class _Plan:
+    """The windows, the form to use, and the dimensions held together."""
+
+    def __init__(self, instruction: Instruction):
+        self.count = len(instruction.operands) // 2
+        base = instruction.operands[0].shape
+        self.sizes = base.dims
+        self.windows: tuple[WindowDim, ...] = instruction.get("window").dims
+        self.outputs = tuple(w.output_size(size) for w, size in zip(self.windows, self.sizes, strict=True))
+        self.reducer = Reducer.of(
+            instruction.attributes["to_apply"], [o.shape.dtype for o in instruction.operands[: self.count]]
+        )
+        self.order = base.minor_to_major[::-1]
+        self.scan = self._scan_dimension()
+        trailing: list[int] = []
+        for dimension in reversed(self.order):
+            if not is_trivial(self.windows[dimension]):
+                break
+            trailing.insert(0, dimension)
+        self.row = row_dimensions(self.sizes, trailing)
+        if prod(self.sizes[d] for d in self.row) < _FEW:
+            self.row = []
+
+    def _scan_dimension(self) -> int | None:
+        """The dimension of windows that grow from an end, if it is the only one with windows worth the name."""
+        wide = [d for d, window in enumerate(self.windows) if not is_trivial(window)]
+        if len(wide) != 1 or self.windows[wide[0]].size < 4:
+            return None
+        (dimension,) = wide
+        if self.grows_forward(dimension):
+            return dimension
+        return dimension if self.reducer.operation is not None and self.grows_backward(dimension) else None
+
+    def _is_dense(self, dimension: int) -> bool:
+        window = self.windows[dimension]
+        return window.stride == window.base_dilation == window.window_dilation == 1
+
+    def grows_forward(self, dimension: int) -> bool:
+        """Whether every window starts at or before the first element."""
+        return self._is_dense(dimension) and self.outputs[dimension] - 1 <= self.windows[dimension].pad_low
+
+    def grows_backward(self, dimension: int) -> bool:
+        """Whether every window ends at or after the last element."""
+        window = self.windows[dimension]
+        return self._is_dense(dimension) and window.size - window.pad_low >= self.sizes[dimension]
+
+    @property
+    def scratch_bytes(self) -> int:
+        return row_bytes(self.reducer, prod(self.sizes[d] for d in self.row)) if self.row else 0
+
+
+@kernel(
+    "reduce-window",
+    element_operands=lambda i: range(len(i.operands) // 2, len(i.operands)),
+    scratch=lambda instruction: _Plan(instruction).scratch_bytes,
+)
+def reduce_window(k: KernelContext, instruction: Instruction) -> None:
+    plan = _Plan(instruction)
+    if 0 not in plan.outputs:
+        _ReduceWindow(k, plan).write()
+
+
+class _ReduceWindow:
+    """Writes the loops of one reduce-window."""
+
+    def __init__(self, k: KernelContext, plan: _Plan):
+        self.k, self.b, self.plan, self.reducer = k, k.b, plan, plan.reducer
+        self.arrays = [k.input_array(i) for i in range(plan.count)]
+        self.initial = self.reducer.widen(k.b, [k.input(plan.count + i)(()) for i in range(plan.count)])
+
+    def write(self) -> None:
+        plan = self.plan
+        dims = list(plan.outputs)
+        for dimension in [*plan.row, *([plan.scan] if plan.scan is not None else [])]:
+            dims[dimension] = 1
+        if not plan.row:
+            self.k.loop_nest(dims, self._result if plan.scan is None else self._scan, plan.order)
+            return
+        row = Row(self.k, self.reducer, [plan.sizes[d] for d in plan.row], self.k.scratch)
+        body = self._row_result if plan.scan is None else self._row_scan
+        self.k.loop_nest(dims, lambda index: row.run(lambda: body(row, index)), plan.order)
+
+    def _elements(self, index: Sequence[Value]) -> list[Register]:
+        return self.reducer.widen(self.b, [array.load(tuple(index)) for array in self.arrays])
+
+    def _store(self, index: Sequence[Value], totals: Sequence[Register]) -> None:
+        for output, value in zip(self.k.outputs, self.reducer.narrow(self.b, totals), strict=True):
+            output.store(tuple(index), value)
+
+    def _in_row(self, index: Sequence[Value], at: Index) -> list[Value]:
+        """An index with the row's dimensions set."""
+        result = list(index)
+        for dimension, value in zip(self.plan.row, at, strict=True):
+            result[dimension] = value
+        return result
+
+    # Each window on its own
+
+    def _result(self, index: Index) -> None:
+        def fold(place: list[Value], carried: list[Value]) -> list[Value]:
+            return flattened(
+                self.reducer.apply(self.k, grouped(carried, self.initial), self._elements(place))
+            )
+
+        totals = self._windows(index, flattened(self.initial), fold)
+        self._store(index, grouped(totals, self.initial))
+
+    def _row_result(self, row: Row, index: Index) -> None:
+        def fold(place: list[Value], carried: list[Value]) -> list[Value]:
+            row.along(lambda at, held: row.fold(held, [self._elements(self._in_row(place, at))]))
+            return []
+
+        row.start(self.initial)
+        self._windows(index, [], fold)
+        row.finish(lambda at, totals: self._store(self._in_row(index, at), totals))
+
+    def _windows(self, index: Index, initial: list[Value], body) -> list[Value]:
+        plan = self.plan
+        return fold_window(self.b, plan.windows, plan.sizes, plan.outputs, index, initial, body)
+
+    # Windows that grow from one end
+
+    def _scan(self, index: Index) -> None:
+        def add(at: Value, carried: list[Value]) -> list[Value]:
+            values = self._elements(self._along(index, at))
+            return flattened(self.reducer.apply(self.k, grouped(carried, self.initial), values))
+
+        def store(at: Value, carried: list[Value]) -> None:
+            self._store(self._along(index, at), grouped(carried, self.initial))
+
+        self._steps(flattened(self.initial), add, store)
+
+    def _row_scan(self, row: Row, index: Index) -> None:
+        def add(at: Value, carried: list[Value]) -> list[Value]:
+            row.along(
+                lambda place, held: row.fold(
+                    held, [self._elements(self._in_row(self._along(index, at), place))]
+                )
+            )
+            return []
+
+        def store(at: Value, carried: list[Value]) -> None:
+            row.finish(lambda place, totals: self._store(self._in_row(self._along(index, at), place), totals))
+
+        row.start(self.initial)
+        self._steps([], add, store)
+
+    def _along(self, index: Index, at: Value) -> list[Value]:
+        result = list(index)
+        result[self.plan.scan] = at
+        return result
+
+    def _steps(self, carried: list[Value], add: Step, store: Store) -> None:
+        """Goes through the results in the direction in which windows grow: an element comes in, a result goes out.
+
+        `o` counts results and `o + entering` elements in that direction. The first results may be of windows with
+        no element yet, the last ones of windows with all.
+        """
+        plan = self.plan
+        size, outputs, window = plan.sizes[plan.scan], plan.outputs[plan.scan], plan.windows[plan.scan]
+        forward = plan.grows_forward(plan.scan)
+        entering = window.size - 1 - window.pad_low if forward else size - outputs + window.pad_low
+        begin = min(max(-entering, 0), outputs)
+        end = max(min(size - entering, outputs), begin)
+
+        def element(i: Value) -> Value:
+            return i if forward else self.b.sub(i64(size - 1), i)
+
+        def result(o: Value) -> Value:
+            return o if forward else self.b.sub(i64(outputs - 1), o)
+
+        def put(o: Value, carried: list[Value]) -> list[Value]:
+            store(result(o), carried)
+            return carried
+
+        def add_and_put(o: Value, carried: list[Value]) -> list[Value]:
+            return put(o, add(element(self.b.add(o, i64(entering))), carried))
+
+        for first, last, step in (
+            (0, min(max(entering, 0), size), lambda i, carried: add(element(i), carried)),
+            (0, begin, put),
+            (begin, end, add_and_put),
+            (end, outputs, put),
+        ):
+            if first < last:
+                carried = self.b.for_loop_carrying(i64(first), i64(last), carried, step)

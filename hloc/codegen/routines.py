@@ -1,0 +1,58 @@
+"""Functions that several kernels of a module call, each written the first time that one asks for it.
+
+A routine takes sizes and strides as arguments, so that one body serves kernels of all shapes: large pieces of
+code (packed matrix products, Fourier passes, barriers) are compiled once a module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+from hloc.codegen.llvm import Builder, Function, Module, Value, integer
+from hloc.codegen.targets.target import Target
+
+Writer = Callable[[Builder, SimpleNamespace], Value | None]
+"""Writes a body, given the parameters by name; what it gives is returned."""
+
+
+def i64(number: int) -> Value:
+    """An i64 known now."""
+    return integer("i64", number)
+
+
+class Routines:
+    """The routines of one LLVM module, for one target."""
+
+    def __init__(self, module: Module, target: Target):
+        self.module = module
+        self.target = target
+
+    def get(
+        self, name: str, params: Sequence[tuple[str, str]], write: Writer, result: str = "void"
+    ) -> Function:
+        """The internal function of that name; `params` are (LLVM type, name) pairs."""
+        known = self.module.functions.get(name)
+        if known is not None:
+            return known
+        attributes = f"{self.target.function_attributes} noinline".strip()
+        function = self.module.function(name, result, params, attributes, "internal")
+        b = Builder(function)
+        names = [param[1] for param in params]
+        b.ret(write(b, SimpleNamespace(**dict(zip(names, function.args, strict=True)))))
+        return function
+
+
+def least(b: Builder, x: Value, y: Value) -> Value:
+    """The lesser of two signed integers."""
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+@contextmanager
+def blocks(b: Builder, size: Value, block: Value) -> Iterator[tuple[Value, Value]]:
+    """A loop over the (start, size) of the blocks of 0 .. size - 1; the last one may be smaller."""
+    count = b.udiv(b.sub(b.add(size, block), i64(1)), block)
+    with b.for_loop(i64(0), count, unroll=False) as number:
+        start = b.mul(number, block)
+        yield start, least(b, block, b.sub(size, start))
