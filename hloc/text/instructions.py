@@ -13,6 +13,17 @@ from hloc.ir.opcodes import OPS, Op
 from hloc.ir.opcodes import Attribute as Row
 from hloc.ir.shape_inference import infer_shape
 from hloc.ir.shapes import Shape, TupleShape
+from hloc.text.async_lines import (
+    STEP_ATTRIBUTES,
+    STEPS,
+    check_inherited,
+    check_start,
+    check_step,
+    set_thread,
+    share,
+    step_of,
+    wrap,
+)
 from hloc.text.coarse import CoarseLine
 from hloc.text.literal_values import Elision, literal_of
 from hloc.text.meaning import Meaning
@@ -20,7 +31,7 @@ from hloc.text.messages import suggest
 from hloc.text.syntax import Attribute, Body, Line, Operand, Operation
 from hloc.text.tokens import Fault, Token, fault_at
 
-_ASYNC = {"-start": "async-start", "-update": "async-update", "-done": "async-done"}
+_STEPS = frozenset(STEPS.values())
 _NO_ATTRIBUTES: dict[str, Row] = {}
 
 
@@ -54,6 +65,7 @@ class InstructionBuilder:
         self.meaning = Meaning(callee, self.elision)
         self.wrapped = wrapped
         self.anonymous: dict[str, int] = {}
+        self.async_computations: set[Computation] = set()
 
     def line(self, line: Line, scope: Scope, default_name: str = "") -> Instruction:
         """Add one instruction of the text, after the operations nested in its operands."""
@@ -146,7 +158,7 @@ class InstructionBuilder:
         opcode = operation.opcode
         op = OPS.get(opcode.value)
         if op is None:
-            return self._async(operation, operands, listed, scope, name, place)
+            return self._async_sugar(operation, operands, listed, scope, name, place)
         if op.name == "parameter":
             return self._parameter_line(operation, listed, scope, name, place)
         self._check_count(op, operation, len(operands))
@@ -157,7 +169,8 @@ class InstructionBuilder:
             token = operation.literal
             own["literal"] = literal_of(operation.shape, token.value, token.start, self.elision)
             operation.shape = own["literal"].shape
-        return self._finish(op, operation, operands, own, common, scope, name, place)
+        finish = self._finish_step if op.name in _STEPS else self._finish
+        return finish(op, operation, operands, own, common, scope, name, place)
 
     def _finish(
         self, op: Op, operation: Operation, operands: list[Instruction], own: dict[str, Any], common: dict[str, Any],
@@ -223,12 +236,50 @@ class InstructionBuilder:
         own["number"] = number
         return self._finish(OPS["parameter"], operation, [], own, common, scope, name, place)
 
-    def _async(
+    # Asynchronous operations.
+
+    def _async_sugar(
         self, operation: Operation, operands: list[Instruction], listed: list[Attribute], scope: Scope, name: str,
         place: Token,
     ) -> Instruction:  # fmt: skip
-        raise fault_at(operation.opcode, f"unknown opcode {operation.opcode.value!r}",
-                       suggest(operation.opcode.value, OPS))  # fmt: skip
+        """`slice-start(x), slice={..}` and the like."""
+        opcode, shape = operation.opcode, operation.shape
+        step, op = step_of(opcode)
+        if step != "async-start":
+            start = check_step(step, operands, shape, opcode)
+            wrapped = start.attributes["calls"].root
+            if wrapped.opcode != op.name:
+                raise fault_at(opcode, f"{start.name} began {wrapped.opcode}, not {op.name}")
+            own, common, _ = self.meaning.attributes(OPS[step], listed, _NO_ATTRIBUTES, opcode)
+            return self._finish_step(OPS[step], operation, operands, own, common, scope, name, place)
+        result = check_start(shape, opcode).elements[1]
+        self._check_count(op, Operation(result, opcode, []), len(operands))
+        more = {row.name: row for row in STEP_ATTRIBUTES.values() if row.name not in op.attributes}
+        own, common, others = self.meaning.attributes(op, listed, more, opcode)
+        adjust(op, operands, own, result)
+        computation = wrap(op, operands, result, own, common)
+        self.wrapped(computation)
+        start_own = {key: value for key, value in others.items() if value != STEP_ATTRIBUTES[key].default}
+        start_own["calls"] = computation
+        return self._finish_step(OPS[step], operation, operands, start_own, common, scope, name, place)
+
+    def _finish_step(
+        self, op: Op, operation: Operation, operands: list[Instruction], own: dict[str, Any], common: dict[str, Any],
+        scope: Scope, name: str, place: Token,
+    ) -> Instruction:  # fmt: skip
+        opcode, shape = operation.opcode, operation.shape
+        if op.name == "async-start":
+            check_start(shape, opcode)
+            computation = own["calls"]
+            if computation in self.async_computations:
+                raise fault_at(opcode, f"computation {computation.name} is run by two asynchronous operations")
+            self.async_computations.add(computation)
+            set_thread(computation, own.get("async_execution_thread", "main"))
+        else:
+            start = check_step(op.name, operands, shape, opcode)
+            check_inherited(start, own, opcode)
+            share(start.attributes["calls"], common)
+        return self._finish(op, operation, operands, own, common, scope, name, place)
 
     # Coarse lines.
 
@@ -254,6 +305,8 @@ class InstructionBuilder:
     def _plain(self, line: CoarseLine, scope: Scope) -> Instruction | None:
         """The instruction of a line, in no computation yet; None if anything about it is wrong or unusual."""
         opcode, shape, text, template = line.opcode, line.shape, line.operands, line.template
+        if opcode in _STEPS:
+            return None
         op = OPS[opcode]
         own = template.own.copy()
         common = template.common.copy()

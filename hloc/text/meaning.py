@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
-from hloc.ir.attributes import Raw, ReplicaGroups, ResultAccuracy
+from hloc.ir.attributes import Metadata, Raw, ReplicaGroups, ResultAccuracy
 from hloc.ir.computation import Computation
 from hloc.ir.literals import Literal
 from hloc.ir.opcodes import (
@@ -28,6 +29,7 @@ from hloc.text.tokens import Fault, Token, fault_at
 
 # Parsed and dropped, as XLA does: the attribute had a meaning for a short while only.
 _DROPPED = frozenset((("all-reduce", "mode"), ("all-reduce-start", "mode"), ("reduce-scatter", "mode")))
+_BRACES = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
 _GROUP_MODES = ("cross_replica", "cross_partition", "cross_replica_and_partition", "flattened_id")
 
 
@@ -54,7 +56,9 @@ class Meaning:
             if name in op.attributes:
                 self._own(op, op.attributes[name], attribute, own)
             elif name in COMMON:
-                common[name] = attribute.value
+                value = _common(name, attribute.value)
+                if value is not None:
+                    common[name] = value
             elif name in also:
                 others[name] = self.value(also[name], attribute)
             else:
@@ -100,6 +104,31 @@ class Meaning:
         if text.token is not None and text.shape is not None:
             return literal_of(text.shape, text.token.value, text.token.start, self.elision)
         return Literal.tuple_of(map(self.literal, text.parts))
+
+
+def _common(name: str, value: Any) -> Any:
+    """The value of a common attribute in the one form that the printer writes; None if it says nothing."""
+    if name == "backend_config":
+        return as_config(value)
+    if name == "metadata":
+        return None if value == Metadata() else value
+    return None if value == () else value
+
+
+def as_config(value: str | Raw) -> str | Raw | None:
+    """A string that is a dictionary in braces is the same as the dictionary; an empty one is none."""
+    if isinstance(value, str) and value[:1] == "{" and _closes_at_end(value):
+        return Raw(value)
+    return value or None
+
+
+def _closes_at_end(text: str) -> bool:
+    depth = 0
+    for found in _BRACES.finditer(text):
+        depth += (found[0] == "{") - (found[0] == "}")
+        if depth == 0:
+            return found.end() == len(text)
+    return False
 
 
 def _check_lists(row: Row, attribute: Attribute) -> None:
