@@ -104,6 +104,10 @@ class Module:
         """Let an instruction's name be free again."""
         self._names.free(instruction.name)
 
+    def to_text(self, **options: object) -> str:
+        """The canonical HLO text, constants in full; `options` are those of hloc.text.printer.PrintOptions."""
+        return Module.text_form(self, **options)
+
     def __repr__(self) -> str:
         return f"<module {self.name}: {len(self.computations)} computations>"
 
