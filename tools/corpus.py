@@ -3,8 +3,8 @@
     python tools/corpus.py FOLDER [--executor reference|cpu] [--only GLOB] [--optimized] [--jobs 2]
 
 FOLDER holds `index.json` and the programs; `corpus_io.py`, in it or in the folder above, reads inputs and
-judges outputs. Programs run in worker processes, so one that crashes or hangs is one failed row. Exit status 1 if
-a program fails that is not in KNOWN_FAILURES.
+judges outputs. Programs run in worker processes, so one that crashes or hangs is one failed row. Exit status
+1 if a program fails that is not in KNOWN_FAILURES.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> 
     """(status, first failure) of one program."""
     entry = task.entry
     stored = corpus_io.inputs(str(folder), entry)
-    inputs = [from_stored(array, param["dtype"]) for array, param in zip(stored, entry["params"], strict=True)]
+    inputs = [
+        from_stored(array, param["dtype"]) for array, param in zip(stored, entry["params"], strict=True)
+    ]
     devices = entry["num_replicas"] * entry["num_partitions"]
     arguments = [[array[i] for array in inputs] for i in range(devices)] if devices > 1 else [inputs]
     text = (folder / task.text).read_text(encoding="utf-8")
@@ -115,7 +117,9 @@ def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> 
     outputs = results[0] if devices == 1 else [np.stack(each) for each in zip(*results, strict=True)]
     if len(outputs) != len(entry["results"]):
         return "FAIL", f"{len(outputs)} results, expected {len(entry['results'])}"
-    outputs = [to_stored(array, result["dtype"]) for array, result in zip(outputs, entry["results"], strict=True)]
+    outputs = [
+        to_stored(array, result["dtype"]) for array, result in zip(outputs, entry["results"], strict=True)
+    ]
     wrong = [message for ok, message in corpus_io.check(str(folder), entry, outputs) if not ok]
     return ("FAIL", wrong[0]) if wrong else ("ok", "")
 
@@ -143,7 +147,9 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, str(self.folder), self.executor), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(theirs, str(self.folder), self.executor), daemon=True
+        )
         self.process.start()
         theirs.close()
 
@@ -242,7 +248,9 @@ def report(outcomes: list[Outcome], executor: str) -> int:
     for outcome in failed:
         reason = known_failure(executor, outcome.name)
         unknown += reason is None
-        print(f"{outcome.status} {outcome.name}: {outcome.detail}" + (f" (known: {reason})" if reason else ""))
+        print(
+            f"{outcome.status} {outcome.name}: {outcome.detail}" + (f" (known: {reason})" if reason else "")
+        )
     return unknown
 
 

@@ -17,8 +17,15 @@ from hloc.reference.context import Context, Device, Exchange
 from hloc.reference.reducers import as_list
 from hloc.reference.values import Value, zeros
 
-# Opcodes whose groups are lists of replicas or of partitions by channel alone: they have no use_global_device_ids.
-_BY_CHANNEL = ("all-to-all", "ragged-all-to-all", "collective-permute", "collective-permute-start", "collective-broadcast")
+# Opcodes whose groups are lists of replicas or of partitions by channel alone: they have no
+# use_global_device_ids.
+_BY_CHANNEL = (
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-permute-start",
+    "collective-broadcast",
+)
 
 
 def group_mode(instruction: Instruction) -> str:
@@ -64,13 +71,17 @@ def members_of(instruction: Instruction, device: Device) -> tuple[int, ...]:
     raise HloError(f"device {device.number} is in none of the groups", instruction.span)
 
 
-def exchange(instruction: Instruction, operands: list[Value], context: Context) -> Generator[Exchange, Value, Value]:
+def exchange(
+    instruction: Instruction, operands: list[Value], context: Context
+) -> Generator[Exchange, Value, Value]:
     if instruction.opcode.startswith("collective-permute"):
         members = _permuted_members(instruction, context.device)
     else:
         members = members_of(instruction, context.device)
     channel = instruction.get("channel_id")
-    meeting = ("channel", channel, instruction.opcode) if channel is not None else ("instruction", instruction.id)
+    meeting = (
+        ("channel", channel, instruction.opcode) if channel is not None else ("instruction", instruction.id)
+    )
     return (yield Exchange(instruction, operands, members, meeting))
 
 
@@ -138,8 +149,8 @@ def all_to_all(instruction: Instruction, operands: Operands, context: Context) -
 def ragged_all_to_all(instruction: Instruction, operands: Operands, context: Context) -> list[Value]:
     """Rows of the input from each member go where the sender says, over a copy of the output operand.
 
-    Offsets and sizes have an entry for every member (or several, in turn): what member i sends to member j starts at
-    input_offsets[j], is send_sizes[j] long, and lands at output_offsets[j] of the receiver.
+    Offsets and sizes have an entry for every member (or several, in turn): what member i sends to member j
+    starts at input_offsets[j], is send_sizes[j] long, and lands at output_offsets[j] of the receiver.
     """
     count = len(operands)
     results = [np.array(own[1]) for own in operands]
@@ -152,7 +163,9 @@ def ragged_all_to_all(instruction: Instruction, operands: Operands, context: Con
 
 
 def collective_permute(instruction: Instruction, operands: Operands, context: Any) -> list[Value]:
-    """Targets get their source's operands; who is no target gets zeros (or keeps the output operand, with slice_sizes)."""
+    """Targets get their source's operands; who is no target gets zeros (or keeps the output operand, with
+    slice_sizes).
+    """
     sources = _sources(instruction, len(operands))
     if instruction.get("slice_sizes"):
         received = [_permuted_slices(instruction, operands, i, sources.get(i)) for i in range(len(operands))]
@@ -174,12 +187,18 @@ def _sources(instruction: Instruction, count: int) -> dict[int, int]:
     """Target to source, as places in the group; pairs beyond the devices there are, are an error."""
     pairs = instruction.get("source_target_pairs")
     if any(not 0 <= i < count for pair in pairs for i in pair):
-        raise HloError(f"source_target_pairs name a device beyond the {count} that there are", instruction.span)
+        raise HloError(
+            f"source_target_pairs name a device beyond the {count} that there are", instruction.span
+        )
     return {target: source for source, target in pairs}
 
 
-def _permuted_slices(instruction: Instruction, operands: Operands, target: int, source: int | None) -> list[Value]:
-    """The form with (input, output, input offsets, output offsets): slices of the input into a copy of the output."""
+def _permuted_slices(
+    instruction: Instruction, operands: Operands, target: int, source: int | None
+) -> list[Value]:
+    """The form with (input, output, input offsets, output offsets): slices of the input into a copy of the
+    output.
+    """
     _, output, _, places = operands[target]
     result = np.array(output)
     if source is not None:
@@ -201,7 +220,9 @@ def _window(starts: Value, row: int, sizes: tuple[int, ...], shape: tuple[int, .
 
 
 def collective_broadcast(instruction: Instruction, operands: Operands, context: Context) -> list[Value]:
-    """The group's first member's operands; with has_dynamic_root, those of the member that the last operand names."""
+    """The group's first member's operands; with has_dynamic_root, those of the member that the last operand
+    names.
+    """
     root, given = _root(instruction, operands)
     return [_packed(instruction, given[root])] * len(operands)
 

@@ -44,8 +44,8 @@ class Exchange:
 class HostQueues:
     """The host's side of one device: what it feeds and what it gets.
 
-    `infeed` holds values (arrays, or tuples of them) that `infeed` takes from the left; `outfeed` collects what
-    `outfeed` gives. `to_device` and `from_device` do the same for recv and send, by channel number.
+    `infeed` holds values (arrays, or tuples of them) that `infeed` takes from the left; `outfeed` collects
+    what `outfeed` gives. `to_device` and `from_device` do the same for recv and send, by channel number.
     """
 
     infeed: deque[Value] = field(default_factory=deque)
@@ -80,4 +80,5 @@ class Context(Protocol):
         """The computation's result, once."""
 
     def lift(self, computation: Computation, arguments: list[np.ndarray]) -> Value:
-        """The result of a computation of scalars, applied to every element of equally shaped arrays at once."""
+        """The result of a computation of scalars, applied to every element of equally shaped arrays at once.
+        """

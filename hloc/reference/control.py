@@ -1,4 +1,6 @@
-"""Control flow, asynchronous wrappers, and the host's side. Ops that run computations are generators (see context)."""
+"""Control flow, asynchronous wrappers, and the host's side. Ops that run computations are generators (see
+context).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def while_(instruction: Instruction, operands: list[Value], context: Context) ->
 
 
 def conditional(instruction: Instruction, operands: list[Value], context: Context) -> Run:
-    """true_computation or false_computation by a pred; a branch by an index, the last one if out of range (X20)."""
+    """true_computation or false_computation by a pred; a branch by an index, the last one if out of range
+    (X20).
+    """
     branches = instruction.get("branch_computations")
     if branches:
         index = int(operands[0])
@@ -62,7 +66,9 @@ def async_done(instruction: Instruction, operands: list[Value], context: Context
 
 def _queues(instruction: Instruction, context: Context) -> HostQueues:
     if context.queues is None:
-        raise HloError(f"{instruction.opcode} needs a host on the other side: give HostQueues", instruction.span)
+        raise HloError(
+            f"{instruction.opcode} needs a host on the other side: give HostQueues", instruction.span
+        )
     return context.queues
 
 
@@ -89,7 +95,11 @@ def recv(instruction: Instruction, operands: list[Value], context: Context) -> t
     queue = _queues(instruction, context).to_device.get(channel)
     if not queue:
         raise HloError(f"the host has nothing to send on channel {channel}", instruction.span)
-    return _from_host(queue.popleft(), instruction, instruction.shape.elements[0]), np.zeros((), np.uint32), TOKEN
+    return (
+        _from_host(queue.popleft(), instruction, instruction.shape.elements[0]),
+        np.zeros((), np.uint32),
+        TOKEN,
+    )
 
 
 def _from_host(value: Value, instruction: Instruction, shape) -> Value:

@@ -26,7 +26,7 @@ def convert_array(array: np.ndarray, source: DType, target: DType) -> np.ndarray
     if source is target:
         return array
     if source.is_complex and not target.is_complex:
-        source, array = source.real_part, array.real
+        return convert_array(array.real, source.real_part, target)
     if target.kind == "predicate":
         return widen(array, source) != 0
     if source.is_float and target.is_integer:
@@ -59,13 +59,18 @@ def _to_float(array: np.ndarray, source: DType, target: DType) -> np.ndarray:
     # Between f32 and bf16 only bits are cut or added; other changes of format are arithmetic.
     keeps_denormals = {source.name, target.name} == {"f32", "bf16"}
     array = array if keeps_denormals else flush(array)
-    array = array.astype(np.float32) if target.bits < 32 else array
-    array = array.astype(target.numpy)
-    return array if keeps_denormals else flush(array)
+    if target.bits < 32:
+        array = array.astype(np.float32)
+    else:
+        array = array.astype(target.numpy)
+    array = array if keeps_denormals else flush(array)
+    return array.astype(target.numpy, copy=False)
 
 
 def bitcast_convert(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """The same bits as another type: a wider source splits into a new last dimension, low bits first, a narrower joins."""
+    """The same bits as another type: a wider source splits into a new last dimension, low bits first, a
+    narrower joins.
+    """
     source, target = instruction.operands[0].shape.dtype, instruction.shape.dtype
     array = operands[0]
     if source.bits == target.bits and not source.is_complex and not target.is_complex:
@@ -100,7 +105,9 @@ def _regroup_bits(array: np.ndarray, source: DType, target: DType) -> np.ndarray
 
 
 def reduce_precision(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Rounded to nearest even in a format of fewer bits (X23); too large is infinity, below the normal range zero."""
+    """Rounded to nearest even in a format of fewer bits (X23); too large is infinity, below the normal range
+    zero.
+    """
     dtype = instruction.shape.dtype
     if dtype.is_complex:
         raise HloError("reduce-precision of complex numbers is not defined")
@@ -123,7 +130,9 @@ def _reduce(array: np.ndarray, fields: tuple[int, int], exponent_bits: int, mant
     if mantissa_bits < source_mantissa:
         drop = source_mantissa - mantissa_bits
         odd = (size >> kind(drop)) & kind(1)
-        size = (size + kind((1 << (drop - 1)) - 1) + odd) & kind(~((1 << drop) - 1) & ((1 << (8 * bits.itemsize)) - 1))
+        size = (size + kind((1 << (drop - 1)) - 1) + odd) & kind(
+            ~((1 << drop) - 1) & ((1 << (8 * bits.itemsize)) - 1)
+        )
     if exponent_bits < source_exponent:
         bias, reduced_bias = (1 << (source_exponent - 1)) - 1, (1 << (exponent_bits - 1)) - 1
         exponent = (size >> kind(source_mantissa)).astype(np.int64)
@@ -135,7 +144,9 @@ def _reduce(array: np.ndarray, fields: tuple[int, int], exponent_bits: int, mant
 
 
 def stochastic_convert(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Away from zero with the probability of what would be cut off: when the random bits are below that fraction."""
+    """Away from zero with the probability of what would be cut off: when the random bits are below that
+    fraction.
+    """
     source, target = instruction.operands[0].shape.dtype, instruction.shape.dtype
     value, random = widen(operands[0], source).astype(np.float64), operands[1]
     if target.is_float:

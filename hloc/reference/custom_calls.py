@@ -22,8 +22,13 @@ def identity(instruction: Instruction, operands: list[Value], context: Context) 
     given = [leaf.dims for operand in instruction.operands for _, leaf in operand.shape.leaves()]
     if wanted != given:
         target = instruction.get("custom_call_target")
-        raise HloError(f"{target} here splits a value over devices: that takes the pass that makes it local", instruction.span)
-    return tuple(operands) if instruction.shape.is_tuple and not isinstance(operands[0], tuple) else operands[0]
+        raise HloError(
+            f"{target} here splits a value over devices: that takes the pass that makes it local",
+            instruction.span,
+        )
+    return (
+        tuple(operands) if instruction.shape.is_tuple and not isinstance(operands[0], tuple) else operands[0]
+    )
 
 
 def top_k(instruction: Instruction, operands: list[np.ndarray], context: Context) -> tuple:
@@ -48,7 +53,9 @@ def qr(instruction: Instruction, operands: list[np.ndarray], context: Context) -
 
 
 def _reflect(a: np.ndarray, j: int) -> complex:
-    """Turn column j of `a` into R's by a reflector, apply it to the columns behind; gives the reflector's factor."""
+    """Turn column j of `a` into R's by a reflector, apply it to the columns behind; gives the reflector's
+    factor.
+    """
     alpha, below = a[j, j], a[j + 1 :, j]
     norm = np.sqrt(abs(alpha) ** 2 + np.vdot(below, below).real)
     if not below.any() and np.imag(alpha) == 0:
@@ -77,7 +84,9 @@ def householder_product(instruction: Instruction, operands: list[np.ndarray], co
 
 
 def eigh(instruction: Instruction, operands: list[np.ndarray], context: Context) -> tuple:
-    """(eigenvectors, eigenvalues) of a symmetric matrix, ascending; the configuration's first number says lower."""
+    """(eigenvectors, eigenvalues) of a symmetric matrix, ascending; the configuration's first number says
+    lower.
+    """
     config = instruction.annotations.get("backend_config")
     lower = str(getattr(config, "text", config) or "1").strip('"').split(",")[0] != "0"
     wide = widest(operands[0], instruction.operands[0].shape.dtype)
@@ -115,7 +124,10 @@ def custom_call(instruction: Instruction, operands: list[Value], context: Contex
     if found is not None:
         return found(instruction, operands, context)
     if "callback" in target:
-        raise HloError(f"{target} calls back into the Python process that made the program: it isn't here", instruction.span)
+        raise HloError(
+            f"{target} calls back into the Python process that made the program: it isn't here",
+            instruction.span,
+        )
     known = ", ".join([*TARGETS, *lapack.known_targets()])
     raise HloError(f"unknown custom-call target {target!r}", instruction.span, hint=f"known are {known}")
 

@@ -15,10 +15,7 @@ from hloc.reference.values import TOKEN, Value, from_unsigned, literal_value, un
 
 
 def constant(instruction: Instruction, operands: list[Value], context: Context) -> Value:
-    literal = instruction.attributes["literal"]
-    if literal is None:
-        raise HloError("the constant's value was left out of the text ({...})", instruction.span)
-    return literal_value(literal)
+    return literal_value(instruction.attributes["literal"])
 
 
 def iota(instruction: Instruction, operands: list[Value], context: Context) -> np.ndarray:
@@ -44,7 +41,9 @@ def broadcast(instruction: Instruction, operands: list[np.ndarray], context: Con
 
 
 def reshape(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """The same elements in row-major order. Of a dynamic operand, the live ones: one dimension follows from their count."""
+    """The same elements in row-major order. Of a dynamic operand, the live ones: one dimension follows from
+    their count.
+    """
     array, shape = operands[0], instruction.shape
     if array.size == shape.count:
         return array.reshape(shape.dims)
@@ -53,7 +52,9 @@ def reshape(instruction: Instruction, operands: list[np.ndarray], context: Conte
     if chosen is None and len(open_dimensions) == 1:
         chosen = open_dimensions[0]
     if chosen is None:
-        raise HloError("which dimension of the result is cut does not follow: give inferred_dimension", instruction.span)
+        raise HloError(
+            "which dimension of the result is cut does not follow: give inferred_dimension", instruction.span
+        )
     others = prod(size for d, size in enumerate(shape.dims) if d != chosen)
     sizes = list(shape.dims)
     sizes[chosen] = array.size // others if others else 0
@@ -95,9 +96,13 @@ def pad(instruction: Instruction, operands: list[np.ndarray], context: Context) 
 
 
 def shuffle(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """`rotate` moves element i to i + shift, around the end; `permute` takes element indices[i] for place i."""
+    """`rotate` moves element i to i + shift, around the end; `permute` takes element indices[i] for place i.
+    """
     array = operands[0]
-    dimensions, mode = instruction.get("dimensions"), str(getattr(instruction.get("mode"), "text", instruction.get("mode")))
+    dimensions, mode = (
+        instruction.get("dimensions"),
+        str(getattr(instruction.get("mode"), "text", instruction.get("mode"))),
+    )
     if mode == "rotate":
         return np.roll(array, instruction.get("shifts"), dimensions)
     if mode != "permute":
@@ -117,7 +122,9 @@ def bitcast(instruction: Instruction, operands: list[Value], context: Context) -
     packed = any(shape.layout is not None and shape.layout.element_bits % 8 for shape in (source, target))
     if source.dtype is not target.dtype and (packed or source.dtype.is_subbyte or target.dtype.is_subbyte):
         if source.dtype.bits != target.dtype.bits:
-            raise HloError(f"a bitcast of {source!r} to {target!r} regroups bits within bytes", instruction.span)
+            raise HloError(
+                f"a bitcast of {source!r} to {target!r} regroups bits within bytes", instruction.span
+            )
         array = from_unsigned(unsigned(array, source.dtype), target.dtype)
     flat = np.ascontiguousarray(in_memory_order(array, source)).reshape(-1)
     if flat.dtype != target.dtype.numpy:

@@ -1,7 +1,7 @@
 """Several devices at once: each runs until it must meet others, then those that have met go on.
 
-One after the other and always in the same order, so a run is the same every time; when no device can go on and not
-all have come to their end, that is an error that says who waits where for whom.
+One after the other and always in the same order, so a run is the same every time; when no device can go on
+and not all have come to their end, that is an error that says who waits where for whom.
 """
 
 from __future__ import annotations

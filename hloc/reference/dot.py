@@ -1,7 +1,7 @@
 """Sums of products: dot, scaled-dot, ragged-dot.
 
-Floats are multiplied and added in f64 (c128) and rounded once; integers wrap in the result's type. `algorithm`
-and `operand_precision` say how much accuracy may be given up, and nothing is given up here.
+Floats are multiplied and added in f64 (c128) and rounded once; integers wrap in the result's type.
+`algorithm` and `operand_precision` say how much accuracy may be given up, and nothing is given up here.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ def product_type(source: DType, other: DType, result: DType) -> np.dtype:
     if result.kind == "predicate":
         return np.dtype(bool)
     # 2^16 * 2^16 * 2^20 stays within the 53 bits that f64 holds exactly, and matrix products of f64 are fast.
-    return np.dtype(np.float64 if max(source.bits, other.bits) <= 16 else np.int64 if result.is_signed else np.uint64)
+    return np.dtype(
+        np.float64 if max(source.bits, other.bits) <= 16 else np.int64 if result.is_signed else np.uint64
+    )
 
 
 _EXACT_TERMS = 1 << 20
 
 
-def matrix_product(left: np.ndarray, right: np.ndarray, sources: tuple[DType, DType], result: DType) -> np.ndarray:
+def matrix_product(
+    left: np.ndarray, right: np.ndarray, sources: tuple[DType, DType], result: DType
+) -> np.ndarray:
     """left[..., i, k] times right[..., k, j], rounded or wrapped to the result's type."""
     kind = product_type(*sources, result)
     if result.is_integer and left.shape[-1] > _EXACT_TERMS:
@@ -46,8 +50,11 @@ def matrix_product(left: np.ndarray, right: np.ndarray, sources: tuple[DType, DT
 
 
 def general_dot(
-    operands: tuple[np.ndarray, np.ndarray], batch: tuple[Dims, Dims], contracting: tuple[Dims, Dims],
-    sources: tuple[DType, DType], result: DType,
+    operands: tuple[np.ndarray, np.ndarray],
+    batch: tuple[Dims, Dims],
+    contracting: tuple[Dims, Dims],
+    sources: tuple[DType, DType],
+    result: DType,
 ) -> np.ndarray:
     """Dimensions of the result: batch, the free ones of the left operand, those of the right."""
     left, right = operands
@@ -89,7 +96,12 @@ def dot(instruction: Instruction, operands: list[np.ndarray], context: Context) 
 def scaled_dot(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     """Every scale counts for the block of elements that share it."""
     scaled = [
-        _scale(operands[i], operands[i + 2], instruction.operands[i].shape.dtype, instruction.operands[i + 2].shape.dtype)
+        _scale(
+            operands[i],
+            operands[i + 2],
+            instruction.operands[i].shape.dtype,
+            instruction.operands[i + 2].shape.dtype,
+        )
         for i in range(2)
     ]
     batch, contracting = _numbers(instruction)
@@ -109,8 +121,9 @@ def _scale(array: np.ndarray, scale: np.ndarray, dtype: DType, scale_dtype: DTyp
 def ragged_dot(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     """A dot for every group of consecutive places of the ragged dimension; group sizes are the third operand.
 
-    The ragged dimension may be free (the right operand has a matrix a group), contracting (the result has one a
-    group, in front) or a batch dimension (groups then change nothing). Places beyond the last group give zeros.
+    The ragged dimension may be free (the right operand has a matrix a group), contracting (the result has one
+    a group, in front) or a batch dimension (groups then change nothing). Places beyond the last group give
+    zeros.
     """
     left, right, sizes = operands
     batch, contracting = _numbers(instruction)
@@ -131,7 +144,11 @@ def ragged_dot(instruction: Instruction, operands: list[np.ndarray], context: Co
 
 
 def _ragged_rows(
-    instruction: Instruction, left: np.ndarray, right: np.ndarray, parts: list[slice], sources: tuple[DType, DType]
+    instruction: Instruction,
+    left: np.ndarray,
+    right: np.ndarray,
+    parts: list[slice],
+    sources: tuple[DType, DType],
 ) -> np.ndarray:
     batch, contracting = _numbers(instruction)
     ragged, group = instruction.get("lhs_ragged_dims")[0], instruction.get("rhs_group_dims")[0]
@@ -141,8 +158,11 @@ def _ragged_rows(
     axis = len(batch[0]) + free.index(ragged)
     outputs = [
         general_dot(
-            (_part(left, ragged, part), np.take(right, i, axis=group)), (batch[0], lower[0]), (contracting[0], lower[1]),
-            sources, instruction.shape.dtype,
+            (_part(left, ragged, part), np.take(right, i, axis=group)),
+            (batch[0], lower[0]),
+            (contracting[0], lower[1]),
+            sources,
+            instruction.shape.dtype,
         )
         for i, part in enumerate(parts)
     ]

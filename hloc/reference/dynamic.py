@@ -1,4 +1,5 @@
-"""Bounded dynamic dimensions. An array holds its live elements only, so a live size is just the array's size."""
+"""Bounded dynamic dimensions. An array holds its live elements only, so a live size is just the array's size.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +19,10 @@ def set_dimension_size(instruction: Instruction, operands: list[np.ndarray], con
     array, size = operands[0], int(operands[1])
     dimension = instruction.get("dimensions")[0]
     bound = instruction.operands[0].shape.dims[dimension]
-    if not 0 <= size or (bound != UNBOUNDED and size > bound):
-        raise HloError(f"size {size} is not within the bound {bound} of dimension {dimension}", instruction.span)
+    if size < 0 or (bound != UNBOUNDED and size > bound):
+        raise HloError(
+            f"size {size} is not within the bound {bound} of dimension {dimension}", instruction.span
+        )
     sizes = [size if d == dimension else whole for d, whole in enumerate(array.shape)]
     return resized(array, sizes)
 

@@ -1,8 +1,8 @@
 """Arithmetic, logic and comparison, element by element.
 
 Operands of one op have one shape, or are scalars where the op takes scalars; a computation of scalars that is
-lifted to arrays mixes arrays and scalars freely. Integers wrap. Rows X01 to X06 and X11 to X17 of the language
-are what the corners do.
+lifted to arrays mixes arrays and scalars freely. Integers wrap. Rows X01 to X06 and X11 to X17 of the
+language are what the corners do.
 """
 
 from __future__ import annotations
@@ -100,7 +100,11 @@ def power_integers(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     base, exponent = np.broadcast_arrays(base, exponent)
     kind = base.dtype
     one = kind.type(1)
-    result, square, left = np.ones(base.shape, kind), base.copy(), np.where(exponent < 0, exponent & one, exponent)
+    result, square, left = (
+        np.ones(base.shape, kind),
+        base.copy(),
+        np.where(exponent < 0, exponent & one, exponent),
+    )
     while (left != 0).any():
         result = np.where(left & one, result * square, result)
         square = square * square
@@ -115,7 +119,11 @@ def high_half(instruction: Instruction, operands: list[np.ndarray], context: Con
     """mulhi: the high half of the product of twice the width."""
     dtype = instruction.shape.dtype
     a, b = (operand.astype(object) for operand in common_sizes(operands))
-    return np.asarray((a * b) >> dtype.bits).astype(np.int64 if dtype.is_signed else np.uint64).astype(dtype.numpy)
+    return (
+        np.asarray((a * b) >> dtype.bits)
+        .astype(np.int64 if dtype.is_signed else np.uint64)
+        .astype(dtype.numpy)
+    )
 
 
 def sign(x: np.ndarray) -> np.ndarray:
@@ -196,7 +204,8 @@ def shift_right_signed(bits: np.ndarray, count: np.ndarray, dtype: DType) -> np.
 
 
 def total_order_key(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """Integers in the order -NaN < -inf < ... < -0 < 0 < ... < inf < NaN (X17); integers are their own key."""
+    """Integers in the order -NaN < -inf < ... < -0 < 0 < ... < inf < NaN (X17); integers are their own key.
+    """
     if not dtype.is_float:
         return array.astype(np.int8 if dtype.is_signed else np.uint8) if dtype.bits < 8 else array
     bits = unsigned(array, dtype)

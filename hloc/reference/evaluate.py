@@ -1,8 +1,9 @@
 """The reference evaluator: what a module means, op by op on NumPy. Slow, and right by definition.
 
-`evaluate` runs a module, `evaluate_replicated` runs it on several simulated devices, `fold` runs one instruction on
-literals. Arguments and results are arrays with the types' own NumPy dtypes, in logical order; a result of a bounded
-dynamic shape has its live sizes. All faults are HloErrors, at the instruction where known.
+`evaluate` runs a module, `evaluate_replicated` runs it on several simulated devices, `fold` runs one
+instruction on literals. Arguments and results are arrays with the types' own NumPy dtypes, in logical order;
+a result of a bounded dynamic shape has its live sizes. All faults are HloErrors, at the instruction where
+known.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def evaluate(
     """The leaves of the result, depth first, tokens left out.
 
     `arguments` are the leaves of the entry's parameters in order, or nested tuples of them. A module that
-    communicates runs on all its devices with the same arguments, and the first one's result is given. `queues` is
-    the host for infeed and its like, `seed` the seed of the `rng` op.
+    communicates runs on all its devices with the same arguments, and the first one's result is given.
+    `queues` is the host for infeed and its like, `seed` the seed of the `rng` op.
     """
     return list(leaves_of(evaluate_structured(module, arguments, queues=queues, seed=seed)))
 
@@ -58,13 +59,15 @@ def evaluate_replicated(
 ) -> list[list[np.ndarray]]:
     """The result leaves of every device.
 
-    Device `replica * num_partitions + partition` takes `arguments[device]`. The counts are the module's own unless
-    given. Raises HloError when devices wait for each other in vain.
+    Device `replica * num_partitions + partition` takes `arguments[device]`. The counts are the module's own
+    unless given. Raises HloError when devices wait for each other in vain.
     """
     replicas = module.replica_count if replica_count is None else replica_count
     partitions = module.num_partitions if num_partitions is None else num_partitions
     if len(arguments) != replicas * partitions:
-        raise ArgumentError(f"expected the arguments of {replicas * partitions} devices, got {len(arguments)}")
+        raise ArgumentError(
+            f"expected the arguments of {replicas * partitions} devices, got {len(arguments)}"
+        )
     results = _run(module, arguments, replicas, partitions, queues, seed)
     return [list(leaves_of(result)) for result in results]
 
@@ -72,7 +75,8 @@ def evaluate_replicated(
 def fold(instruction: Instruction, operands: Sequence[Literal]) -> Literal:
     """What an instruction gives for constant operands.
 
-    Raises HloError where there is no such constant: it needs other devices or a host, has tokens, or a dynamic shape.
+    Raises HloError where there is no such constant: it needs other devices or a host, has tokens, or a
+    dynamic shape.
     """
     machine = Machine(Device(), Plans())
     values = [literal_value(operand) for operand in operands]
@@ -89,7 +93,9 @@ def fold(instruction: Instruction, operands: Sequence[Literal]) -> Literal:
 
 def _literal(value: Value, shape: Shape, instruction: Instruction) -> Literal:
     if shape.is_tuple:
-        parts = tuple(_literal(part, element, instruction) for part, element in zip(value, shape.elements, strict=True))
+        parts = tuple(
+            _literal(part, element, instruction) for part, element in zip(value, shape.elements, strict=True)
+        )
         return Literal(shape, parts)
     if not isinstance(shape, ArrayShape) or not shape.is_array or shape.is_dynamic:
         raise HloError(f"a value of shape {shape!r} is no constant", instruction.span)
@@ -97,12 +103,18 @@ def _literal(value: Value, shape: Shape, instruction: Instruction) -> Literal:
 
 
 def _communicates(module: Module) -> bool:
-    return any(i.op.has(COLLECTIVE) or i.opcode in ("partition-id", "replica-id") for i in module.instructions())
+    return any(
+        i.op.has(COLLECTIVE) or i.opcode in ("partition-id", "replica-id") for i in module.instructions()
+    )
 
 
 def _run(
-    module: Module, arguments: Sequence[Sequence[object]], replicas: int, partitions: int,
-    queues: Sequence[HostQueues] | None, seed: int,
+    module: Module,
+    arguments: Sequence[Sequence[object]],
+    replicas: int,
+    partitions: int,
+    queues: Sequence[HostQueues] | None,
+    seed: int,
 ) -> list[Value]:
     plans = Plans()
     devices = [Device(r, p, replicas, partitions) for r in range(replicas) for p in range(partitions)]
@@ -139,7 +151,9 @@ def _flatten(arguments: Sequence[object]):
 
 def _build(shape: Shape, leaves, name: str, parameter: Instruction) -> Value:
     if shape.is_tuple:
-        return tuple(_build(element, leaves, f"{name}.{i}", parameter) for i, element in enumerate(shape.elements))
+        return tuple(
+            _build(element, leaves, f"{name}.{i}", parameter) for i, element in enumerate(shape.elements)
+        )
     leaf = next(shape.leaves())[1]
     return _leaf(next(leaves), leaf, name, parameter) if leaf.is_array else TOKEN
 
@@ -149,12 +163,15 @@ def _leaf(value: object, shape: ArrayShape, name: str, parameter: Instruction) -
     if isinstance(value, bool | int | float | complex | list):
         array = array.astype(shape.dtype.numpy)
     if array.dtype != shape.dtype.numpy or not fits(array, shape):
-        raise ArgumentError(f"{name}: expected {shape!r}, got {array.dtype}{list(array.shape)}", parameter.span)
+        raise ArgumentError(
+            f"{name}: expected {shape!r}, got {array.dtype}{list(array.shape)}", parameter.span
+        )
     return array
 
 
 def _own(value: Value) -> Value:
-    """The result in memory of its own: what it is made of may be an argument, a constant or a repeating view."""
+    """The result in memory of its own: what it is made of may be an argument, a constant or a repeating view.
+    """
     if isinstance(value, tuple):
         return tuple(_own(part) for part in value)
     return np.array(value, order="C") if isinstance(value, np.ndarray) else value

@@ -14,13 +14,17 @@ _TRANSFORMS = {"FFT": np.fft.fftn, "IFFT": np.fft.ifftn, "RFFT": np.fft.rfftn, "
 
 
 def fft(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Inverse transforms divide by the number of points; real ones keep half of the last dimension and one more."""
+    """Inverse transforms divide by the number of points; real ones keep half of the last dimension and one
+    more.
+    """
     lengths = instruction.get("fft_length")
     axes = tuple(range(operands[0].ndim - len(lengths), operands[0].ndim))
     if 0 in operands[0].shape or 0 in instruction.shape.dims:
         return np.zeros(instruction.shape.dims, instruction.shape.dtype.numpy)
     wide = widest(operands[0], instruction.operands[0].shape.dtype)
-    return narrow(_TRANSFORMS[instruction.get("fft_type")](wide, s=lengths, axes=axes), instruction.shape.dtype)
+    return narrow(
+        _TRANSFORMS[instruction.get("fft_type")](wide, s=lengths, axes=axes), instruction.shape.dtype
+    )
 
 
 TABLE: dict[str, Callable] = {"fft": fft}

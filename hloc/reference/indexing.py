@@ -32,7 +32,9 @@ def dynamic_slice(instruction: Instruction, operands: list[np.ndarray], context:
     return array[tuple(slice(start, start + size) for start, size in zip(starts, sizes))]
 
 
-def dynamic_update_slice(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
+def dynamic_update_slice(
+    instruction: Instruction, operands: list[np.ndarray], context: Context
+) -> np.ndarray:
     array, update = operands[0], operands[1]
     starts = _starts(operands[2:], [whole - size for whole, size in zip(array.shape, update.shape)])
     result = array.copy()
@@ -41,7 +43,9 @@ def dynamic_update_slice(instruction: Instruction, operands: list[np.ndarray], c
 
 
 def _index_vectors(indices: np.ndarray, vector_dim: int) -> np.ndarray:
-    """The start indices as s64 with the index vector last; u64 beyond s64 is as far out of range as s64 can be."""
+    """The start indices as s64 with the index vector last; u64 beyond s64 is as far out of range as s64 can
+    be.
+    """
     if indices.dtype == np.uint64:
         indices = np.minimum(indices, np.uint64(np.iinfo(np.int64).max // 2))
     indices = indices.astype(np.int64)
@@ -49,7 +53,12 @@ def _index_vectors(indices: np.ndarray, vector_dim: int) -> np.ndarray:
 
 
 def _batch_starts(
-    vectors: np.ndarray, rank: int, start_map: tuple[int, ...], batching: tuple[int, ...], index_batching: tuple[int, ...], vector_dim: int
+    vectors: np.ndarray,
+    rank: int,
+    start_map: tuple[int, ...],
+    batching: tuple[int, ...],
+    index_batching: tuple[int, ...],
+    vector_dim: int,
 ) -> np.ndarray:
     """For every index vector, the start in each dimension of the array: shape (batch..., rank)."""
     batch = vectors.shape[:-1]
@@ -63,7 +72,9 @@ def _batch_starts(
     return starts
 
 
-def _row_numbers(starts: np.ndarray, indexed: list[int], shape: tuple[int, ...], sizes: tuple[int, ...]) -> np.ndarray:
+def _row_numbers(
+    starts: np.ndarray, indexed: list[int], shape: tuple[int, ...], sizes: tuple[int, ...]
+) -> np.ndarray:
     """Numbers of the rows that windows touch: shape (..., window size of each indexed dimension)."""
     numbers = np.zeros((*starts.shape[:-1], *(1 for _ in indexed)), np.int64)
     for place, dimension in enumerate(indexed):
@@ -85,12 +96,18 @@ def gather(instruction: Instruction, operands: list[np.ndarray], context: Contex
     sizes = tuple(min(size, whole) for size, whole in zip(instruction.get("slice_sizes"), array.shape))
     vector_dim, batching = instruction.get("index_vector_dim"), instruction.get("operand_batching_dims")
     starts = _batch_starts(
-        _index_vectors(operands[1], vector_dim), array.ndim, instruction.get("start_index_map"),
-        batching, instruction.get("start_indices_batching_dims"), vector_dim,
+        _index_vectors(operands[1], vector_dim),
+        array.ndim,
+        instruction.get("start_index_map"),
+        batching,
+        instruction.get("start_indices_batching_dims"),
+        vector_dim,
     )
     starts = np.clip(starts, 0, np.array(array.shape, np.int64) - np.array(sizes, np.int64))
     indexed, whole = _split_dimensions(array.shape, sizes)
-    rows = array.transpose(indexed + whole).reshape((prod(array.shape[d] for d in indexed), *(array.shape[d] for d in whole)))
+    rows = array.transpose(indexed + whole).reshape(
+        (prod(array.shape[d] for d in indexed), *(array.shape[d] for d in whole))
+    )
     taken = np.take(rows, _row_numbers(starts, indexed, array.shape, sizes), axis=0)
     return _place_offsets(instruction, taken, starts.ndim - 1, indexed + whole, batching)
 
@@ -106,7 +123,9 @@ def _place_offsets(
     axis_of = {dimension: batch_rank + place for place, dimension in enumerate(kept)}
     window, batch = iter(sorted(kept)), iter(range(batch_rank))
     offsets = instruction.get("offset_dims")
-    return taken.transpose([axis_of[next(window)] if d in offsets else next(batch) for d in range(taken.ndim)])
+    return taken.transpose(
+        [axis_of[next(window)] if d in offsets else next(batch) for d in range(taken.ndim)]
+    )
 
 
 def scatter(instruction: Instruction, operands: list[np.ndarray], context: Context) -> Value:
@@ -115,8 +134,12 @@ def scatter(instruction: Instruction, operands: list[np.ndarray], context: Conte
     arrays, indices, updates = operands[:count], operands[count], operands[count + 1 :]
     shape, vector_dim = arrays[0].shape, instruction.get("index_vector_dim")
     starts = _batch_starts(
-        _index_vectors(indices, vector_dim), len(shape), instruction.get("scatter_dims_to_operand_dims"),
-        instruction.get("input_batching_dims"), instruction.get("scatter_indices_batching_dims"), vector_dim,
+        _index_vectors(indices, vector_dim),
+        len(shape),
+        instruction.get("scatter_dims_to_operand_dims"),
+        instruction.get("input_batching_dims"),
+        instruction.get("scatter_indices_batching_dims"),
+        vector_dim,
     ).reshape((-1, len(shape)))
     sizes = _window_sizes(instruction, len(shape), updates[0].shape)
     fits = ((starts >= 0) & (starts <= np.array(shape, np.int64) - np.array(sizes, np.int64))).all(axis=-1)
@@ -125,7 +148,9 @@ def scatter(instruction: Instruction, operands: list[np.ndarray], context: Conte
     numbers = _row_numbers(starts[fits], indexed, shape, sizes).reshape(-1)
     row = tuple(shape[d] for d in whole)
     rows = [array.transpose(order).reshape((prod(shape[d] for d in indexed), *row)) for array in arrays]
-    new = [_windows(instruction, update, sizes, order)[fits].reshape((numbers.size, *row)) for update in updates]
+    new = [
+        _windows(instruction, update, sizes, order)[fits].reshape((numbers.size, *row)) for update in updates
+    ]
     dtype = instruction.operands[0].shape.dtype
     results = update_elements(instruction.get("to_apply"), rows, numbers, new, dtype, context)
     back = [r.reshape([shape[d] for d in order]).transpose(np.argsort(order)) for r in results]
@@ -139,7 +164,9 @@ def _window_sizes(instruction: Instruction, rank: int, update_shape: tuple[int, 
     return tuple(1 if d in single else update_shape[next(window)] for d in range(rank))
 
 
-def _windows(instruction: Instruction, update: np.ndarray, sizes: tuple[int, ...], order: list[int]) -> np.ndarray:
+def _windows(
+    instruction: Instruction, update: np.ndarray, sizes: tuple[int, ...], order: list[int]
+) -> np.ndarray:
     """The updates as (index vectors, window dimensions in the order given)."""
     window = instruction.get("update_window_dims")
     batch = [d for d in range(update.ndim) if d not in window]
@@ -157,8 +184,8 @@ def update_elements(
 ) -> list[np.ndarray]:
     """Rows `numbers[i]` of every array become computation(rows..., updates[i]...), for i in order.
 
-    Updates of one row follow each other; those of different rows don't touch, so each round takes one update of
-    every row that has any left.
+    Updates of one row follow each other; those of different rows don't touch, so each round takes one update
+    of every row that has any left.
     """
     results = [np.array(array) for array in arrays]
     if len(arrays) == 1 and is_assignment(computation):

@@ -105,8 +105,10 @@ def geev(run: Routines, at: Attributes, a: np.ndarray) -> Results:
         values, left_vectors, right_vectors, info = results
         return values, _kept(left_vectors, left, a), _kept(right_vectors, right, a), info
     real, imag, left_vectors, right_vectors, info = results
-    pairs = [_unpacked(vectors, imag) if wanted else _kept(vectors, False, a + 0j)
-             for vectors, wanted in ((left_vectors, left), (right_vectors, right))]
+    pairs = [
+        _unpacked(vectors, imag) if wanted else _kept(vectors, False, a + 0j)
+        for vectors, wanted in ((left_vectors, left), (right_vectors, right))
+    ]
     return real, imag, *pairs, info
 
 
@@ -115,7 +117,8 @@ def _kept(vectors: np.ndarray, wanted: bool, like: np.ndarray) -> np.ndarray:
 
 
 def _unpacked(vectors: np.ndarray, imag: np.ndarray) -> np.ndarray:
-    """LAPACK gives a conjugate pair's vectors as two columns: the real and the imaginary part of the first."""
+    """LAPACK gives a conjugate pair's vectors as two columns: the real and the imaginary part of the first.
+    """
     result = vectors.astype(np.result_type(vectors, 1j))
     for j in np.flatnonzero(imag > 0):
         result[:, j] = vectors[:, j] + 1j * vectors[:, j + 1]
@@ -164,7 +167,9 @@ def trsm(run: Routines, at: Attributes, a: np.ndarray, b: np.ndarray) -> Results
     return (run.trsm(1.0, a, b, **sides, trans_a=transpose, diag=_letter(at, "diag") == "U"),)
 
 
-def gtsv(run: Routines, at: Attributes, low: np.ndarray, middle: np.ndarray, high: np.ndarray, b: np.ndarray) -> Results:
+def gtsv(
+    run: Routines, at: Attributes, low: np.ndarray, middle: np.ndarray, high: np.ndarray, b: np.ndarray
+) -> Results:
     """The off-diagonals have the diagonal's length; the first of `low` and the last of `high` don't count."""
     below, diagonal, above, solution, info = run.gtsv(low[1:], middle, high[:-1], b)
     return np.r_[low[:1], below], diagonal, np.r_[above, high[-1:]], solution, info
@@ -212,7 +217,10 @@ def find(target: str) -> Callable[[Instruction, list[np.ndarray], Context], Valu
 
 
 def call_batched(
-    instruction: Instruction, operands: list[np.ndarray], routine: Callable[..., Results], ranks: tuple[int, ...],
+    instruction: Instruction,
+    operands: list[np.ndarray],
+    routine: Callable[..., Results],
+    ranks: tuple[int, ...],
     routines: Routines,
 ) -> Value:
     """The routine for every matrix of the batch, its results in the shapes that the instruction has."""

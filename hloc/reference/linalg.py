@@ -12,7 +12,9 @@ from hloc.reference.values import narrow, widest
 
 
 def cholesky(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """The lower (or upper) factor, zero elsewhere; only that triangle is read. All NaN if not positive definite (X27)."""
+    """The lower (or upper) factor, zero elsewhere; only that triangle is read. All NaN if not positive
+    definite (X27).
+    """
     wide = widest(operands[0], instruction.operands[0].shape.dtype)
     lower = instruction.get("lower")
     factor = cholesky_lower(wide if lower else _adjoint(wide))
@@ -20,7 +22,9 @@ def cholesky(instruction: Instruction, operands: list[np.ndarray], context: Cont
 
 
 def cholesky_lower(array: np.ndarray) -> np.ndarray:
-    """Lower factors of a stack of matrices, of which only the lower triangles are read; NaN where there is none."""
+    """Lower factors of a stack of matrices, of which only the lower triangles are read; NaN where there is
+    none.
+    """
     size = array.shape[-1]
     factor = np.zeros_like(array)
     for j in range(size):
@@ -44,8 +48,13 @@ def triangular_solve(instruction: Instruction, operands: list[np.ndarray], conte
     a, b = (widest(x, source.shape.dtype) for x, source in zip(operands, instruction.operands))
     lower, transpose = instruction.get("lower"), instruction.get("transpose_a")
     solution = solve_triangular(
-        a, b, lower=lower, left=instruction.get("left_side"), unit=instruction.get("unit_diagonal"),
-        transpose=transpose in ("TRANSPOSE", "ADJOINT"), conjugate=transpose == "ADJOINT",
+        a,
+        b,
+        lower=lower,
+        left=instruction.get("left_side"),
+        unit=instruction.get("unit_diagonal"),
+        transpose=transpose in ("TRANSPOSE", "ADJOINT"),
+        conjugate=transpose == "ADJOINT",
     )
     return narrow(solution, instruction.shape.dtype)
 
@@ -53,7 +62,9 @@ def triangular_solve(instruction: Instruction, operands: list[np.ndarray], conte
 def solve_triangular(
     a: np.ndarray, b: np.ndarray, *, lower: bool, left: bool, unit: bool, transpose: bool, conjugate: bool
 ) -> np.ndarray:
-    """Substitution over stacks of matrices. Dividing by a zero of the diagonal gives what IEEE division gives."""
+    """Substitution over stacks of matrices. Dividing by a zero of the diagonal gives what IEEE division
+    gives.
+    """
     a = a.conj() if conjugate else a
     if transpose:
         a, lower = np.swapaxes(a, -1, -2), not lower

@@ -1,8 +1,9 @@
-"""The machine that runs computations: plans, the loop over instructions, calls without recursion, and devices.
+"""The machine that runs computations: plans, the loop over instructions, calls without recursion, and
+devices.
 
-A computation becomes a plan once: its instructions in order, each with its function, the slots of its operands and
-the slots that nobody needs afterwards. Calls go through a list of suspended generators, so programs may nest as deep
-as they like.
+A computation becomes a plan once: its instructions in order, each with its function, the slots of its
+operands and the slots that nobody needs afterwards. Calls go through a list of suspended generators, so
+programs may nest as deep as they like.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from hloc.reference.dynamic import fits, resized
 from hloc.reference.table import FUNCTIONS, GENERATORS, LIFTED
 from hloc.reference.values import Value
 
-# Calls in progress at one time, and computations applied to elements within such computations (which recurse here).
+# Calls in progress at one time, and computations applied to elements within such computations (which recurse
+# here).
 _MOST_CALLS = 100_000
 _MOST_NESTED = 40
 _INITIAL_RANDOM_STATE = 0x7012395
@@ -52,7 +54,9 @@ class Plan:
         self.parameters = [slots.get(parameter, -1) for parameter in computation.parameters]
         last = {operand: instruction for instruction in kept for operand in instruction.operands}
         self.steps = [
-            _step(instruction, slots, last, root, lifted) for instruction in kept if instruction.opcode != "parameter"
+            _step(instruction, slots, last, root, lifted)
+            for instruction in kept
+            if instruction.opcode != "parameter"
         ]
 
 
@@ -68,17 +72,29 @@ def _needed(root: Instruction) -> list[Instruction]:
 
 
 def _step(
-    instruction: Instruction, slots: dict[Instruction, int], last: dict[Instruction, Instruction], root: Instruction,
+    instruction: Instruction,
+    slots: dict[Instruction, int],
+    last: dict[Instruction, Instruction],
+    root: Instruction,
     lifted: bool,
 ) -> Step:
     opcode, shape = instruction.opcode, instruction.shape
-    dead = {slots[operand] for operand in instruction.operands if last[operand] is instruction and operand is not root}
+    dead = {
+        slots[operand]
+        for operand in instruction.operands
+        if last[operand] is instruction and operand is not root
+    }
     is_generator = not lifted and opcode in GENERATORS
     function = LIFTED[opcode] if lifted else GENERATORS[opcode] if is_generator else FUNCTIONS[opcode]
     is_array = shape.is_array and not lifted
     return Step(
-        instruction, function, is_generator, tuple(slots[operand] for operand in instruction.operands),
-        slots[instruction], tuple(sorted(dead)), shape.dims if is_array else None,
+        instruction,
+        function,
+        is_generator,
+        tuple(slots[operand] for operand in instruction.operands),
+        slots[instruction],
+        tuple(sorted(dead)),
+        shape.dims if is_array else None,
         shape.dtype.numpy if is_array else None,
     )
 
@@ -170,12 +186,16 @@ class Machine:
         self._nested += 1
         try:
             if self._nested > _MOST_NESTED:
-                raise HloError(f"computations applied to elements nest deeper than {_MOST_NESTED}", computation.span)
+                raise HloError(
+                    f"computations applied to elements nest deeper than {_MOST_NESTED}", computation.span
+                )
             return finish(self.run(computation, arguments))
         finally:
             self._nested -= 1
 
-    def lift(self, computation: Computation, arguments: list[np.ndarray], root: Instruction | None = None) -> Value:
+    def lift(
+        self, computation: Computation, arguments: list[np.ndarray], root: Instruction | None = None
+    ) -> Value:
         plan = self._plans.lifted(computation, root or computation.root)
         shape = next((argument.shape for argument in arguments if argument.ndim), ())
         if plan is None:
@@ -194,7 +214,9 @@ class Machine:
             values[step.result] = value
         return _spread(values[plan.root], shape)
 
-    def _apply_each(self, computation: Computation, arguments: list[np.ndarray], shape: tuple[int, ...]) -> Value:
+    def _apply_each(
+        self, computation: Computation, arguments: list[np.ndarray], shape: tuple[int, ...]
+    ) -> Value:
         """The computation once for every element: for those that loop or branch."""
         results = _empty(computation.root.shape, shape)
         targets = results if isinstance(results, tuple) else (results,)
@@ -228,8 +250,13 @@ def _checked(value: Value, step: Step) -> Value:
     if value.dtype == step.dtype and fits(value, shape):
         return value
     if value.dtype == step.dtype and value.ndim == shape.rank and _reads_dynamic(step.instruction):
-        return resized(value, [live if shape.is_dynamic_dim(d) else dim
-                               for d, (live, dim) in enumerate(zip(value.shape, shape.dims))])
+        return resized(
+            value,
+            [
+                live if shape.is_dynamic_dim(d) else dim
+                for d, (live, dim) in enumerate(zip(value.shape, shape.dims))
+            ],
+        )
     raise HloError(f"{step.instruction.opcode} gives {value.dtype}{list(value.shape)} here, not {shape!r}")
 
 
@@ -238,7 +265,9 @@ def _reads_dynamic(instruction: Instruction) -> bool:
 
 
 def located(error: Exception, instruction: Instruction) -> HloError:
-    """An error at its instruction: what NumPy refuses (wrong shapes, too little memory) is a fault of the program."""
+    """An error at its instruction: what NumPy refuses (wrong shapes, too little memory) is a fault of the
+    program.
+    """
     if isinstance(error, HloError):
         error.span = error.span or instruction.span
         return error
@@ -254,5 +283,7 @@ def finish(run: Generator) -> Value:
         request = next(run)
     except StopIteration as end:
         return end.value
-    raise HloError(f"{request.instruction.opcode} inside a computation that is applied to elements",
-                   request.instruction.span)
+    raise HloError(
+        f"{request.instruction.opcode} inside a computation that is applied to elements",
+        request.instruction.span,
+    )

@@ -11,7 +11,9 @@ from hloc.reference.context import Context
 from hloc.reference.values import narrow, widest
 
 
-def _operands(instruction: Instruction, operands: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[int, ...]]:
+def _operands(
+    instruction: Instruction, operands: list[np.ndarray]
+) -> tuple[list[np.ndarray], tuple[int, ...]]:
     """Wide arrays, the one-dimensional ones spread along the feature dimension; and the other dimensions."""
     feature = instruction.get("feature_index")
     rank = operands[0].ndim

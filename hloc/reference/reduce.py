@@ -34,7 +34,9 @@ def _fronted(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def scan(instruction: Instruction, operands: list[np.ndarray], context: Context) -> Value:
-    """`to_apply` takes (slices..., carries...) and gives (outputs..., carries...), first to last or in reverse."""
+    """`to_apply` takes (slices..., carries...) and gives (outputs..., carries...), first to last or in
+    reverse.
+    """
     axis = instruction.get("dimensions")[0]
     split = len(operands) - instruction.get("num_carries")
     inputs, carries = [np.moveaxis(array, axis, 0) for array in operands[:split]], list(operands[split:])
@@ -44,7 +46,9 @@ def scan(instruction: Instruction, operands: list[np.ndarray], context: Context)
     kept: list[list[np.ndarray]] = [[] for _ in range(outputs)]
     steps = range(count - 1, -1, -1) if instruction.get("is_reverse") else range(count)
     for step in steps:
-        results = as_list(context.apply(instruction.get("to_apply"), [*(array[step] for array in inputs), *carries]))
+        results = as_list(
+            context.apply(instruction.get("to_apply"), [*(array[step] for array in inputs), *carries])
+        )
         carries = results[outputs:]
         for place, output in zip(kept, results):
             place.append(output)

@@ -1,8 +1,8 @@
 """Computations given to ops: which of them are one known operation, and how arrays are folded by them.
 
 `fold` defines what reducing means: start from the initial value and take the elements in row-major order,
-`accumulator = computation(accumulator, element)`. Known operations get the same result faster, with one liberty
-that XLA takes too: a sum of floats is rounded once, at its end.
+`accumulator = computation(accumulator, element)`. Known operations get the same result faster, with one
+liberty that XLA takes too: a sum of floats is rounded once, at its end.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from hloc.reference.context import Context
 from hloc.reference.elementwise import maximum, minimum
 from hloc.reference.values import narrow, widen, widest
 
-# Beyond this many elements neighbours are joined in rounds, which is the same for every associative computation
-# (and XLA asks that of a reducer); up to it, order is kept strictly.
+# Beyond this many elements neighbours are joined in rounds, which is the same for every associative
+# computation (and XLA asks that of a reducer); up to it, order is kept strictly.
 _STRICT = 1 << 14
 
 KNOWN = ("add", "multiply", "maximum", "minimum", "and", "or", "xor")
@@ -36,7 +36,9 @@ def is_assignment(computation: Computation) -> bool:
     return len(computation.parameters) == 2 and computation.root is computation.parameters[1]
 
 
-def reduce_axes(operation: str, array: np.ndarray, axes: tuple[int, ...], initial: np.ndarray, dtype: DType) -> np.ndarray:
+def reduce_axes(
+    operation: str, array: np.ndarray, axes: tuple[int, ...], initial: np.ndarray, dtype: DType
+) -> np.ndarray:
     """An array folded along axes by a known operation."""
     if operation == "add":
         total = np.add.reduce(widest(array, dtype), axis=axes, dtype=widest(initial, dtype).dtype)
@@ -45,7 +47,9 @@ def reduce_axes(operation: str, array: np.ndarray, axes: tuple[int, ...], initia
     if operation in ("maximum", "minimum"):
         folded = _extreme(operation, wide, axes, widen(initial, dtype))
     else:
-        folded = combine(operation, _UFUNCS[operation].reduce(wide, axis=axes, dtype=wide.dtype), widen(initial, dtype))
+        folded = combine(
+            operation, _UFUNCS[operation].reduce(wide, axis=axes, dtype=wide.dtype), widen(initial, dtype)
+        )
     return narrow(folded, dtype)
 
 
@@ -114,7 +118,9 @@ def fold(
     return accumulators
 
 
-def _join_neighbours(computation: Computation, elements: list[np.ndarray], context: Context) -> list[np.ndarray]:
+def _join_neighbours(
+    computation: Computation, elements: list[np.ndarray], context: Context
+) -> list[np.ndarray]:
     while (count := elements[0].shape[0]) > 1:
         even = count - count % 2
         firsts, seconds = [e[0:even:2] for e in elements], [e[1:even:2] for e in elements]

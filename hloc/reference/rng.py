@@ -1,6 +1,8 @@
-"""Random numbers: the counter-based generators bit for bit as XLA has them (X25, X26), and `rng` by its distribution.
+"""Random numbers: the counter-based generators bit for bit as XLA has them (X25, X26), and `rng` by its
+distribution.
 
-Threefry-2x32 and Philox-4x32 are those of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
+Threefry-2x32 and Philox-4x32 are those of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
+(2011).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ _WORD = np.uint64(32)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def threefry(key: tuple[np.uint32, np.uint32], x0: np.ndarray, x1: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def threefry(
+    key: tuple[np.uint32, np.uint32], x0: np.ndarray, x1: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Threefry-2x32 with 20 rounds on arrays of u32."""
     keys = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = x0 + keys[0], x1 + keys[1]
@@ -105,11 +109,15 @@ def _philox_bits(state: np.ndarray, dims: tuple[int, ...], width: int) -> tuple[
 
 
 def rng(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Uniform in [first, second), or normal with mean and standard deviation; the run's seed decides the numbers (X32)."""
+    """Uniform in [first, second), or normal with mean and standard deviation; the run's seed decides the
+    numbers (X32).
+    """
     shape, (first, second) = instruction.shape, operands
     dtype = shape.dtype
     if instruction.get("distribution") == "rng_normal":
-        drawn = context.random.standard_normal(shape.dims) * second.astype(np.float64) + first.astype(np.float64)
+        drawn = context.random.standard_normal(shape.dims) * second.astype(np.float64) + first.astype(
+            np.float64
+        )
         return narrow(drawn, dtype)
     if dtype.is_float:
         low, high = first.astype(np.float64), second.astype(np.float64)
@@ -126,7 +134,9 @@ def rng(instruction: Instruction, operands: list[np.ndarray], context: Context) 
     return np.asarray(context.random.integers(low, high, shape.dims, dtype=kind)).astype(dtype.numpy)
 
 
-def get_and_update_state(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
+def get_and_update_state(
+    instruction: Instruction, operands: list[np.ndarray], context: Context
+) -> np.ndarray:
     """The 128-bit state as (high, low) u64, which then advances by `delta`."""
     state = context.random_state
     context.random_state = (state + instruction.get("delta")) % (1 << 128)

@@ -1,8 +1,8 @@
 """Sorting along a dimension by any comparator, and the greatest elements.
 
 A comparator that compares one function of its left and of its right parameters is sorted by that function's
-values as keys. Any other is asked: runs are merged in pairs, all at once, each element finding its place in the
-other run by binary search. Both ways are stable, so a sort that needn't be stable is so too.
+values as keys. Any other is asked: runs are merged in pairs, all at once, each element finding its place in
+the other run by binary search. Both ways are stable, so a sort that needn't be stable is so too.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ def sort(instruction: Instruction, operands: list[np.ndarray], context: Context)
     axis, comparator = instruction.get("dimensions")[0], instruction.get("to_apply")
     arrays = [np.moveaxis(array, axis, -1) for array in common_sizes(operands)]
     keys = _keys(comparator, arrays, context)
-    order = _merge_sort(comparator, arrays, context) if keys is None else np.argsort(keys, axis=-1, kind="stable")
+    order = (
+        _merge_sort(comparator, arrays, context) if keys is None else np.argsort(keys, axis=-1, kind="stable")
+    )
     results = [np.moveaxis(np.take_along_axis(array, order, axis=-1), -1, axis) for array in arrays]
     return tuple(results) if instruction.shape.is_tuple else results[0]
 
 
 def _keys(comparator: Computation, arrays: list[np.ndarray], context: Context) -> np.ndarray | None:
-    """Integers whose ascending order is the comparator's, if it compares one function of either side; else None."""
+    """Integers whose ascending order is the comparator's, if it compares one function of either side; else
+    None.
+    """
     root = comparator.root
     if root.opcode != "compare" or root.get("direction") not in ("LT", "GT") or not _mirrored(*root.operands):
         return None
@@ -80,7 +84,9 @@ def _merge_sort(comparator: Computation, arrays: list[np.ndarray], context: Cont
     return order
 
 
-def _merged_places(comparator: Computation, arrays: list[np.ndarray], width: int, context: Context) -> np.ndarray:
+def _merged_places(
+    comparator: Computation, arrays: list[np.ndarray], width: int, context: Context
+) -> np.ndarray:
     """Where each element goes when runs of `width` are merged in pairs.
 
     An element of the first run goes behind those of the second that come before it; one of the second goes
@@ -98,7 +104,9 @@ def _merged_places(comparator: Computation, arrays: list[np.ndarray], width: int
         middle = (low + high) // 2
         probe = np.minimum(other + middle, count - 1)
         probed = [np.take_along_axis(array, probe, axis=-1) for array in arrays]
-        sides = [s for a, p in zip(arrays, probed) for s in (np.where(in_first, p, a), np.where(in_first, a, p))]
+        sides = [
+            s for a, p in zip(arrays, probed) for s in (np.where(in_first, p, a), np.where(in_first, a, p))
+        ]
         beyond = context.lift(comparator, sides) == in_first
         searching = low < high
         low = np.where(searching & beyond, middle + 1, low)
@@ -107,8 +115,12 @@ def _merged_places(comparator: Computation, arrays: list[np.ndarray], width: int
     return block + own + low
 
 
-def greatest(array: np.ndarray, dtype: DType, count: int, largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """(values, indices) of the greatest or least along the last axis in total order, equal ones by index (X22)."""
+def greatest(
+    array: np.ndarray, dtype: DType, count: int, largest: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(values, indices) of the greatest or least along the last axis in total order, equal ones by index
+    (X22).
+    """
     keys = total_order_key(array, dtype)
     order = np.argsort(~keys if largest else keys, axis=-1, kind="stable")[..., :count]
     return np.take_along_axis(array, order, axis=-1), order

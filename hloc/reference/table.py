@@ -1,8 +1,8 @@
 """Opcode to function, for all opcodes.
 
-`FUNCTIONS` are plain functions of (instruction, operand values, context); `GENERATORS` are generators that ask for
-calls and exchanges; `LIFTED` is what an op of scalars does when its operands are arrays of equal shape instead.
-Parameters have no function: they are given.
+`FUNCTIONS` are plain functions of (instruction, operand values, context); `GENERATORS` are generators that
+ask for calls and exchanges; `LIFTED` is what an op of scalars does when its operands are arrays of equal
+shape instead. Parameters have no function: they are given.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ LIFTED: dict[str, Callable[..., Value]] = {
     **special.TABLE,
     **convert.TABLE,
     **{name: FUNCTIONS[name] for name in ("constant", "get-tuple-element", "map", "tuple")},
-    # Of a scalar, these can only give the scalar.
-    **dict.fromkeys(("bitcast", "broadcast", "copy", "opt-barrier", "reshape", "transpose"), data_movement.pass_on),
+    # Of a scalar, these can only give the scalar, or its bits.
+    "bitcast": convert.bitcast_convert,
+    **dict.fromkeys(("broadcast", "copy", "opt-barrier", "reshape", "transpose"), data_movement.pass_on),
     **dict.fromkeys(("call", "fusion"), _lift_callee),
 }

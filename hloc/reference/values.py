@@ -12,6 +12,7 @@ them into zeros of the same sign. Moving data, flipping a sign and looking at bi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
@@ -33,7 +34,10 @@ Value = np.ndarray | tuple | Token
 # Pieces of this many elements keep the search for denormals in a core's own cache.
 _PIECE = 1 << 16
 
+_LEAST_NORMAL = {kind: np.finfo(kind).smallest_normal for kind in (np.float32, np.float64)}
 
+
+@cache
 def arithmetic_type(dtype: DType) -> np.dtype:
     """The NumPy type in which arithmetic of an HLO type happens."""
     if dtype.is_float and dtype.bits < 32:
@@ -72,16 +76,16 @@ def narrow(array: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 def flush(array: np.ndarray) -> np.ndarray:
-    """The array with denormals of f32, f64 and complex parts replaced by zeros of their sign; others unchanged."""
-    kind = array.dtype
-    if kind == np.complex64 or kind == np.complex128:
+    """The array with denormals of f32, f64 and complex parts replaced by zeros of their sign; others
+    unchanged.
+    """
+    kind = array.dtype.type
+    if kind is np.complex64 or kind is np.complex128:
         return _flush_complex(array)
-    if kind != np.float32 and kind != np.float64:
+    least = _LEAST_NORMAL.get(kind)
+    if least is None or not _has_denormals(array, least):
         return array
-    least = np.finfo(kind).smallest_normal
-    if not _has_denormals(array, least):
-        return array
-    return np.where(np.abs(array) < least, np.copysign(kind.type(0), array), array)
+    return np.where(np.abs(array) < least, np.copysign(kind(0), array), array)
 
 
 def _flush_complex(array: np.ndarray) -> np.ndarray:
@@ -120,7 +124,8 @@ def common_sizes(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def unsigned(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """The bit patterns as unsigned integers of the storage width; bits above a narrow type's width are zero."""
+    """The bit patterns as unsigned integers of the storage width; bits above a narrow type's width are zero.
+    """
     if dtype.kind == "predicate":
         return array.astype(np.uint8)
     bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(array.shape)

@@ -1,7 +1,7 @@
 """Windows that slide over an array: reduce-window and select-and-scatter.
 
-A window position covers, in each dimension, `size` places `window_dilation` apart of the base, whose elements lie
-`base_dilation` apart behind `pad_low` places. Places without an element take no part.
+A window position covers, in each dimension, `size` places `window_dilation` apart of the base, whose elements
+lie `base_dilation` apart behind `pad_low` places. Places without an element take no part.
 """
 
 from __future__ import annotations
@@ -44,14 +44,18 @@ def reduce_window(instruction: Instruction, operands: list[np.ndarray], context:
 
 
 def _places(dim: WindowDim, size: int, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every position of one dimension: the index that a window offset falls on (0 if none), and whether it does."""
+    """For every position of one dimension: the index that a window offset falls on (0 if none), and whether
+    it does.
+    """
     start = np.arange(dim.output_size(size)) * dim.stride - dim.pad_low + offset * dim.window_dilation
     index, between = np.divmod(start, dim.base_dilation)
     valid = (between == 0) & (index >= 0) & (index < size)
     return np.where(valid, index, 0), valid
 
 
-def _offsets(dims: tuple[WindowDim, ...], shape: tuple[int, ...]) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+def _offsets(
+    dims: tuple[WindowDim, ...], shape: tuple[int, ...]
+) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
     """For every offset in the window, in row-major order: an index of the array, and where it holds."""
     if 0 in shape:
         return
@@ -91,7 +95,9 @@ def _spread(array: np.ndarray, axis: int, dim: WindowDim, fill: np.ndarray) -> n
 
 
 def _fold_dimension(operation: str, array: np.ndarray, axis: int, dim: WindowDim) -> np.ndarray:
-    """Sliding windows of one axis: powers of two by joining halves, and the window from those in its binary digits."""
+    """Sliding windows of one axis: powers of two by joining halves, and the window from those in its binary
+    digits.
+    """
     array = np.moveaxis(array, axis, 0)
     count = array.shape[0] - dim.dilated_size + 1
     total, covered, block, size = None, 0, array, 1
@@ -111,7 +117,9 @@ def _fold_dimension(operation: str, array: np.ndarray, axis: int, dim: WindowDim
 
 
 def select_and_scatter(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Each window's element that `select` keeps (the first stays while it holds) takes the window's source by `scatter`."""
+    """Each window's element that `select` keeps (the first stays while it holds) takes the window's source by
+    `scatter`.
+    """
     array, source, initial = operands
     dims = window_dims(instruction.get("window"), array.ndim)
     strides = np.array([int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)])
@@ -127,7 +135,12 @@ def select_and_scatter(instruction: Instruction, operands: list[np.ndarray], con
     hit = where.reshape(-1) >= 0
     updates = source.reshape(-1)[hit]
     (result,) = update_elements(
-        instruction.get("scatter"), [target], where.reshape(-1)[hit], [updates], instruction.shape.dtype, context
+        instruction.get("scatter"),
+        [target],
+        where.reshape(-1)[hit],
+        [updates],
+        instruction.shape.dtype,
+        context,
     )
     return result.reshape(array.shape)
 
