@@ -7,7 +7,7 @@ class Names:
     """The names of a module's instructions, or of its computations.
 
     A name is a stem and a number: `add.3`, or plain `add` for number 0. A name that is taken keeps its stem and
-    gets the stem's next free number, counted from 1 (XLA's NameUniquer, which decides what names print as).
+    gets the stem's next free number, counted from 0 (XLA's NameUniquer, which decides what names print as).
     """
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class Names:
         stem, number, numbered = _split(wanted)
         name = f"{stem}.{number}" if number else stem
         if name in self._taken:
-            number = self._next.get(stem, 1)
-            while (name := f"{stem}.{number}") in self._taken:
+            number = self._next.get(stem, 0)
+            while (name := f"{stem}.{number}" if number else stem) in self._taken:
                 number += 1
             self._next[stem] = number + 1
         self._taken.add(name)
