@@ -54,7 +54,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         aliases=module.input_output_alias,
         replica_count=module.replica_count,
         num_partitions=module.num_partitions,
-        kernels=tuple(code.kernels.kernels.values()),
+        kernels=code.kernels.kernels,
     )
 
 

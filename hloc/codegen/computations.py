@@ -26,6 +26,9 @@ from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
 from hloc.ir.shapes import ArrayShape, array
 
+_LONG = 500
+"""LLVM leaves the calls of a longer computation as they are: its passes take more than linear time."""
+
 PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants", "context")]
 """Of every function that stands for a computation; each returns an i32, 0 if all went well."""
 
@@ -95,6 +98,8 @@ class ComputationCode:
         temporary = [self._temporary_bytes(step) for step in plan.steps]
         self.buffers: Buffers = assign(plan, temporary, variant.in_place)
         attributes = function_attributes(kernels.target, kernels.options)
+        if len(plan.steps) > _LONG:
+            attributes += " optnone noinline"
         self.function = kernels.module.function(name, "i32", PARAMETERS, attributes, "internal")
         self.b = Builder(self.function)
         self.pointers: dict[object, Value] = {}
@@ -187,14 +192,18 @@ class ComputationCode:
         inputs = [self._pointer(view) for i, view in enumerate(step.inputs) if i not in shared]
         results = [self._pointer(view) for view in step.outputs]
         scratch = self._arena_at(self.buffers.scratch[number])
-        self.b.call(function, [*inputs, *results, scratch, self.function.args[4]])
+        status = self.b.call(function, [*inputs, *results, scratch, self.function.args[4]])
+        if status is not None:
+            self._fail_with(status)
 
     def _run(self, callee: Compiled, args: Value, results: Value, arena: Value) -> None:
-        """Calls a computation's function; if it fails, this one does."""
-        b = self.b
-        status = b.call(callee.function, [args, results, arena, *self.function.args[3:]])
-        with b.if_then(b.icmp_signed("!=", status, integer("i32", 0)), "failed"):
-            b.ret(status)
+        """Calls a computation's function."""
+        self._fail_with(self.b.call(callee.function, [args, results, arena, *self.function.args[3:]]))
+
+    def _fail_with(self, status: Value) -> None:
+        """If something that was called failed, this function does."""
+        with self.b.if_then(self.b.icmp_signed("!=", status, integer("i32", 0)), "failed"):
+            self.b.ret(status)
 
     def _call(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
         self._fill(tables[0], [self._pointer(view) for view in step.inputs])

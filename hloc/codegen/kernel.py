@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hloc.codegen.arrays import ArrayRef, Element, Register
 from hloc.codegen.bodies import Body
-from hloc.codegen.llvm import Builder, Value
+from hloc.codegen.llvm import Builder, Value, integer
 from hloc.codegen.loops import Flat, Index, index_constant, loop_groups
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
@@ -40,13 +40,15 @@ class KernelRow:
     `emit(k, instruction)` writes the code. `element_operands(instruction)` gives the numbers of the operands
     that `emit` takes through `k.input` (all others are arrays in memory, for `k.input_array`),
     `scratch(instruction)` the bytes of temporary memory that it needs, `in_place(instruction)` the pairs
-    (operand number, output number) that may share memory.
+    (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome in
+    `k.status`.
     """
 
     emit: Callable[[KernelContext, Instruction], None]
     element_operands: Callable[[Instruction], Iterable[int]]
     scratch: Callable[[Instruction], int]
     in_place: Callable[[Instruction], Pairs]
+    fails: bool
 
 
 KERNELS: dict[str, KernelRow] = {}
@@ -69,6 +71,7 @@ def kernel(
     element_operands: str | Callable[[Instruction], Iterable[int]] = "none",
     scratch: Callable[[Instruction], int] = lambda instruction: 0,
     in_place: Callable[[Instruction], Pairs] = lambda instruction: (),
+    fails: bool = False,
 ) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
     """Decorator: the function is the KERNELS entry of these opcodes. See KernelRow for the arguments.
 
@@ -83,7 +86,7 @@ def kernel(
 
     def enter(function: Callable[[KernelContext, Instruction], None]):
         for opcode in opcodes:
-            KERNELS[opcode] = KernelRow(function, numbers, scratch, in_place)
+            KERNELS[opcode] = KernelRow(function, numbers, scratch, in_place, fails)
         return function
 
     return enter
@@ -94,7 +97,8 @@ class KernelContext:
 
     `b` is the Builder; `instruction` the op that an emitter of KERNELS was called for; `outputs` the result
     leaves in memory; `scratch` the temporary memory (64-byte aligned), `context` the execution context
-    (`program.CONTEXT_FIELDS`), or None where the kernel has none.
+    (`program.CONTEXT_FIELDS`). `status` is an i32 that is not 0 when the op failed (a key of
+    `program.ERRORS`): to be set, at the end of its code, by an op whose row says that it fails.
     """
 
     def __init__(
@@ -104,8 +108,8 @@ class KernelContext:
         instruction: Instruction,
         body: Body,
         outputs: list[ArrayRef],
-        scratch: Value | None = None,
-        context: Value | None = None,
+        scratch: Value,
+        context: Value,
         splits: dict[int, set[int]] | None = None,
     ):
         self.b = b
@@ -115,6 +119,7 @@ class KernelContext:
         self.outputs = outputs
         self.scratch = scratch
         self.context = context
+        self.status: Value = integer("i32", 0)
         self._splits = splits or {}
         self._flats: list[tuple[int, list[int], Flat]] = []
         self._nests = 0

@@ -25,15 +25,15 @@ SMALL = 16
 class KernelCode:
     """The kernels of a program.
 
-    A kernel is `void @name(ptr input..., ptr output..., ptr scratch, ptr context)`; an input that shares an
-    output's memory is no parameter of its own.
+    A kernel is `void @name(ptr input..., ptr output..., ptr scratch, ptr context)`, or gives an i32 status if
+    its op may fail; an input that shares an output's memory is no parameter of its own.
     """
 
     def __init__(self, module: Module, target: Target, options: Options):
         self.module = module
         self.target = target
         self.options = options
-        self.kernels: dict[str, Kernel] = {}
+        self._rows: dict[str, tuple[list[str], int, int]] = {}
         self._known: dict[object, Function] = {}
         self._structures: dict[Computation, object] = {}
 
@@ -43,12 +43,19 @@ class KernelCode:
         function = self._known.get(key)
         if function is None:
             function = self._known[key] = self._make(step, shared)
-        known = self.kernels.get(function.name)
-        names = (*known.instructions, step.instruction.name) if known else (step.instruction.name,)
-        read = sum(view.shape.byte_size for view in step.inputs)
-        written = sum(view.shape.byte_size for view in step.outputs)
-        self.kernels[function.name] = Kernel(function.name, names, read, written)
+            read = sum(view.shape.byte_size for view in step.inputs)
+            written = sum(view.shape.byte_size for view in step.outputs)
+            self._rows[function.name] = ([], read, written)
+        self._rows[function.name][0].append(step.instruction.name)
         return function
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All kernels, in the order in which they were needed first."""
+        return tuple(
+            Kernel(name, tuple(instructions), read, written)
+            for name, (instructions, read, written) in self._rows.items()
+        )
 
     # Equal kernels
 
@@ -113,7 +120,9 @@ class KernelCode:
         params = [("ptr", f"in{number}", _memory("readonly", step.inputs[number].shape)) for number in own]
         params += [("ptr", f"out{number}", _memory("", out.shape)) for number, out in enumerate(step.outputs)]
         params += [("ptr", "scratch", "noalias"), ("ptr", "context")]
-        function = self.module.function(name, "void", params, self._attributes(step), "internal")
+        fails = step.form.own is not None and KERNELS[step.form.own.opcode].fails
+        result = "i32" if fails else "void"
+        function = self.module.function(name, result, params, self._attributes(step), "internal")
         b = Builder(function)
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
         outputs = function.args[len(own) : -2]
@@ -121,7 +130,7 @@ class KernelCode:
         pointers |= {number: outputs[output] for number, output in shared.items()}
         k = self._context(b, step, pointers, outputs, function.args[-2:], splits)
         _write(k, step.form)
-        b.ret()
+        b.ret(k.status if fails else None)
         return function, k.needed_splits()
 
     def _context(

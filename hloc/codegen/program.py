@@ -24,10 +24,12 @@ CONTEXT_FIELDS = (
     "partition_id",  # i64
     "device",  # i64: replica_id * num_partitions + partition_id
     "device_count",  # i64
-    "communicator",  # ptr: where the devices of one run meet; null on one device
+    "communicator",  # ptr to COMMUNICATOR_BYTES zeros that all devices of one run share; null on one device
     "rng_state",  # ptr to u64[2]: the device's generator
     "host_hooks",  # ptr: functions of the host for infeed, outfeed, send and recv; null where there are none
 )
+
+COMMUNICATOR_BYTES = 1 << 16
 
 ERRORS = {
     1: "a device of this run failed",

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hloc.codegen.program import CONTEXT_FIELDS, ERRORS, Program
+from hloc.codegen.program import COMMUNICATOR_BYTES, CONTEXT_FIELDS, ERRORS, Program
 from hloc.errors import ArgumentError, HloError
 from hloc.runtime.arguments import flat_arguments, structured
 from hloc.runtime.cpu import NativeCode
-from hloc.runtime.memory import Pool, address, new_array
+from hloc.runtime.memory import Pool, address, block, new_array
 
 _RNG_SEED = 0x9E3779B97F4A7C15
 
@@ -58,7 +58,8 @@ class Executable:
         return self._run_all(given)
 
     def _run_all(self, arguments: Sequence[list[np.ndarray]]) -> list[list[np.ndarray]]:
-        meeting = np.zeros(_MEETING_BYTES, np.uint8)
+        meeting = block(COMMUNICATOR_BYTES, "the devices' meeting place")
+        meeting[:] = 0
         with ThreadPoolExecutor(self.device_count) as threads:
             place = address(meeting)
             runs = [threads.submit(self._run, d, given, place) for d, given in enumerate(arguments)]
@@ -97,6 +98,3 @@ class Executable:
             "rng_state": address(self._rng_states[device]),
         }
         return [fields.get(name, 0) for name in CONTEXT_FIELDS]
-
-
-_MEETING_BYTES = 4096
