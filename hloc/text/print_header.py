@@ -27,7 +27,10 @@ _AFTER_LAYOUT = (
 _DEBUG_ROW = re.compile(r'(\{\s*"(?:[^"\\]|\\.)*"[^}]*?\}?\s*\})\s*:\s*\(([^)]*)\)', re.DOTALL)
 
 
-def print_header(module: Module, options: PrintOptions, print_whole: Callable[[Module, PrintOptions], str]) -> str:
+PrintWhole = Callable[[Module, PrintOptions], str]
+
+
+def print_header(module: Module, options: PrintOptions, print_whole: PrintWhole) -> str:
     """All up to the tables; `print_whole` prints the modules that an origin recovery table holds."""
     parts = [f"{'  ' * options.indent}HloModule {module.name if options.ids else ''}"]
     if module.is_scheduled:
@@ -68,9 +71,7 @@ def _donors(donors: tuple[Donor, ...]) -> str:
     return f"{{ {', '.join(f'({donor.number}, {print_dims(donor.index)})' for donor in sorted(donors))} }}"
 
 
-def _recoveries(
-    rows: tuple[Recovery, ...], options: PrintOptions, print_whole: Callable[[Module, PrintOptions], str]
-) -> str:
+def _recoveries(rows: tuple[Recovery, ...], options: PrintOptions, print_whole: PrintWhole) -> str:
     """A line a row; a program follows in quotes, on lines of its own, one step further in."""
     tab = "  " * options.indent
     lines = []
@@ -87,6 +88,6 @@ def _recoveries(
 def _debug_attributes(value: Raw, tab: str) -> str:
     rows = []
     for origin, actions in sorted(_DEBUG_ROW.findall(value.text)):
-        listed = ",".join("{" + re.sub(r"\s+", "", action) + "}" for action in re.findall(r"\{([^}]*)\}", actions))
-        rows.append(f"{tab}{' '.join(origin.split())}:({listed})")
+        listed = ["".join(action.split()) for action in re.findall(r"\{[^}]*\}", actions)]
+        rows.append(f"{tab}{' '.join(origin.split())}:({','.join(listed)})")
     return ",\ndebug_attributes={\n" + ",\n".join(rows) + "\n}" if rows else ""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hloc.ir import opcodes as kinds
+from hloc.ir.attributes import Raw
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
@@ -39,7 +40,7 @@ _ORDERS = {
     "custom-call": "window dim_labels feature_group_count batch_group_count operand_precision padding_type "
     "custom_call_target operand_layout_constraints custom_call_has_side_effect literal "
     "output_to_operand_aliasing schedule api_version",
-    "async-start": "output_to_operand_aliasing",
+    "async-start": "",
     "async-update": "output_to_operand_aliasing",
     "async-done": "",
 }
@@ -51,7 +52,7 @@ _ELSEWHERE = frozenset(("result_accuracy", "is_composite"))
 
 _ASYNC = {"async-start": "-start", "async-update": "-update", "async-done": "-done"}
 
-# Metadata that says nothing of these (nor of a stack frame) is not shown.
+# Metadata that says nothing of these (nor has a stack frame or a payload) is not shown.
 _ENOUGH = ("op_name", "op_type", "source_file", "scheduling_name")
 
 Fallback = Callable[[Instruction], str]
@@ -61,8 +62,9 @@ def _all_dimensions(instruction: Instruction) -> str:
     return print_dims(tuple(range(instruction.shape.rank)))
 
 
-# What is printed though the instruction does not hold it: the value that then applies.
-_FALLBACKS: dict[tuple[str, str], Fallback] = {
+# What is printed even at its default; the function gives the text where the instruction holds no value.
+_FALLBACKS: dict[tuple[str, str], Fallback | None] = {
+    ("custom-call", "operand_layout_constraints"): None,
     ("broadcast", "dimensions"): lambda _: "{}",
     ("map", "dimensions"): _all_dimensions,
     ("reduce", "dimensions"): lambda _: "{}",
@@ -110,7 +112,7 @@ def _plan(opcode: str) -> list[tuple[str, str, Callable[[Any], str], object, Fal
         if name in _ELSEWHERE or row.kind in (kinds.COMPUTATION, kinds.COMPUTATIONS):
             continue
         fallback = _FALLBACKS.get((opcode, name))
-        default = None if fallback else row.default
+        default = None if (opcode, name) in _FALLBACKS else row.default
         plan.append((name, f"{name}=", PRINTERS[row.kind], default, fallback, name in _SOMETIMES_HIDDEN))
     return plan
 
@@ -179,25 +181,20 @@ class InstructionPrinter:
 
     # Attributes.
 
-    def attributes(self, instruction: Instruction) -> list[str]:
-        """`name=value` texts of all but origin, metadata and backend_config."""
+    def attributes(self, instruction: Instruction, frontend: bool = True) -> list[str]:
+        """`name=value` texts of all but origin, metadata, backend_config and perhaps frontend_attributes."""
         parts: list[str] = []
         if self.options.attributes:
             self._own_attributes(instruction, parts)
         if instruction.called:
             self._computations(instruction, parts)
-        self._common_attributes(instruction, parts)
+        self._common_attributes(instruction, parts, frontend)
         return parts
 
     def _own_attributes(self, instruction: Instruction, parts: list[str]) -> None:
         opcode, attributes = instruction.opcode, instruction.attributes
         if opcode == "async-start":
-            thread = instruction.get("async_execution_thread")
-            if thread != "main":
-                parts.append(f'async_execution_thread="{thread}"')
-            wrapped = wrapped_instruction(instruction)
-            if wrapped is not None:
-                parts += self.attributes(wrapped)
+            self._async_attributes(instruction, parts)
         for name, prefix, text, default, fallback, sometimes_hidden in _PLANS[opcode]:
             value = attributes.get(name)
             if value is None:
@@ -209,6 +206,18 @@ class InstructionPrinter:
             parts.append(
                 f"parameter_replication={PRINTERS[kinds.BOOLS](instruction.annotations['parameter_replication'])}"
             )
+
+    def _async_attributes(self, instruction: Instruction, parts: list[str]) -> None:
+        """The thread, what the one operation that it runs has, and the aliases."""
+        thread = instruction.get("async_execution_thread")
+        if thread != "main":
+            parts.append(f'async_execution_thread="{thread}"')
+        wrapped = wrapped_instruction(instruction)
+        if wrapped is not None:
+            parts += self.attributes(wrapped, frontend=not instruction.annotations.get("frontend_attributes"))
+        aliases = instruction.get("output_to_operand_aliasing")
+        if aliases:
+            parts.append(f"output_to_operand_aliasing={PRINTERS[kinds.ALIASES](aliases)}")
 
     def _computations(self, instruction: Instruction, parts: list[str]) -> None:
         opcode, attributes = instruction.opcode, instruction.attributes
@@ -236,13 +245,13 @@ class InstructionPrinter:
     def _callee(self, computation: Computation) -> str:
         return self.name(computation.name)
 
-    def _common_attributes(self, instruction: Instruction, parts: list[str]) -> None:
+    def _common_attributes(self, instruction: Instruction, parts: list[str], frontend: bool) -> None:
         notes = instruction.annotations
         sharding = notes.get("sharding")
         if sharding is not None:
             full = sharding.for_shape(instruction.shape)
             parts.append(f"sharding={print_sharding(full, self.options.metadata)}")
-        if notes.get("frontend_attributes"):
+        if frontend and notes.get("frontend_attributes"):
             parts.append(f"frontend_attributes={PRINTERS[kinds.DICTIONARY](notes['frontend_attributes'])}")
         if instruction.control_predecessors and self.options.control_dependencies:
             names = ", ".join(self.name(earlier.name) for earlier in instruction.control_predecessors)
@@ -258,21 +267,31 @@ class InstructionPrinter:
         """Origin, metadata and backend_config."""
         notes = instruction.annotations
         parts: list[str] = []
+        origin = origin_of(instruction)
+        if origin is not None:
+            parts.append(f"origin={origin.text}")
         if not notes:
             return parts
-        if "origin" in notes:
-            parts.append(f"origin={notes['origin'].text}")
         metadata = notes.get("metadata")
         if metadata is not None and self.options.metadata:
             frame = metadata.stack_frame_id
             if frame and self._frames is not None:
                 frame = self._frames.number(frame)
-            if frame or any(getattr(metadata, name) for name in _ENOUGH):
+            if frame or metadata.payload is not None or any(getattr(metadata, name) for name in _ENOUGH):
                 parts.append(f"metadata={{{metadata_fields(metadata, frame or 0)}}}")
         config = notes.get("backend_config")
         if config is not None and config != "" and self.options.backend_config:
             parts.append(f"backend_config={PRINTERS[kinds.CONFIG](config)}")
         return parts
+
+
+def origin_of(instruction: Instruction) -> Raw | None:
+    """The origin of a value; an element of a `tuple` has that of the operand in its place."""
+    while "origin" not in instruction.annotations:
+        if instruction.opcode != "get-tuple-element" or instruction.operands[0].opcode != "tuple":
+            return None
+        instruction = instruction.operands[0].operands[instruction.attributes["index"]]
+    return instruction.annotations["origin"]
 
 
 def wrapped_instruction(instruction: Instruction) -> Instruction | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +124,13 @@ def print_config(value: str | Raw) -> str:
 
 
 def print_raw(value: str | Raw) -> str:
-    return value.text if isinstance(value, Raw) else str(value)
+    """A nested dictionary such as `{rhs={sparsity=1x4 dimension=0}}`, its fields one blank apart."""
+    text = value.text if isinstance(value, Raw) else str(value)
+    return re.sub(r"(?<=\{) | (?=\})", "", " ".join(text.split()))
+
+
+def print_verbatim(value: Raw) -> str:
+    return value.text
 
 
 def _print_domain(domain: Domain) -> str:
@@ -167,8 +174,8 @@ PRINTERS: dict[str, Callable[[Any], str]] = {
     kinds.METADATA: _print_metadata,
     kinds.DICTIONARY: print_dictionary,
     kinds.CONFIG: print_config,
-    kinds.ORIGIN: print_raw,
-    kinds.STATISTICS: print_raw,
+    kinds.ORIGIN: print_verbatim,
+    kinds.STATISTICS: print_verbatim,
     kinds.BOOLS: print_bools,
     kinds.RAW: print_raw,
 }
