@@ -21,6 +21,7 @@ from hloc.ir.attributes import (
 from hloc.ir.device_order import iota_tile
 from hloc.text.messages import suggest
 from hloc.text.print_strings import quote
+from hloc.text.print_strings import quote
 from hloc.text.shape_values import shapes_of
 from hloc.text.strings import float_of, int_of, string_of
 from hloc.text.tokens import Token, fault_at
@@ -213,16 +214,14 @@ class AttributeValues:
         if not children:
             return "{}"
         name, *index = children
-        place = " {" + ",".join(map(str, index[0])) + "}" if index and index[0] else ""
-        return "{" + quote(string_of(name)) + place + "}"
+        return "{" + quote(string_of(name)) + (" {" + ",".join(map(str, index[0])) + "}" if index else "") + "}"
 
-    def recovery(self, children: list[Any]) -> tuple[Recovery, ...]:
-        return tuple(children[1:-1])
+    def recovery(self, children: list[tuple[str, str, Token | None]]) -> tuple[tuple[str, str, Token | None], ...]:
+        return tuple(children)
 
-    def recovery_row(self, children: list[Any]) -> Recovery:
-        """The program stays a token here: the parser reads it when the module stands."""
-        replaced, replacing, *module = children
-        return Recovery(replaced, replacing, module[0] if module else None)
+    def recovery_row(self, children: list[Any]) -> tuple[str, str, Token | None]:
+        replaced, replacing, *program = children
+        return replaced, replacing, program[0] if program else None
 
 
 class Iota:

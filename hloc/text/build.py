@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hloc.errors import Source, Span
+from hloc.errors import HloError, Source, Span
+from hloc.ir.attributes import Alias, Recovery
 from hloc.ir.computation import Computation
 from hloc.ir.module import Module
+from hloc.ir.shapes import Shape, TupleShape
 from hloc.text.instructions import InstructionBuilder, Scope
+from hloc.text.meaning import as_config
 from hloc.text.messages import suggest
+from hloc.text.strings import string_of
 from hloc.text.syntax import Attribute, Body, ComputationText, Line, ModuleText
 from hloc.text.tokens import Fault, Token, fault_at
 
@@ -17,10 +21,15 @@ MOST_NESTED = 64
 
 
 class ModuleBuilder:
-    """Builds one module out of its syntax tree. `fine` reads the instruction at [start, end) by the fine rules."""
+    """Builds one module out of its syntax tree.
 
-    def __init__(self, source: Source, fine: Callable[[int, int], Line]):
+    `fine` reads the instruction at [start, end) by the fine rules, `read` a
+    text of its own.
+    """
+
+    def __init__(self, source: Source, fine: Callable[[int, int], Line], read: Callable[[str], Module]):
         self.source = source
+        self.read = read
         self.computations: list[Computation] = []
         self.named: dict[str, tuple[Computation, Token]] = {}
         self.depth = 0
@@ -70,7 +79,9 @@ class ModuleBuilder:
             arrow, shape = text.result
             message = f"the result of {name.value} is declared as {shape!r}, its root is {computation.root.shape!r}"
             raise fault_at(arrow, message)
-        for attribute in text.attributes:
+        for number, attribute in enumerate(text.attributes):
+            if any(attribute.name == other.name for other in text.attributes[:number]):
+                raise fault_at(attribute.token, f"attribute {attribute.name} is given twice")
             self._computation_attribute(computation, attribute)
         known = self.named.setdefault(name.value, (computation, name))
         if known[0] is not computation:
@@ -144,6 +155,7 @@ class ModuleBuilder:
             if name == "entry_computation_layout":
                 module.entry_layout = value
             elif name == "input_output_alias":
+                _check_aliases(module, value, attribute.token)
                 module.input_output_alias = value
             elif name == "buffer_donor":
                 module.buffer_donors = value
@@ -151,8 +163,30 @@ class ModuleBuilder:
                 setattr(module, name, value)
             elif isinstance(value, Token):
                 raise fault_at(value, "expected a value in braces")
-            elif value is not False:
-                module.attributes[name] = value
+            elif name == "origin_recovery_table":
+                self._recovery(module, value)
+            else:
+                self._say(module, name, value)
+
+    def _say(self, module: Module, name: str, value: object) -> None:
+        """Store a header attribute, unless it says what its absence says."""
+        if name == "backend_config":
+            value = as_config(value)
+        if value not in (None, False, (), (False,)):
+            module.attributes[name] = value
+
+    def _recovery(self, module: Module, rows: tuple[tuple[str, str, Token | None], ...]) -> None:
+        found = []
+        for replaced, replacing, program in rows:
+            inner = None
+            if program is not None:
+                try:
+                    inner = self.read(string_of(program))
+                except HloError as error:
+                    raise fault_at(program, f"in the module in quotes: {error.message}") from None
+            found.append(Recovery(replaced, replacing, inner))
+        if found:
+            module.attributes["origin_recovery_table"] = tuple(found)
 
 
 HEADER = (
@@ -171,3 +205,23 @@ HEADER = (
     "debug_attributes",
 )
 
+
+def _check_aliases(module: Module, aliases: tuple[Alias, ...], place: Token) -> None:
+    result = module.entry.root.shape
+    seen: set[tuple[int, ...]] = set()
+    for alias in aliases:
+        index = "{" + ",".join(map(str, alias.output_index)) + "}"
+        if not _has(result, alias.output_index):
+            raise fault_at(place, f"output {index} does not exist: the result is {result!r}")
+        if alias.output_index in seen:
+            raise fault_at(place, f"output {index} has two aliases")
+        seen.add(alias.output_index)
+
+
+def _has(shape: Shape, index: tuple[int, ...]) -> bool:
+    """Whether a tuple index path leads to a sub-shape."""
+    for position in index:
+        if not isinstance(shape, TupleShape) or not 0 <= position < len(shape.elements):
+            return False
+        shape = shape.elements[position]
+    return True

@@ -69,7 +69,8 @@ class Pieces:
             "ARRAY": lambda found: self.shape(found[0]),
             "METADATA": lambda found: self.metadata_of(found[0]),
             "NAME_ROWS": lambda found: found[0],
-            "RECORD_ROWS": lambda found: found[0],
+            "LOCATION_ROWS": lambda found: found[0],
+            "FRAME_ROWS": lambda found: found[0],
         }
         self.declared = re.compile(r": ([^\]]*\])").findall
         self.arrays = re.compile(r"[a-z0-9]+\[[^\]]*\](?:\{[^}]*\})?").findall

@@ -49,7 +49,7 @@ RESERVED = frozenset(
 )  # fmt: skip
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*=?\Z")
-_COARSE = ("INSTRUCTIONS", "COMPUTATION_OPEN", "ARRAYS", "ARRAY", "METADATA", "NAME_ROWS", "RECORD_ROWS")
+_COARSE = ("INSTRUCTIONS", "COMPUTATION_OPEN", "ARRAYS", "ARRAY", "METADATA", "NAME_ROWS", "LOCATION_ROWS", "FRAME_ROWS")
 
 
 class Scanner:

@@ -18,7 +18,6 @@ from hloc.text.coarse import Pieces
 from hloc.text.grammar import Grammar
 from hloc.text.lexer import Lexer, Scanner
 from hloc.text.messages import expectation, got
-from hloc.text.strings import string_of
 from hloc.text.syntax import Callbacks, Line, ModuleText
 from hloc.text.tokens import Fault
 
@@ -33,20 +32,9 @@ def parse(text: str, name: str = "<string>") -> Module:
         language = _language()
         with _no_collection():
             tree = language.module(text)
-            module = ModuleBuilder(source, partial(language.instruction, text)).build(tree)
-        _read_recoveries(module)
-        return module
+            return ModuleBuilder(source, partial(language.instruction, text), parse).build(tree)
     except Fault as fault:
         raise _error(fault, source) from None
-
-
-def _read_recoveries(module: Module) -> None:
-    """Read the programs that the rows of the origin recovery table hold as strings."""
-    rows = module.attributes.get("origin_recovery_table", ())
-    if rows:
-        modules = [row.module and parse(string_of(row.module), "<origin recovery>") for row in rows]
-        read = tuple(row._replace(module=inner) for row, inner in zip(rows, modules))
-        module.attributes["origin_recovery_table"] = read
 
 
 def parse_shape(text: str) -> Shape:

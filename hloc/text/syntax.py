@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from hloc.ir.attributes import Raw
 from hloc.ir.shapes import Shape
 from hloc.text.attribute_values import AttributeValues, conv_dims, padding
+from hloc.text.messages import suggest
 from hloc.text.shape_values import ShapeValues
 from hloc.text.sharding_values import ShardingValues
 from hloc.text.strings import int_of, string_of
-from hloc.ir.attributes import Raw
-from hloc.text.tokens import Token
+from hloc.text.tokens import Token, fault_at
 
 
 class Attribute:
@@ -150,8 +151,11 @@ class Callbacks(ShapeValues, AttributeValues, ShardingValues):
         string_of(children[1])
         return children[1]
 
-    def record_row(self, children: list[Token]) -> Token:
-        return children[-1]
+    def location_row(self, children: list[Token]) -> Token:
+        return _row(children, _LOCATION_FIELDS)
+
+    def frame_row(self, children: list[Token]) -> Token:
+        return _row(children, _FRAME_FIELDS)
 
     def computation(self, children: list[Any]) -> ComputationText:
         entry = children.pop(0) if children[0].type == "ENTRY" else None
@@ -229,6 +233,24 @@ class Callbacks(ShapeValues, AttributeValues, ShardingValues):
 
     def tuple_literal(self, children: list[LiteralText]) -> LiteralText:
         return LiteralText(None, None, children)
+
+
+_LOCATION_FIELDS = ("file_name_id", "function_name_id", "line", "end_line", "column", "end_column")
+_FRAME_FIELDS = ("file_location_id", "parent_frame_id")
+
+
+def _row(children: list[Token], fields: tuple[str, ...]) -> Token:
+    """The last token of a row `1 {field=1 ...}` that has just these fields, once each and in any order."""
+    keys = [child for child in children if child.type == "KEY"]
+    for number, key in enumerate(keys):
+        if key.value not in fields:
+            raise fault_at(key, f"a row of this table has no field {key.value!r}", suggest(key.value, fields))
+        if any(key.value == other.value for other in keys[:number]):
+            raise fault_at(key, f"field {key.value} is given twice")
+    missing = [field for field in fields if all(key.value != field for key in keys)]
+    if missing:
+        raise fault_at(children[0], f"the row lacks {', '.join(missing)}")
+    return children[-1]
 
 
 def _token_value(token: Token) -> Any:
