@@ -25,7 +25,7 @@ def _is(*kinds: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, kinds)
 
 
-_FITS: dict[str, Callable[[object], bool]] = {
+FITS: dict[str, Callable[[object], bool]] = {
     opcodes.INT: _is(int),
     opcodes.BOOL: _is(bool),
     opcodes.FLOAT_VALUE: _is(float, int),
@@ -70,7 +70,7 @@ def attribute_faults(instruction: Instruction) -> Iterator[HloError]:
 
 
 def _value_faults(instruction: Instruction, row: Attribute, value: object) -> Iterator[HloError]:
-    if not _FITS[row.kind](value):
+    if not FITS[row.kind](value):
         yield _fault(instruction, f"{row.name} is {value!r}, expected {row.kind}", "ATTRIBUTE_C4")
     elif row.choices:
         for word in (value,) if isinstance(value, str) else value:  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ import numpy as np
 
 from hloc.ir.attributes import PadDim, SliceDim
 from hloc.ir.computation import Computation
-from hloc.ir.dtypes import PRED, SIGNED, UNSIGNED, DType
+from hloc.ir.dtypes import PRED, S32, SIGNED, UNSIGNED, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.module import Module
@@ -28,6 +28,7 @@ from hloc.ir.shape_inference import infer_shape
 from hloc.ir.shapes import ArrayShape, Shape
 
 Number = bool | int | float | complex
+_TAKES_INDICES = ("dynamic-slice", "dynamic-update-slice")
 Body = Computation | Callable[..., Instruction]
 
 
@@ -102,7 +103,10 @@ class Builder:
         name: str = "",
         **attributes: Any,
     ) -> Instruction:
-        """Any op. Numbers among the operands become constants of the others' type (elementwise: shape)."""
+        """Any op, by its name in the text.
+
+        Numbers become constants: of the other operands' type and shape in elementwise ops, s32 indices.
+        """
         taken = self._instructions(opcode, operands)
         values = {
             key: tuple(value) if isinstance(value, list) else value for key, value in attributes.items()
@@ -120,26 +124,21 @@ class Builder:
         return add_op
 
     def _instructions(self, opcode: str, operands: Sequence[Instruction | Number]) -> list[Instruction]:
-        models = [
+        arrays = [
             operand for operand in operands if isinstance(operand, Instruction) and operand.shape.is_array
         ]
-        if len(models) == len(operands):
-            return models
-        found = []
-        for operand in operands:
-            if isinstance(operand, Instruction):
-                found.append(operand)
-                continue
-            if not models:
-                raise TypeError(
-                    f"{opcode} of the number {operand!r} alone has no element type; use constant()"
-                )
-            model: ArrayShape = max((m.shape for m in models), key=lambda s: s.rank)  # type: ignore[assignment]
-            scalar = self.constant(operand, model.dtype)
-            found.append(
-                self.broadcast(scalar, model) if OPS[opcode].is_elementwise and model.dims else scalar
-            )
-        return found
+        return [o if isinstance(o, Instruction) else self._number(opcode, o, arrays) for o in operands]
+
+    def _number(self, opcode: str, value: Number, arrays: Sequence[Instruction]) -> Instruction:
+        if opcode in _TAKES_INDICES:
+            return self.constant(value, S32)
+        is_elementwise = OPS[opcode].is_elementwise
+        if not arrays or not (is_elementwise or opcode == "pad"):
+            raise TypeError(f"{opcode} of the number {value!r}: it has no element type; use constant()")
+        # The first operand of a select is its predicate.
+        model = _array_of(arrays[-1])
+        scalar = self.constant(value, model.dtype)
+        return self.broadcast(scalar, model) if is_elementwise and model.dims else scalar
 
     # Leaves
 

@@ -430,7 +430,8 @@ def _control() -> None:
         "the branch chosen by a pred or an index, on its operand",
         CALLS,
     )
-    _op("async-start", _N, "async_start", f"{_ASYNC} output_to_operand_aliasing:aliases", "begins a computation", CALLS)
+    begun = "calls!:computation async_execution_thread:string output_to_operand_aliasing:aliases"
+    _op("async-start", _N, "async_start", begun, "begins a computation", CALLS)
     _op("async-update", _ANY, "async_update", f"{_ASYNC} output_to_operand_aliasing:aliases", "a step of it", CALLS)
     _op("async-done", 1, "async_done", _ASYNC, "waits for its result", CALLS)
     _op("copy-start", 1, "copy_start", "cross_program_prefetch_index:int", "begins a copy: (result, source, u32[])")

@@ -5,7 +5,7 @@ import numpy as np
 from hloc.ir.attributes import ConvDims, IotaTile, ReplicaGroups, Window, WindowDim
 from hloc.ir.builder import Builder
 from hloc.ir.computation import Computation
-from hloc.ir.dtypes import F32, TOKEN
+from hloc.ir.dtypes import F32, TOKEN, U32
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.module import Module
@@ -211,12 +211,36 @@ def infer_iota():
     infer_shape("iota", [], {"iota_dimension": 0})
 
 
+def infer_the_end_of_nothing():
+    infer_shape("async-done", [TupleShape((VECTOR, VECTOR))])
+
+
 def call_an_empty_computation():
     infer_shape("call", [], {"to_apply": Computation("empty")})
 
 
+def _async(done_calls=None, thread="main"):
+    """A negate that is begun on a thread, and finished by an op that names `done_calls`."""
+    builder = Builder("broken")
+    a = builder.parameter(VECTOR, name="a")
+    callee = builder.function("callee", [VECTOR], lambda f, x: f.negate(x))
+    begun = TupleShape((TupleShape((VECTOR,)), VECTOR, array(U32)))
+    start = builder.async_start(a, calls=callee, async_execution_thread=thread, shape=begun)
+    more = {} if done_calls is None else {"calls": done_calls(builder)}
+    return builder.build(builder.async_done(start, async_execution_thread=thread, **more))
+
+
+def finished_on_another_computation():
+    return _async(lambda b: b.function("other", [VECTOR], lambda f, x: f.sine(x)))
+
+
+def begun_on_another_thread():
+    return _async(thread="host")
+
+
 # Labels, and calls of infer_shape that are refused with them; a module shows other faults in such a case.
 REFUSED = {
+    "ASYNC_C1": infer_the_end_of_nothing,
     "CALLED_C4": call_an_empty_computation,
     "SHAPE_C2": infer_iota,
 }
@@ -250,6 +274,8 @@ BROKEN = {
     "MAP_C1": map_over_turned_dimensions,
     "CONVOLUTION_C2": convolution_with_one_label_twice,
     "CONSTANT_C1": constant_of_another_shape,
+    "PAIR_C3": finished_on_another_computation,
+    "THREAD_C1": begun_on_another_thread,
     "REPLICA_GROUPS_C1": uncountable_groups,
     "SOURCE_TARGET_C1": three_in_a_pair,
 }

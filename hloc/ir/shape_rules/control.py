@@ -77,8 +77,6 @@ def _either_dynamic(one: Shape, other: Shape) -> Shape:
 def async_start(site: Site) -> Shape:
     """((operands), result, contexts...), with the contexts that are declared."""
     computation = site.get("calls")
-    if computation is None:
-        raise site.error("ASYNC_C1", "it names no computation to begin (calls)")
     result = check_parameters(site, computation, site.shapes, "calls")
     begun = (TupleShape(tuple(site.shapes)), result)
     declared = site.declared
@@ -90,7 +88,7 @@ def _begun(site: Site) -> TupleShape:
     """The operand that an async-start began: ((operands), result, ...)."""
     begun = site.tuple(0, 2)
     if not begun.elements[0].is_tuple:
-        raise site.error("ASYNC_C2", f"{site.name(0)} is {begun!r}, expected ((operands), result, ...)")
+        raise site.error("ASYNC_C1", f"{site.name(0)} is {begun!r}, expected ((operands), result, ...)")
     return begun
 
 
