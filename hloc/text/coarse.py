@@ -14,7 +14,7 @@ from hloc.ir.attributes import Metadata
 from hloc.ir.opcodes import COMPUTATION, COMPUTATIONS, LITERAL, OPS
 from hloc.ir.shapes import Shape
 from hloc.text.attribute_values import quick_metadata
-from hloc.text.lexer import KIND_OF_NAME, Lexer, Scanner
+from hloc.text.lexer import KIND_OF_NAME, NO_NAMES, Lexer, Scanner
 from hloc.text.literal_values import Elision
 from hloc.text.meaning import Meaning
 from hloc.text.shape_values import plain_array
@@ -124,7 +124,7 @@ class Pieces:
         while (found := match(text, position, end)) is not None:
             root, name, shape_text, opcode, operands, attributes = found.groups()
             shape = self.shapes.get(shape_text) or self.shape(shape_text)
-            if shape is None or opcode not in OPS:
+            if shape is None or opcode not in OPS or name in NO_NAMES:
                 break
             metadata = None
             if attributes:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hloc.errors import HloError, Source, Span
 from hloc.ir.computation import Computation
+from hloc.ir.dtypes import BY_NAME
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.opcodes import OPS, Op
@@ -75,6 +76,8 @@ class InstructionBuilder:
             line_number, column = self.source.position(scope.names[name].span.start)
             raise fault_at(token, f"instruction {name} is defined already, at {line_number}:{column}")
         place = token or line.operation.opcode
+        if name in BY_NAME or name.startswith("__"):
+            raise fault_at(place, f"{name!r} cannot be the name of an instruction")
         instruction = self._operation(line.operation, line.attributes, scope, name, place)
         if line.root is not None:
             if scope.root is not None:
@@ -288,7 +291,8 @@ class InstructionBuilder:
         names, computation, source = scope.names, scope.computation, self.source
         for line in lines:
             name = line.name
-            instruction = None if name in names else self._plain(line, scope)
+            known = name in names or name.startswith("__")
+            instruction = None if known else self._plain(line, scope)
             if instruction is None:
                 self.line(self.fine(line.start, line.end), scope)
                 continue

@@ -48,6 +48,9 @@ RESERVED = frozenset(
      "maximal", "replicated", "manual", "unreduced", "unknown", "last_tile_dim_replicate", "shard_as", "shard_like")
 )  # fmt: skip
 
+# What a bare name cannot be; `%true` is a name.
+NO_NAMES = RESERVED | BY_NAME.keys()
+
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*=?\Z")
 _COARSE = ("INSTRUCTIONS", "COMPUTATION_OPEN", "ARRAYS", "ARRAY", "METADATA", "NAME_ROWS", "LOCATION_ROWS", "FRAME_ROWS")
 

@@ -65,6 +65,8 @@ def expectation(expected: Iterable[str], texts: dict[str, str]) -> str:
         words.append("a shape")
         names -= _SHAPE
     words += sorted({describe(name, texts) for name in names})
+    if not words:
+        return "the end of the text"
     if len(words) > 6:
         words = [*words[:6], "..."]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
