@@ -223,7 +223,7 @@ class Diagnostic:
 # What stands at its own place: the incomplete computation itself, the groups of every collective.
 _REPORTED_ELSEWHERE = ("CALLED_C4", "REPLICA_GROUPS_C1")
 
-_CHECKS: tuple[Callable[[Module], Iterator[HloError]], ...] = (
+_CHECKS: tuple[Callable[[Module, list[Instruction]], Iterator[HloError]], ...] = (
     module_faults,
     graph_faults,
     shape_faults,
@@ -234,15 +234,16 @@ _CHECKS: tuple[Callable[[Module], Iterator[HloError]], ...] = (
 
 def verify(module: Module) -> list[Diagnostic]:
     """All faults of a module, in the order of the text; an empty list for a good one."""
-    faults = [fault for check in _CHECKS for fault in check(module)]
-    for instruction in module.instructions():
+    instructions = [instruction for computation in module for instruction in computation]
+    faults = [fault for check in _CHECKS for fault in check(module, instructions)]
+    for instruction in instructions:
         faults.extend(_instruction_faults(instruction))
     faults.sort(key=lambda fault: (fault.span is not None, fault.span.start if fault.span else 0))
     return [Diagnostic(fault.message, fault.span, fault.label or "", hint=fault.hint) for fault in faults]
 
 
 def _instruction_faults(instruction: Instruction) -> list[HloError]:
-    faults = list(attribute_faults(instruction))
+    faults = attribute_faults(instruction)
     if faults:
         return faults
     faults.extend(annotation_faults(instruction))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
@@ -32,11 +32,14 @@ _CHAIN = ("async-start", "async-update", "async-done")
 _TRANSFERS = {"send": "send-done", "recv": "recv-done"}
 # The ops whose computations run on the thread of the instruction itself.
 _SAME_THREAD = frozenset({"fusion", "while", "conditional"})
+_CONCERNED = frozenset({*_TAKEN_BY, *_TAKES, *_CHAIN, *_SAME_THREAD})
 
 
-def async_faults(module: Module) -> Iterator[HloError]:
-    for instruction in module.instructions():
+def async_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
+    for instruction in instructions:
         opcode = instruction.opcode
+        if opcode not in _CONCERNED:
+            continue
         if opcode in _TAKEN_BY:
             yield from _user_faults(instruction)
         if opcode in _TAKES and instruction.operands:

@@ -51,22 +51,28 @@ FITS: dict[str, Callable[[object], bool]] = {
 }
 
 # Attributes that stand between an op's parentheses in the text, and so in no row of the table.
-_IN_PARENTHESES = {"parameter": {"number": int}, "constant": {"literal": Literal}}
+_IN_PARENTHESES: dict[str, tuple[str, type]] = {
+    "parameter": ("number", int),
+    "constant": ("literal", Literal),
+}
 
 
-def attribute_faults(instruction: Instruction) -> Iterator[HloError]:
+def attribute_faults(instruction: Instruction) -> list[HloError]:
     """Attributes that the op does not have, or whose value is not of its kind or no choice of it."""
-    rows = instruction.op.attributes
-    inside = _IN_PARENTHESES.get(instruction.opcode, {})
-    for name, kind in inside.items():
+    inside = _IN_PARENTHESES.get(instruction.opcode)
+    faults = []
+    if inside is not None:
+        name, kind = inside
         if not isinstance(instruction.attributes.get(name), kind):
-            yield _fault(instruction, f"{name} is missing", "ATTRIBUTE_C1")
+            faults.append(_fault(instruction, f"the attribute {name} is missing", "ATTRIBUTE_C1"))
+    rows = instruction.op.attributes
     for name, value in instruction.attributes.items():
         row = rows.get(name)
         if row is not None:
-            yield from _value_faults(instruction, row, value)
-        elif name not in inside:
-            yield _fault(instruction, f"{instruction.opcode} has no attribute {name}", "ATTRIBUTE_C2")
+            faults.extend(_value_faults(instruction, row, value))
+        elif inside is None or name != inside[0]:
+            faults.append(_fault(instruction, f"it has no attribute {name}", "ATTRIBUTE_C2"))
+    return faults
 
 
 def _value_faults(instruction: Instruction, row: Attribute, value: object) -> Iterator[HloError]:
@@ -86,24 +92,19 @@ def _fault(instruction: Instruction, message: str, label: str) -> HloError:
 
 def annotation_faults(instruction: Instruction) -> Iterator[HloError]:
     """parameter_replication, output_to_operand_aliasing and the attributes of composite calls."""
-    flags = instruction.annotations.get("parameter_replication")
-    if flags:
+    if "parameter_replication" in instruction.annotations:
+        flags = instruction.annotations["parameter_replication"]
         leaves = sum(1 for _ in instruction.shape.leaves())
         if len(flags) != leaves:
-            yield _fault(
-                instruction,
-                f"parameter_replication has {len(flags)} entries for the {leaves} leaves of its shape",
-                "REPLICATION_C1",
-            )
-    aliases = instruction.attributes.get("output_to_operand_aliasing")
-    if aliases:
-        yield from _aliasing_faults(instruction, aliases)
+            message = f"parameter_replication has {len(flags)} entries for the {leaves} leaves of its shape"
+            yield _fault(instruction, message, "REPLICATION_C1")
+    if "output_to_operand_aliasing" in instruction.attributes:
+        yield from _aliasing_faults(instruction, instruction.attributes["output_to_operand_aliasing"])
     if instruction.attributes.get("is_composite"):
         name = dict(instruction.annotations.get("frontend_attributes") or ()).get("composite.name")
         if not name:
-            yield _fault(
-                instruction, "is_composite=true needs a composite.name in frontend_attributes", "COMPOSITE_C1"
-            )
+            message = "is_composite=true needs a composite.name in frontend_attributes"
+            yield _fault(instruction, message, "COMPOSITE_C1")
 
 
 def _aliasing_faults(instruction: Instruction, aliases: tuple) -> Iterator[HloError]:

@@ -11,25 +11,27 @@ from hloc.ir.attributes import ReplicaGroups
 from hloc.ir.device_order import ListedTile
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
+from hloc.ir.opcodes import OPS
 from hloc.ir.shape_rules.collectives import check_groups_form
 from hloc.ir.shape_rules.common import Site
 from hloc.ir.shapes import Shape, TupleShape
 from hloc.ir.sharding import MaximalSharding, NamedSharding, Sharding, TiledSharding, TupleSharding
 
+_GROUPED = frozenset(op.name for op in OPS.values() if "replica_groups" in op.attributes)
+_PAIRED = frozenset(op.name for op in OPS.values() if "source_target_pairs" in op.attributes)
 # XLA lets groups of an all-reduce differ in size, and a broadcast leave devices out.
 _UNEVEN = frozenset({"all-reduce", "all-reduce-start"})
 _PARTIAL = frozenset({"collective-broadcast", "collective-reduce"})
 
 
-def device_faults(module: Module) -> Iterator[HloError]:
-    for instruction in module.instructions():
-        row = instruction.op.attributes
-        if "replica_groups" in row:
+def device_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
+    for instruction in instructions:
+        if instruction.opcode in _GROUPED:
             yield from _group_faults(instruction, module)
-        elif "source_target_pairs" in row:
+        elif instruction.opcode in _PAIRED:
             yield from _pair_faults(instruction, module)
-        sharding = instruction.annotations.get("sharding")
-        if sharding is not None:
+        if "sharding" in instruction.annotations:
+            sharding = instruction.annotations["sharding"]
             yield from _sharding_faults(instruction, sharding, instruction.shape, module)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
@@ -10,41 +10,45 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 
 
-def graph_faults(module: Module) -> Iterator[HloError]:
+def graph_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
     for computation in module:
         yield from _computation_faults(computation)
-        earlier: set[Instruction] = set()
-        for instruction in computation:
-            yield from _operand_faults(instruction, computation, earlier)
-            earlier.add(instruction)
-        for instruction in computation:
-            yield from _control_faults(instruction, computation)
-        yield from _user_faults(computation)
+        yield from _order_faults(computation)
+    for instruction in instructions:
+        for earlier in instruction.control_predecessors:
+            if instruction not in earlier.control_successors:
+                message = f"%{earlier.name} does not know that %{instruction.name} waits for it"
+                yield HloError(message, instruction.span, label="CONTROL_C3")
+    yield from _user_faults(instructions)
 
 
 def _computation_faults(computation: Computation) -> Iterator[HloError]:
     root = computation.root
     if root is None or root.computation is not computation:
-        yield HloError(
-            f"computation %{computation.name} has no root of its own",
-            computation.span,
-            label="COMPUTATION_C1",
-        )
-    missing = [number for number, parameter in enumerate(computation.parameters) if parameter is None]
-    if missing:
-        last = len(computation.parameters) - 1
-        yield HloError(
-            f"computation %{computation.name} has a parameter({last}), but no parameter({missing[0]})",
-            computation.parameters[last].span if computation.parameters[last] else computation.span,
-            label="COMPUTATION_C2",
-        )
+        message = f"computation %{computation.name} has no root of its own"
+        yield HloError(message, computation.span, label="COMPUTATION_C1")
+    for number, parameter in enumerate(computation.parameters):
+        if parameter is None:
+            message = f"parameter({number}) of computation %{computation.name} is missing"
+            yield HloError(message, computation.span, label="COMPUTATION_C2")
+
+
+def _order_faults(computation: Computation) -> Iterator[HloError]:
+    """Operands in the computation and before their user, so that nothing depends on itself."""
+    earlier: set[Instruction] = set()
     for instruction in computation:
         if instruction.opcode == "parameter" and not _is_at_its_number(instruction, computation):
-            yield HloError(
-                f"another instruction has the parameter number of %{instruction.name}",
-                instruction.span,
-                label="COMPUTATION_C3",
-            )
+            message = f"another instruction has the parameter number of %{instruction.name}"
+            yield HloError(message, instruction.span, label="COMPUTATION_C3")
+        for number, operand in enumerate(instruction.operands):
+            if operand not in earlier:
+                what = f"operand {number} (%{operand.name}) of %{instruction.name}"
+                yield _misplaced(instruction, operand, what, "OPERAND")
+        for other in instruction.control_predecessors:
+            if other not in earlier:
+                what = f"the control predecessor %{other.name} of %{instruction.name}"
+                yield _misplaced(instruction, other, what, "CONTROL")
+        earlier.add(instruction)
 
 
 def _is_at_its_number(instruction: Instruction, computation: Computation) -> bool:
@@ -53,52 +57,22 @@ def _is_at_its_number(instruction: Instruction, computation: Computation) -> boo
     return in_range and computation.parameters[number] is instruction
 
 
-def _operand_faults(
-    instruction: Instruction, computation: Computation, earlier: set[Instruction]
-) -> Iterator[HloError]:
-    """Operands in the computation and before their user, so that nothing depends on itself."""
-    for number, operand in enumerate(instruction.operands):
-        if operand in earlier:
-            continue
-        what = f"operand {number} (%{operand.name}) of %{instruction.name}"
-        if operand.computation is not computation:
-            yield HloError(
-                f"{what} is not in the computation %{computation.name}", instruction.span, label="OPERAND_C1"
-            )
-        else:
-            yield HloError(f"{what} comes after it", instruction.span, label="OPERAND_C2")
-    for other in instruction.control_predecessors:
-        if other in earlier:
-            continue
-        what = f"the control predecessor %{other.name} of %{instruction.name}"
-        if other.computation is not computation:
-            yield HloError(
-                f"{what} is not in the computation %{computation.name}", instruction.span, label="CONTROL_C1"
-            )
-        else:
-            yield HloError(f"{what} comes after it", instruction.span, label="CONTROL_C2")
+def _misplaced(instruction: Instruction, other: Instruction, what: str, family: str) -> HloError:
+    """`other`, on which an instruction depends, is not before it: because it is elsewhere, or later."""
+    if other.computation is not instruction.computation:
+        return HloError(f"{what} is in another computation", instruction.span, label=f"{family}_C1")
+    return HloError(f"{what} comes after it", instruction.span, label=f"{family}_C2")
 
 
-def _control_faults(instruction: Instruction, computation: Computation) -> Iterator[HloError]:
-    for earlier in instruction.control_predecessors:
-        if instruction not in earlier.control_successors:
-            yield HloError(
-                f"%{earlier.name} does not know that %{instruction.name} waits for it", label="CONTROL_C3"
-            )
-
-
-def _user_faults(computation: Computation) -> Iterator[HloError]:
+def _user_faults(instructions: Sequence[Instruction]) -> Iterator[HloError]:
     """Every instruction counts its uses; a pass that edits operands by hand breaks this."""
-    counts: dict[Instruction, dict[Instruction, int]] = {instruction: {} for instruction in computation}
-    for instruction in computation:
+    counts: dict[Instruction, dict[Instruction, int]] = {instruction: {} for instruction in instructions}
+    for instruction in instructions:
         for operand in instruction.operands:
             users = counts.get(operand)
             if users is not None:
                 users[instruction] = users.get(instruction, 0) + 1
     for instruction, users in counts.items():
         if instruction.users != users:
-            yield HloError(
-                f"the users that %{instruction.name} lists are not those that use it",
-                instruction.span,
-                label="USERS_C1",
-            )
+            message = f"the users that %{instruction.name} lists are not those that use it"
+            yield HloError(message, instruction.span, label="USERS_C1")

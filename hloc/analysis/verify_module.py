@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from hloc.analysis.call_graph import CallGraph
 from hloc.errors import HloError
+from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shape_rules.common import compatible
 from hloc.ir.shapes import Shape, TupleShape
 
 
-def module_faults(module: Module) -> Iterator[HloError]:
-    yield from _name_faults(module)
+def module_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
+    yield from _name_faults(module, instructions)
     yield from _call_faults(module)
     for what, count in (("replica_count", module.replica_count), ("num_partitions", module.num_partitions)):
         if count < 1:
@@ -26,31 +27,32 @@ def module_faults(module: Module) -> Iterator[HloError]:
         yield from _donor_faults(module)
 
 
-def _name_faults(module: Module) -> Iterator[HloError]:
-    seen: dict[str, object] = {}
+def _name_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
     for key, computation in module.computations.items():
         if computation.name != key or computation.module is not module:
             yield HloError(
                 f"%{computation.name} is not the computation {key} of its module", label="MODULE_C2"
             )
-        for instruction in computation:
-            other = seen.setdefault(instruction.name, instruction)
-            if other is not instruction:
-                yield HloError(
-                    f"another instruction is called %{instruction.name}", instruction.span, label="MODULE_C2"
-                )
+    if len({instruction.name for instruction in instructions}) == len(instructions):
+        return
+    seen: set[str] = set()
+    for instruction in instructions:
+        if instruction.name in seen:
+            yield HloError(
+                f"another instruction is called %{instruction.name}", instruction.span, label="MODULE_C2"
+            )
+        seen.add(instruction.name)
 
 
 def _call_faults(module: Module) -> Iterator[HloError]:
-    for instruction in module.instructions():
-        for callee in instruction.called:
-            if module.computations.get(callee.name) is not callee:
-                yield HloError(
-                    f"%{instruction.name} calls %{callee.name}, which is not in the module",
-                    instruction.span,
-                    label="MODULE_C4",
-                )
-    circle = CallGraph(module).cycle()
+    graph = CallGraph(module)
+    for caller in module:
+        for instruction in graph.call_sites(caller):
+            for callee in instruction.called:
+                if module.computations.get(callee.name) is not callee:
+                    message = f"%{instruction.name} calls %{callee.name}, which is not in the module"
+                    yield HloError(message, instruction.span, label="MODULE_C4")
+    circle = graph.cycle()
     if circle:
         path = " -> ".join(f"%{computation.name}" for computation in [*circle, circle[0]])
         yield HloError(f"computations call each other in a circle: {path}", circle[0].span, label="MODULE_C3")

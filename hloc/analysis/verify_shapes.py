@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hloc.errors import HloError
+from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shape_rules.common import element_count
 from hloc.ir.shapes import COMBINED, UNBOUNDED, ArrayShape, Layout, Shape
@@ -12,10 +13,12 @@ from hloc.ir.shapes import COMBINED, UNBOUNDED, ArrayShape, Layout, Shape
 _LARGEST = 2**63 - 1
 
 
-def shape_faults(module: Module) -> Iterator[HloError]:
+def shape_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
     """The faults of all result shapes and of the entry layout; a shared shape is looked at once."""
     seen: dict[int, Shape] = {}
-    for instruction in module.instructions():
+    for instruction in instructions:
+        if id(instruction.shape) in seen:
+            continue
         for message, label in _faults(instruction.shape, seen):
             yield HloError(
                 f"%{instruction.name} is {instruction.shape!r}: {message}", instruction.span, label=label
@@ -28,8 +31,6 @@ def shape_faults(module: Module) -> Iterator[HloError]:
 
 
 def _faults(shape: Shape, seen: dict[int, Shape]) -> Iterator[tuple[str, str]]:
-    if id(shape) in seen:
-        return
     seen[id(shape)] = shape  # kept, so that the id stays its own
     for _, leaf in shape.leaves():
         if id(leaf) not in seen or leaf is shape:

@@ -113,6 +113,10 @@ RULES: dict[str, Callable[[Site], Shape]] = {
     "while": control.while_,
 }
 
+_REQUIRED = {
+    op.name: tuple(row.name for row in op.attributes.values() if row.required) for op in OPS.values()
+}
+
 
 def infer_shape(
     opcode: str,
@@ -134,17 +138,16 @@ def infer_shape(
 
 def check_form(site: Site) -> None:
     """The number of operands and the presence of required attributes, on which every rule relies."""
-    op = OPS[site.opcode]
-    least, most = op.arity
+    least, most = OPS[site.opcode].arity
     count = len(site.shapes)
     if count < least or (most is not None and count > most):
         expected = (
             str(least) if least == most else f"at least {least}" if most is None else f"{least} to {most}"
         )
         raise site.error("ARITY_C1", f"{count} operands, expected {expected}")
-    for row in op.attributes.values():
-        if row.required and row.name not in site.attributes:
-            raise site.error("ATTRIBUTE_C1", f"the attribute {row.name} is missing")
+    for name in _REQUIRED[site.opcode]:
+        if name not in site.attributes:
+            raise site.error("ATTRIBUTE_C1", f"the attribute {name} is missing")
 
 
 def check_instruction(instruction: Instruction) -> None:
