@@ -4,8 +4,8 @@ The scheme is that of Goto and van de Geijn (Anatomy of High-Performance Matrix 
 of both operands are packed into scratch in the order in which a small tile of the result, held in vector
 registers, reads them. The terms of each sum are added in the order of the contracted index.
 
-Sizes and strides are i64, strides count elements. Operands of any real type are converted to the type in which
-sums are made as they are packed.
+Sizes and strides are i64, strides count elements. Operands of any real type are converted to the type in
+which sums are made as they are packed.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def store_as(b: Builder, value: Value, source: DType, wanted: DType, address: Va
 def tile_routine(routines: Routines, tile: Tile) -> Function:
     """`tile(a, a_row, a_step, b, run, offsets, count, c, c_row, accumulate)`.
 
-    Sums a[offsets[o] + i * a_row + s * a_step] * b[(o * run + s) * columns + j] over o < count and s < run into
-    c[i * c_row + j], or adds that to what is there.
+    Sums a[offsets[o] + i * a_row + s * a_step] * b[(o * run + s) * columns + j] over o < count and s < run
+    into c[i * c_row + j], or adds that to what is there.
     """
     type, vector, align = tile.type, vector_type(tile.type, tile.lanes), tile.dtype.itemsize
     places = [(i, v) for i in range(tile.rows) for v in range(tile.vectors)]
@@ -138,8 +138,8 @@ def tile_routine(routines: Routines, tile: Tile) -> Function:
 def pack_routine(routines: Routines, source: DType, dtype: DType, width: int) -> Function:
     """`pack(start, to, lines, steps, line_stride, step_stride, negate)`.
 
-    Writes panels of `width` lines as elements of `dtype`, to[panel][step][line in panel]; missing lines of the
-    last panel are 0. With `negate` the values change sign. Of width 1, this is a row-major copy.
+    Writes panels of `width` lines as elements of `dtype`, to[panel][step][line in panel]; missing lines of
+    the last panel are 0. With `negate` the values change sign. Of width 1, this is a row-major copy.
     """
     type = scalar.memory_type(dtype)
 
@@ -194,7 +194,8 @@ def pack_routine(routines: Routines, source: DType, dtype: DType, width: int) ->
 
 
 def unpack_routine(routines: Routines, dtype: DType, target: DType) -> Function:
-    """`unpack(sums, to, rows, columns, sums_row, to_row, to_column, accumulate)`: sums of `dtype` as results."""
+    """`unpack(sums, to, rows, columns, sums_row, to_row, to_column, accumulate)`: sums of `dtype` as results.
+    """
 
     def write(b: Builder, p: SimpleNamespace) -> None:
         def copy(accumulate: bool) -> None:
@@ -365,7 +366,8 @@ class GemmPlan:
 
     @staticmethod
     def of(m: int, n: int, k: int, dtype: DType, vector_bytes: int, split: bool) -> GemmPlan:
-        """`dtype` is the summing type; `split` says whether the result is of that type, so that k may be cut."""
+        """`dtype` is the summing type; `split` says whether the result is of that type, so that k may be cut.
+        """
         lanes = max(vector_bytes // dtype.itemsize, 2)
         rows = min((6, 5, 4), key=lambda rows: -(-m // rows) * (rows + 1)) if m > 4 else max(m, 1)
         tile = Tile(dtype, rows, 2 if n > lanes else 1, lanes)

@@ -24,7 +24,8 @@ _STEP_BLOCK = 4096
 def row_sum_routine(
     routines: Routines, lhs: DType, rhs: DType, out: DType, dtype: DType, rows: int
 ) -> Function:
-    """`f(a, b, c, n, k, a_row, a_step, b_step, c_row, c_column)`: c = a b, b's columns side by side (stride 1).
+    """`f(a, b, c, n, k, a_row, a_step, b_step, c_row, c_column)`: c = a b, b's columns side by side (stride
+    1).
 
     Rows of b, each times an element of a, are added up in blocks of columns that stay in cache.
     """
@@ -99,10 +100,11 @@ def row_sum_routine(
 def row_dot_routine(
     routines: Routines, lhs: DType, rhs: DType, out: DType, dtype: DType, rows: int
 ) -> Function:
-    """`f(a, b, c, n, k, a_row, b_column, c_row, c_column)`: c = a b, both contiguous along the contracted index.
+    """`f(a, b, c, n, k, a_row, b_column, c_row, c_column)`: c = a b, both contiguous along the contracted
+    index.
 
-    Sums of floats are made in several parts, a number of them that depends on the target alone, over blocks of
-    the contracted index that are added in order.
+    Sums of floats are made in several parts, a number of them that depends on the target alone, over blocks
+    of the contracted index that are added in order.
     """
     together = 4 if rows <= 2 else 2
 

@@ -1,7 +1,7 @@
 """Computations that fold two values into one: which of them are a known operation, and how to apply one.
 
-A known operation may be regrouped (XLA's reducers are associative by definition), so that loops vectorize. Any
-other computation is applied in order.
+A known operation may be regrouped (XLA's reducers are associative by definition), so that loops vectorize.
+Any other computation is applied in order.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Reducer:
 
 
 def known_operation(computation: Computation) -> str | None:
-    """The opcode, if the computation is one known operation of its two parameters, between conversions or not."""
+    """The opcode, if the computation is one known operation of its two parameters, between conversions or
+    not.
+    """
     if len(computation.parameters) != 2:
         return None
     root = _converted(computation.root)

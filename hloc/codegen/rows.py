@@ -26,7 +26,9 @@ def _padded(size: int) -> int:
 
 
 def row_dimensions(dims: Sequence[int], candidates: Sequence[int]) -> list[int]:
-    """The last of some dimensions, in memory order, that are held together: one, or several of at most MOST places."""
+    """The last of some dimensions, in memory order, that are held together: one, or several of at most MOST
+    places.
+    """
     row = list(candidates)
     while len(row) > 1 and prod(dims[d] for d in row) > MOST:
         del row[0]
@@ -61,7 +63,9 @@ class Row:
             body()
 
     def along(self, body: Callable[[Index, Index], object]) -> None:
-        """Runs body(at, place) along the row (or the part of it): the position, and the place of its running values."""
+        """Runs body(at, place) along the row (or the part of it): the position, and the place of its running
+        values.
+        """
         if not self.long:
             self.k.loop_nest(self.sizes, lambda at: body(at, at))
             return
@@ -84,7 +88,9 @@ class Row:
             array.store(place, value)
 
     def fold(self, place: Index, groups: Sequence[Sequence[Register]]) -> list[Register]:
-        """Folds values into the running ones at a place, in order, or sums of floats together first; the new ones."""
+        """Folds values into the running ones at a place, in order, or sums of floats together first; the new
+        ones.
+        """
         running = self.get(place)
         if self.reducer.is_float_sum and len(groups) > 1:
             (first, *others) = groups

@@ -56,18 +56,20 @@ def fold_window(
     outputs: Sequence[int],
     index: Sequence[Value],
     initial: Sequence[Value],
-    body: Callable[[list[Value], list[Value]], Sequence[Value]],
+    body: Callable[[list[Value], list[Value], list[Value]], Sequence[Value]],
 ) -> list[Value]:
-    """Runs body(base index, carried) for the elements under one window, in row-major order; the last carried values.
+    """Runs body(base index, index in the window, carried) for the elements under one window, in row-major
+    order.
 
-    `sizes` are those of the base, `outputs` of the array of windows, `index` is the window's. What lies on padding
-    or between elements is left out.
+    Gives the last carried values. `sizes` are those of the base, `outputs` of the array of windows, `index`
+    is the window's. What lies on padding or between elements is left out.
     """
     place: list[Value] = [i64(0)] * len(windows)
+    inside: list[Value] = [i64(0)] * len(windows)
 
     def level(dimension: int, carried: list[Value]) -> list[Value]:
         if dimension == len(windows):
-            return list(body(list(place), carried))
+            return list(body(list(place), list(inside), carried))
         window, size = windows[dimension], sizes[dimension]
         if is_trivial(window):
             place[dimension] = index[dimension]
@@ -83,7 +85,7 @@ def fold_window(
     def position(dimension: int, start: Value, i: Value, carried: list[Value]) -> list[Value]:
         dilation = windows[dimension].base_dilation
         at = b.add(start, b.mul(i, i64(windows[dimension].window_dilation)))
-        place[dimension] = at
+        place[dimension], inside[dimension] = at, i
         if dilation == 1:
             return level(dimension + 1, carried)
         place[dimension] = b.udiv(at, i64(dilation))

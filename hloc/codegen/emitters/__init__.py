@@ -1,6 +1,7 @@
 """The emitters, a file a family. Importing this fills the tables ELEMENTS and KERNELS."""
 
 from hloc.codegen.emitters import (
+    convolution,
     data_movement,
     dot,
     elementwise,
@@ -14,6 +15,7 @@ from hloc.codegen.emitters import (
 )
 
 __all__ = [
+    "convolution",
     "data_movement",
     "dot",
     "elementwise",

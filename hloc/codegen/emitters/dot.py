@@ -1,8 +1,9 @@
 """dot: sums of products over contracting dimensions.
 
-Every product is brought into the form c[m, n] = sum over k of a[m, k] b[k, n], one stride a direction, for each
-index of the batch dimensions. An operand (or result) whose dimensions do not lie so goes through a row-major
-copy in scratch. Floats below f32 are summed in f32 and rounded once; integers wrap in the result's type.
+Every product is brought into the form c[m, n] = sum over k of a[m, k] b[k, n], one stride a direction, for
+each index of the batch dimensions. An operand (or result) whose dimensions do not lie so goes through a row-
+major copy in scratch. Floats below f32 are summed in f32 and rounded once; integers wrap in the result's
+type.
 """
 
 from __future__ import annotations

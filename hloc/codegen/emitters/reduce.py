@@ -1,9 +1,9 @@
 """reduce: dimensions folded by a computation.
 
 Where the fastest dimension of the operand is folded, each result is a loop with running values in registers,
-which LLVM splits in several sums for known operations; where it is kept, whole rows of running values are held in
-memory and the inner loop goes along them. Sums of floats narrower than f32 are made in f32 and rounded once (as
-XLA on CPUs does it).
+which LLVM splits in several sums for known operations; where it is kept, whole rows of running values are
+held in memory and the inner loop goes along them. Sums of floats narrower than f32 are made in f32 and
+rounded once (as XLA on CPUs does it).
 """
 
 from __future__ import annotations

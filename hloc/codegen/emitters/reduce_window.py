@@ -1,8 +1,8 @@
 """reduce-window: windows folded by a computation. Padding is left out.
 
-Windows that only grow from one end of a dimension (cumulative sums) are folded in linear time, each from the one
-before it. Elsewhere each result is a loop over its window; where the fastest dimensions have windows of one
-element, a row of results at a time.
+Windows that only grow from one end of a dimension (cumulative sums) are folded in linear time, each from the
+one before it. Elsewhere each result is a loop over its window; where the fastest dimensions have windows of
+one element, a row of results at a time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class _Plan:
             self.row = []
 
     def _scan_dimension(self) -> int | None:
-        """The dimension of windows that grow from an end, if it is the only one with windows worth the name."""
+        """The dimension of windows that grow from an end, if it is the only one with windows worth the name.
+        """
         wide = [d for d, window in enumerate(self.windows) if not is_trivial(window)]
         if len(wide) != 1 or self.windows[wide[0]].size < 4:
             return None
@@ -130,7 +131,7 @@ class _ReduceWindow:
     # Each window on its own
 
     def _result(self, index: Index) -> None:
-        def fold(place: list[Value], carried: list[Value]) -> list[Value]:
+        def fold(place: list[Value], inside: list[Value], carried: list[Value]) -> list[Value]:
             return flattened(
                 self.reducer.apply(self.k, grouped(carried, self.initial), self._elements(place))
             )
@@ -139,7 +140,7 @@ class _ReduceWindow:
         self._store(index, grouped(totals, self.initial))
 
     def _row_result(self, row: Row, index: Index) -> None:
-        def fold(place: list[Value], carried: list[Value]) -> list[Value]:
+        def fold(place: list[Value], inside: list[Value], carried: list[Value]) -> list[Value]:
             row.along(lambda at, held: row.fold(held, [self._elements(self._in_row(place, at))]))
             return []
 
@@ -184,10 +185,11 @@ class _ReduceWindow:
         return result
 
     def _steps(self, carried: list[Value], add: Step, store: Store) -> None:
-        """Goes through the results in the direction in which windows grow: an element comes in, a result goes out.
+        """Goes through the results in the direction in which windows grow: an element comes in, a result goes
+        out.
 
-        `o` counts results and `o + entering` elements in that direction. The first results may be of windows with
-        no element yet, the last ones of windows with all.
+        `o` counts results and `o + entering` elements in that direction. The first results may be of windows
+        with no element yet, the last ones of windows with all.
         """
         plan = self.plan
         size, outputs, window = plan.sizes[plan.scan], plan.outputs[plan.scan], plan.windows[plan.scan]

@@ -1,4 +1,5 @@
-"""Random bits: Threefry-2x32 and Philox-4x32 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011).
+"""Random bits: Threefry-2x32 and Philox-4x32 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC
+2011).
 
 Counters and the order of the results are XLA's, bit for bit (rows X25, X26).
 """

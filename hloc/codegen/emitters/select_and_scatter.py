@@ -42,7 +42,7 @@ def _select(k: KernelContext, instruction: Instruction, index: Index) -> tuple[V
     windows = instruction.get("window").dims
     nothing: list[Register] = [scalar.zero(operand.shape.dtype)]
 
-    def better(place: list[Value], carried: list[Value]) -> list[Value]:
+    def better(place: list[Value], inside: list[Value], carried: list[Value]) -> list[Value]:
         found, *rest = carried
         chosen, value = grouped(rest[len(place) :], nothing)[0], operand.load(tuple(place))
         stays = b.and_(found, k.apply(instruction.attributes["select"], [chosen, value])[0])

@@ -1,11 +1,11 @@
 """sort: operands permuted together along a dimension by a comparator. Always stable.
 
 Each line along the dimension is gathered into scratch, sorted there and scattered. Runs of a few elements are
-sorted by insertion, then merged pairwise, back and forth between two buffers. Two runs of equal length are merged
-from both ends at once, without branches (as in quadsort and driftsort): each end makes exactly half of the steps,
-so that no step reads outside of its run, whatever the comparator says. Where the ends do not meet, the comparator
-contradicts itself (a < of NaNs, for instance), and the runs are merged again from one end: the result is a
-permutation always.
+sorted by insertion, then merged pairwise, back and forth between two buffers. Two runs of equal length are
+merged from both ends at once, without branches (as in quadsort and driftsort): each end makes exactly half of
+the steps, so that no step reads outside of its run, whatever the comparator says. Where the ends do not meet,
+the comparator contradicts itself (a < of NaNs, for instance), and the runs are merged again from one end: the
+result is a permutation always.
 """
 
 from __future__ import annotations
@@ -232,7 +232,8 @@ class _Sort:
     ) -> Value:
         """Puts one of two elements at a place of the target, and gives whether it was the second.
 
-        With `second_first` it is the one that comes first, else the one that comes last; of equals, the first.
+        With `second_first` it is the one that comes first, else the one that comes last; of equals, the
+        first.
         """
         b = self.b
         one, other = self._get(source, first), self._get(source, second)

@@ -1,0 +1,437 @@
+"""convolution: window sums of products, of any dimension labels, strides, paddings, dilations and groups.
+
+The images of the input are copied one by one into scratch, padded, dilated and with features fastest (or used
+where they lie, if they lie so already), the kernel is packed once. Then a block of results, some positions by
+some output features, is a tile of a matrix product whose rows overlap in memory. Where a group has few output
+features, the input features are repeated in the copy so that one product an output feature remains, and
+vectors go along these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+
+from hloc.codegen import scalar
+from hloc.codegen.arrays import Register
+from hloc.codegen.convolution_plan import MOST_ROWS, ConvolutionPlan
+from hloc.codegen.gemm import Tile, load_as, multiply_add, tile_routine, unpack_routine
+from hloc.codegen.kernel import Index, KernelContext, kernel
+from hloc.codegen.llvm import Value, integer, vector_type, zero
+from hloc.codegen.loops import row_major_strides
+from hloc.codegen.products import multiply_accumulate
+from hloc.codegen.registers import flattened, grouped
+from hloc.codegen.routines import Routines, i64
+from hloc.codegen.windows import fold_window
+from hloc.ir.attributes import WindowDim
+from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
+
+
+@kernel("convolution", scratch=lambda instruction: ConvolutionPlan(instruction).scratch_bytes)
+def convolution(k: KernelContext, instruction: Instruction) -> None:
+    if len(instruction.operands) > 2:
+        raise k.error(f"convolution with scales or sparsity is not supported on {k.target.name} yet")
+    plan = ConvolutionPlan(instruction)
+    if 0 in plan.out.dims:
+        return
+    if plan.is_plain:
+        _plain(k, plan)
+    else:
+        _Convolution(k, plan).write()
+
+
+def _plain(k: KernelContext, plan: ConvolutionPlan) -> None:
+    """Loops over the result, the window, and the input features of the group."""
+    labels, dtype = plan.labels, plan.dtype
+    lhs, rhs, out = k.input_array(0), k.input_array(1), k.outputs[0]
+    start = [scalar.zero(dtype)]
+
+    def element(index: Index) -> None:
+        feature = index[labels.output_feature]
+        group = k.b.udiv(feature, i64(plan.group_outputs))
+        batch = index[labels.output_batch]
+        if plan.batch_groups > 1:
+            batch = k.b.add(batch, k.b.mul(group, i64(plan.images)))
+
+        def under_window(place: list[Value], window: list[Value], carried: list[Value]) -> list[Value]:
+            def step(at: Index, sums: list[Register]) -> list[Register]:
+                channel = k.b.add(at[0], k.b.mul(group, i64(plan.features))) if plan.groups > 1 else at[0]
+                x = lhs.load(
+                    _index(
+                        lhs.shape,
+                        labels.input_batch,
+                        batch,
+                        labels.input_feature,
+                        channel,
+                        labels.input_spatial,
+                        place,
+                    )
+                )
+                y = rhs.load(
+                    _index(
+                        rhs.shape,
+                        labels.kernel_input_feature,
+                        at[0],
+                        labels.kernel_output_feature,
+                        feature,
+                        labels.kernel_spatial,
+                        _reversed(k, plan, window),
+                    )
+                )
+                x, y = (
+                    scalar.convert(k.b, x, lhs.shape.dtype, dtype),
+                    scalar.convert(k.b, y, rhs.shape.dtype, dtype),
+                )
+                return [multiply_accumulate(k.b, dtype, x, y, sums[0])]
+
+            return flattened(k.reduce_loop([plan.features], grouped(carried, start), step))
+
+        spatial = [index[d] for d in labels.output_spatial]
+        sums = fold_window(
+            k.b, plan.windows, plan.base, plan.positions, spatial, flattened(start), under_window
+        )
+        (total,) = grouped(sums, start)
+        out.store(index, scalar.convert(k.b, total, dtype, out.shape.dtype))
+
+    k.loop_nest(out.shape.dims, element, out.shape.minor_to_major[::-1])
+
+
+def _index(
+    shape: ArrayShape,
+    first: int,
+    a: Value,
+    second: int,
+    b: Value,
+    spatial: Sequence[int],
+    place: Sequence[Value],
+) -> Index:
+    """An index from the values of two dimensions and of the spatial ones."""
+    index = dict(zip(spatial, place, strict=True)) | {first: a, second: b}
+    return tuple(index[d] for d in range(shape.rank))
+
+
+def _reversed(k: KernelContext, plan: ConvolutionPlan, window: Sequence[Value]) -> list[Value]:
+    """The kernel's index for a place in the window."""
+    return [
+        k.b.sub(i64(w.size - 1), i) if w.reversed else i for w, i in zip(plan.windows, window, strict=True)
+    ]
+
+
+class _Convolution:
+    """Writes a convolution by way of copies of the images."""
+
+    def __init__(self, k: KernelContext, plan: ConvolutionPlan):
+        self.k, self.b, self.plan = k, k.b, plan
+        self.routines = Routines(k.b.module, k.target)
+        self.lhs, self.rhs, self.out = k.input_array(0), k.input_array(1), k.outputs[0]
+        self.type = scalar.memory_type(plan.dtype)
+        self.images = self.lhs.pointer if plan.is_direct else k.scratch
+        self.sums = self.b.gep("i8", k.scratch, i64(plan.image_bytes))
+        self.kernel = self.b.gep("i8", self.sums, i64(plan.sums_bytes))
+        self.unpack = unpack_routine(self.routines, plan.dtype, plan.out.dtype)
+        strides, labels = plan.out.strides, plan.labels
+        self.out_feature, self.out_batch = strides[labels.output_feature], strides[labels.output_batch]
+        self.out_spatial = [strides[d] for d in labels.output_spatial]
+
+    def write(self) -> None:
+        plan, b = self.plan, self.b
+        if not plan.is_direct:
+            b.memset(self.images, integer("i8", 0), i64(plan.image_bytes))
+        if plan.is_expanded:
+            self._pack_expanded_kernel()
+            self._expanded()
+        else:
+            self._pack_kernel(plan.tile(self.k.target.vector_bytes, 1))
+            self._tiles()
+
+    @property
+    def sizes(self) -> list[int]:
+        return [w.size for w in self.plan.windows]
+
+    def table(self, offsets: Sequence[int]) -> Value:
+        """The address of a table of offsets."""
+        return self.b.module.constant_bytes(np.array(offsets, "<i8").tobytes(), align=8)
+
+    def result(self, offset: Value) -> Value:
+        return self.b.gep(scalar.memory_type(self.plan.out.dtype), self.out.pointer, offset)
+
+    def element(self, base: Value, offset: Value) -> Value:
+        return self.b.gep(self.type, base, offset)
+
+    # The kernel, packed
+
+    def _weight(self, window: Sequence[Value], channel: Value, feature: Value) -> Value:
+        plan, labels = self.plan, self.plan.labels
+        index = _index(
+            self.rhs.shape,
+            labels.kernel_input_feature,
+            channel,
+            labels.kernel_output_feature,
+            feature,
+            labels.kernel_spatial,
+            _reversed(self.k, plan, window),
+        )
+        return load_as(self.b, self.rhs.shape.dtype, plan.dtype, self.rhs.address(index))
+
+    def _pack_kernel(self, tile: Tile) -> None:
+        """Panels as a tile reads them: [group][panel][window place][input feature][output feature in panel].
+        """
+        plan, b, columns = self.plan, self.b, tile.columns
+        if plan.group_outputs % columns:
+            size = plan.kernel_bytes(self.k.target.vector_bytes)
+            b.memset(self.kernel, integer("i8", 0), i64(size))
+        panels = -(-plan.group_outputs // columns)
+        groups = plan.groups * plan.batch_groups
+        steps = [*self.sizes, plan.features]
+        strides = row_major_strides([groups, panels, *steps, columns])
+
+        def element(index: Index) -> None:
+            group, *step, feature = index
+            weight = self._weight(step[:-1], step[-1], b.add(b.mul(group, i64(plan.group_outputs)), feature))
+            place = [group, b.udiv(feature, i64(columns)), *step, b.urem(feature, i64(columns))]
+            b.store(weight, self.element(self.kernel, self._sum(place, strides)))
+
+        self.k.loop_nest([groups, *steps, plan.group_outputs], element)
+
+    def _pack_expanded_kernel(self) -> None:
+        """[window place][input feature][output feature]."""
+        dims = [*self.sizes, self.plan.features, self.plan.outputs]
+        strides = row_major_strides(dims)
+
+        def element(index: Index) -> None:
+            *window, channel, feature = index
+            place = self.element(self.kernel, self._sum(index, strides))
+            self.b.store(self._weight(window, channel, feature), place)
+
+        self.k.loop_nest(dims, element)
+
+    def _sum(self, index: Sequence[Value], strides: Sequence[int]) -> Value:
+        total = i64(0)
+        for value, stride in zip(index, strides, strict=True):
+            total = self.b.add(total, self.b.mul(value, i64(stride)))
+        return total
+
+    # The images, copied
+
+    def _copy_image(self, channels: Sequence[int], read: Callable[[list[Value], Index], Value]) -> None:
+        """Puts an image's elements, read(place in the base, channel indices), where padding leaves them."""
+        plan = self.plan
+        ranges = [
+            _visible(size, w, extent)
+            for size, w, extent in zip(plan.base, plan.windows, plan.extent, strict=True)
+        ]
+        spatial = len(ranges)
+        strides = [*plan.image_strides, *row_major_strides(channels)]
+
+        def element(index: Index) -> None:
+            place = [self.b.add(i, i64(first)) for i, (first, _) in zip(index, ranges)]
+            target = [
+                self.b.add(self.b.mul(i, i64(w.base_dilation)), i64(w.pad_low))
+                for i, w in zip(place, plan.windows, strict=True)
+            ]
+            value = read(place, index[spatial:])
+            self.b.store(value, self.element(self.images, self._sum([*target, *index[spatial:]], strides)))
+
+        self.k.loop_nest([*(end - first for first, end in ranges), *channels], element)
+
+    def _input(self, batch: Value, channel: Value, place: Sequence[Value]) -> Value:
+        labels = self.plan.labels
+        index = _index(
+            self.lhs.shape,
+            labels.input_batch,
+            batch,
+            labels.input_feature,
+            channel,
+            labels.input_spatial,
+            place,
+        )
+        return load_as(self.b, self.lhs.shape.dtype, self.plan.dtype, self.lhs.address(index))
+
+    # Tiles of positions by output features
+
+    def _tiles(self) -> None:
+        plan, b = self.plan, self.b
+        self.sums = b.alloca(
+            self.type, MOST_ROWS * plan.tile(self.k.target.vector_bytes, MOST_ROWS).columns, align=64
+        )
+        offsets, self.run = plan.runs()
+        self.count, self.offsets = len(offsets), self.table(offsets)
+        triples = zip(plan.positions, plan.windows, plan.image_strides, self.out_spatial, strict=True)
+        spatial = [(size, w.stride * stride, out) for size, w, stride, out in triples]
+        if plan.is_direct:
+            first = -sum(
+                w.pad_low * stride for w, stride in zip(plan.windows, plan.image_strides, strict=True)
+            )
+            batch = (plan.images, self.lhs.shape.strides[plan.labels.input_batch], self.out_batch)
+            self._groups(self.element(self.images, i64(first)), self.result(i64(0)), [batch, *spatial], None)
+            return
+        with (
+            b.for_loop(0, plan.batch_groups, unroll=False) as group,
+            b.for_loop(0, plan.images, unroll=False) as image,
+        ):
+            batch = b.add(image, b.mul(group, i64(plan.images)))
+            self._copy_image(
+                [plan.features * plan.groups], lambda place, at: self._input(batch, at[0], place)
+            )
+            self._groups(
+                self.images,
+                self.result(b.mul(image, i64(self.out_batch))),
+                spatial,
+                group if plan.batch_groups > 1 else None,
+            )
+
+    def _groups(
+        self, image: Value, out: Value, positions: list[tuple[int, int, int]], batch_group: Value | None
+    ) -> None:
+        """All results that come from an image; `positions` are (size, stride in the image, stride in the
+        result).
+        """
+        plan, b = self.plan, self.b
+        rows = max(range(len(positions)), key=lambda d: positions[d][0], default=None)
+        row = (1, 0, 0) if rows is None else positions[rows]
+        others = [position for d, position in enumerate(positions) if d != rows]
+        with ExitStack() as stack:
+            group = stack.enter_context(b.for_loop(0, plan.groups, unroll=False))
+            image = self.element(image, b.mul(group, i64(plan.features)))
+            group = group if batch_group is None else batch_group
+            out_type = scalar.memory_type(plan.out.dtype)
+            out = b.gep(out_type, out, b.mul(group, i64(plan.group_outputs * self.out_feature)))
+            for size, stride, out_stride in others:
+                at = stack.enter_context(b.for_loop(0, size, unroll=False))
+                image = self.element(image, b.mul(at, i64(stride)))
+                out = b.gep(out_type, out, b.mul(at, i64(out_stride)))
+            self._rows(image, out, row, group)
+
+    def _rows(self, image: Value, out: Value, row: tuple[int, int, int], group: Value) -> None:
+        """Positions along one dimension, in tiles whose numbers of rows differ by one at most."""
+        plan, b = self.plan, self.b
+        size, stride, out_stride = row
+        number = -(-size // MOST_ROWS)
+        fewer, more = size // number, size % number
+        first = 0
+        for rows, count in ((fewer + 1, more), (fewer, number - more)):
+            if not count:
+                continue
+            with b.for_loop(0, count, unroll=False) as i:
+                at = b.add(b.mul(i, i64(rows)), i64(first))
+                place = self.element(image, b.mul(at, i64(stride)))
+                target = b.gep(scalar.memory_type(plan.out.dtype), out, b.mul(at, i64(out_stride)))
+                self._panels(place, target, rows, (stride, out_stride), group)
+            first += rows * count
+
+    def _panels(self, image: Value, out: Value, rows: int, strides: tuple[int, int], group: Value) -> None:
+        """One tile of rows, by all output features of a group."""
+        plan, b = self.plan, self.b
+        tile = plan.tile(self.k.target.vector_bytes, rows)
+        whole, rest = divmod(plan.group_outputs, tile.columns)
+        first = b.mul(group, i64(whole + bool(rest)))
+        if whole:
+            with b.for_loop(0, whole, unroll=False) as panel:
+                self._tile(tile, image, out, strides, (b.add(first, panel), panel, tile.columns))
+        if rest:
+            self._tile(tile, image, out, strides, (b.add(first, i64(whole)), i64(whole), rest))
+
+    def _tile(
+        self, tile: Tile, image: Value, out: Value, strides: tuple[int, int], panel: tuple[Value, Value, int]
+    ) -> None:
+        """One tile: `panel` is its number in the packed kernel, its number in the group, and its output
+        features.
+        """
+        plan, b = self.plan, self.b
+        number, in_group, columns = panel
+        weights = self.element(self.kernel, b.mul(number, i64(self.count * self.run * tile.columns)))
+        target = b.gep(
+            scalar.memory_type(plan.out.dtype), out, b.mul(in_group, i64(tile.columns * self.out_feature))
+        )
+        direct = plan.out.dtype is plan.dtype and self.out_feature == 1 and columns == tile.columns
+        place, stride = (target, strides[1]) if direct else (self.sums, tile.columns)
+        b.call(
+            tile_routine(self.routines, tile),
+            [
+                image,
+                i64(strides[0]),
+                i64(1),
+                weights,
+                i64(self.run),
+                self.offsets,
+                i64(self.count),
+                place,
+                i64(stride),
+                integer("i1", 0),
+            ],
+        )
+        if not direct:
+            sizes = (tile.rows, columns, tile.columns, strides[1], self.out_feature)
+            b.call(self.unpack, [self.sums, target, *map(i64, sizes), integer("i1", 0)])
+
+    # One product an output feature
+
+    def _expanded(self) -> None:
+        plan, b = self.plan, self.b
+        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
+        channels = range(plan.features)
+        steps = [plan.offset(place) + c * plan.outputs for place in plan.window_places() for c in channels]
+        self.offsets, self.count = self.table(steps), len(steps)
+        with b.for_loop(0, plan.images, unroll=False) as image, ExitStack() as stack:
+            self._copy_expanded(image)
+            place, out = self.images, self.result(b.mul(image, i64(self.out_batch)))
+            for size, w, stride, out_stride in zip(
+                plan.positions, plan.windows, plan.image_strides, self.out_spatial, strict=True
+            ):
+                at = stack.enter_context(b.for_loop(0, size, unroll=False))
+                place = self.element(place, b.mul(at, i64(w.stride * stride)))
+                out = b.gep(scalar.memory_type(plan.out.dtype), out, b.mul(at, i64(out_stride)))
+            self._output_features(place, lanes)
+            sizes = (1, plan.outputs, plan.outputs, 0, self.out_feature)
+            b.call(self.unpack, [self.sums, out, *map(i64, sizes), integer("i1", 0)])
+
+    def _copy_expanded(self, image: Value) -> None:
+        """An image with an element for each input feature of a group and each output feature."""
+        plan, b = self.plan, self.b
+
+        def read(place: list[Value], at: Index) -> Value:
+            channel, group, _ = at
+            if plan.batch_groups > 1:
+                return self._input(b.add(image, b.mul(group, i64(plan.images))), channel, place)
+            return self._input(image, b.add(channel, b.mul(group, i64(plan.features))), place)
+
+        self._copy_image([plan.features, plan.groups * plan.batch_groups, plan.group_outputs], read)
+
+    def _output_features(self, image: Value, lanes: int) -> None:
+        """The sums of one position: by four vectors, by one, then one by one."""
+        first = 0
+        for vectors, width in ((4, lanes), (1, lanes), (1, 0)):
+            step = vectors * max(width, 1)
+            count = (self.plan.outputs - first) // step
+            if count:
+                with self.b.for_loop(i64(first), i64(first + count * step), step, unroll=False) as feature:
+                    self._sum_products(image, feature, vectors, width)
+            first += count * step
+
+    def _sum_products(self, image: Value, feature: Value, vectors: int, width: int) -> None:
+        b, plan = self.b, self.plan
+        type, align = vector_type(self.type, width), plan.dtype.itemsize
+
+        def load(start: Value, v: int) -> Value:
+            return b.load(type, self.element(start, i64(v * width)), align=align)
+
+        def step(s: Value, sums: list[Value]) -> list[Value]:
+            offset = b.load("i64", b.gep("i64", self.offsets, s))
+            x = self.element(self.element(image, offset), feature)
+            y = self.element(self.element(self.kernel, b.mul(s, i64(plan.outputs))), feature)
+            return [multiply_add(b, load(x, v), load(y, v), total) for v, total in enumerate(sums)]
+
+        sums = b.for_loop_carrying(0, self.count, [zero(type)] * vectors, step)
+        target = self.element(self.sums, feature)
+        for v, total in enumerate(sums):
+            b.store(total, self.element(target, i64(v * width)), align=align)
+
+
+def _visible(size: int, window: WindowDim, extent: int) -> tuple[int, int]:
+    """The range of base elements that negative padding leaves in the extent."""
+    first = max(-(window.pad_low // window.base_dilation), 0)
+    end = min((extent - 1 - window.pad_low) // window.base_dilation + 1, size)
+    return first, max(end, first)
