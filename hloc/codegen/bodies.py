@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from hloc.analysis.layouts import moves_nothing
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Element, Register
 from hloc.codegen.llvm import Builder
@@ -62,13 +63,10 @@ def is_immediate(literal: Literal) -> bool:
 
 
 def is_alias(instruction: Instruction) -> bool:
-    """Whether the op's result is its operand's memory as it lies: a bitcast, or a row-major reshape."""
+    """Whether the op's result is its operand's memory as it lies."""
     if instruction.opcode == "bitcast":
         return True
-    if instruction.opcode != "reshape":
-        return False
-    return all(shape.minor_to_major == tuple(range(shape.rank - 1, -1, -1))
-               for shape in (instruction.shape, instruction.operands[0].shape))
+    return instruction.opcode in ("reshape", "transpose") and moves_nothing(instruction)
 
 
 def immediate(literal: Literal) -> Element:

@@ -175,3 +175,49 @@ def read_by(instruction: Instruction, numbers: Iterable[int], border: set[Leaf])
     """The border leaves that some operands of an op are computed from."""
     leaves = [leaf for number in numbers for leaf in array_leaves(instruction.operands[number])]
     return border & set(_post_order([source(*leaf) for leaf in leaves], border))
+
+
+def reads_only_its_part(update: Instruction, array: Leaf, border: set[Leaf]) -> bool:
+    """Whether a dynamic-update-slice reads the array only at the element that it is about to write.
+
+    So it does where the array reaches the update only through dynamic-slices from the same place, and from
+    there each element stays at its index, but for dimensions of size 1.
+    """
+    part, starts = update.operands[1], update.operands[2:]
+    if array in read_by(update, range(2, len(update.operands)), border):
+        return False
+    pending, seen = [source(part, ())], set()
+    while pending:
+        node = pending.pop()
+        if node == array:
+            return False
+        if node in seen or node in border:
+            continue
+        seen.add(node)
+        instruction = node[0]
+        if instruction.opcode == "dynamic-slice" and source(instruction.operands[0], ()) == array:
+            if not _same_part(instruction, starts, part.shape.dims):
+                return False
+            continue
+        moved = [operand for operand in _operands(node) if not _keeps_wide_index(node, operand)]
+        if array in set(_post_order(moved, border)):
+            return False
+        pending += [operand for operand in _operands(node) if operand not in moved]
+    return True
+
+
+def _same_part(read: Instruction, starts: Sequence[Instruction], sizes: tuple[int, ...]) -> bool:
+    given = [source(start, ()) for start in read.operands[1:]]
+    return given == [source(start, ()) for start in starts] and read.shape.dims == sizes
+
+
+def _keeps_wide_index(node: Leaf, operand: Leaf) -> bool:
+    """Whether the op keeps each element at its index, but for dimensions of size 1."""
+    instruction = node[0]
+    if instruction.op.is_elementwise:
+        return _dims(operand) == _dims(node)
+    wide, before = ([size for size in _dims(leaf) if size != 1] for leaf in (node, operand))
+    if instruction.opcode == "broadcast":
+        dimensions = instruction.get("dimensions")
+        return wide == before and list(dimensions) == sorted(dimensions)
+    return instruction.opcode == "reshape" and wide == before

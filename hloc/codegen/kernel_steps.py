@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hloc.codegen.bodies import Leaf, is_immediate, literal_at, source
-from hloc.codegen.forms import Form, array_leaves, read_by, same_index_only
+from hloc.codegen.forms import Form, array_leaves, read_by, reads_only_its_part, same_index_only
 from hloc.codegen.kernel import KERNELS
 from hloc.codegen.values import Leaves, Step, View, constant_view, same_memory
 from hloc.ir.instruction import Instruction
@@ -47,7 +47,9 @@ class KernelStep(Step):
         for operand, output in KERNELS[own.opcode].in_place(own):
             (leaf,) = read_by(own, [operand], border)
             others = [number for number in range(len(own.operands)) if number != operand]
-            if leaf not in read_by(own, others, border):
+            if leaf not in read_by(own, others, border) or (
+                own.opcode == "dynamic-update-slice" and reads_only_its_part(own, leaf, border)
+            ):
                 yield self.bound.index(leaf), output
 
 
