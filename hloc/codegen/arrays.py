@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Value
@@ -46,3 +46,17 @@ class ArrayRef:
     def element(self) -> Element:
         """The array as an Element."""
         return self.load
+
+
+def flattened(values: Sequence[Register]) -> list[Value]:
+    """Complex pairs as two values each."""
+    flat: list[Value] = []
+    for value in values:
+        flat.extend(value if isinstance(value, tuple) else (value,))
+    return flat
+
+
+def grouped(values: Sequence[Value], pairs: Sequence[bool]) -> list[Register]:
+    """Values with the two of each complex pair together again: the inverse of `flattened`."""
+    given = iter(values)
+    return [(next(given), next(given)) if pair else next(given) for pair in pairs]

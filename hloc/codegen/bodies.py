@@ -16,10 +16,12 @@ from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Element, Register
 from hloc.codegen.llvm import Builder
 from hloc.codegen.loops import Index, index_key
+from hloc.codegen.scalar_control import CONTROL, results_of
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
+from hloc.ir.shapes import ArrayShape
 
 if TYPE_CHECKING:
     from hloc.codegen.kernel import KernelContext
@@ -92,14 +94,15 @@ class Body:
 
     def array(self, instruction: Instruction, leaf: tuple[int, ...] = ()) -> ArrayRef | None:
         """The memory of a leaf, if it has any, under the shape of the leaf."""
-        shape = instruction.shape.at(leaf)
+        alias: ArrayShape | None = None
         while True:
             instruction, leaf = source(instruction, leaf)
             array = self._arrays.get((instruction, leaf))
             if array is not None:
-                return array if array.shape == shape else ArrayRef(array.builder, shape, array.pointer)
+                return array if alias is None else ArrayRef(array.builder, alias, array.pointer)
             if not is_alias(instruction):
                 return None
+            alias = alias or instruction.shape
             instruction = instruction.operands[0]
 
     def element(self, k: KernelContext, instruction: Instruction, leaf: tuple[int, ...] = ()) -> Element:
@@ -164,6 +167,8 @@ class Body:
             return self._constant(instruction, leaf)
         if instruction.opcode in INLINED:
             return self._called(k, instruction).evaluate(k, instruction.called[0].root, leaf, index)
+        if instruction.opcode in CONTROL:
+            return self._control(k, instruction)[leaf]
         operands = [self.element(k, operand) for operand in instruction.operands]
         return k.compute(instruction, operands, index)
 
@@ -173,6 +178,15 @@ class Body:
             message = "an array constant is not supported in a computation applied to scalars"
             raise HloError(message, instruction.span)
         return immediate(literal)(())
+
+    def _control(self, k: KernelContext, instruction: Instruction) -> dict[tuple[int, ...], Register]:
+        """All leaves of a while or conditional, which are remembered here for each of them."""
+        operands = [self.results(k, operand) for operand in instruction.operands]
+        values = results_of(k, instruction, operands)
+        leaves = [leaf for leaf, _ in instruction.shape.leaves()]
+        for leaf, value in zip(leaves, values, strict=True):
+            k.b.block.tables[0][self._key((instruction, leaf), "")] = value  # type: ignore[assignment]
+        return dict(zip(leaves, values, strict=True))
 
     def _called(self, k: KernelContext, instruction: Instruction) -> Body:
         """The body of a computation called here, its parameters bound to this body's values."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from hloc.codegen.arrays import ArrayRef, Element, Register
+from hloc.codegen.arrays import ArrayRef, Element, Register, flattened, grouped
 from hloc.codegen.bodies import Body
 from hloc.codegen.llvm import Builder, Value, integer
 from hloc.codegen.loops import Flat, Index, index_constant, loop_groups
@@ -40,8 +40,8 @@ class KernelRow:
     `emit(k, instruction)` writes the code. `element_operands(instruction)` gives the numbers of the operands
     that `emit` takes through `k.input` (all others are arrays in memory, for `k.input_array`),
     `scratch(instruction)` the bytes of temporary memory that it needs, `in_place(instruction)` the pairs
-    (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome in
-    `k.status`.
+    (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome
+    in `k.status`.
     """
 
     emit: Callable[[KernelContext, Instruction], None]
@@ -167,10 +167,10 @@ class KernelContext:
         def values(make: Callable[[], Register]) -> list[Value]:
             value = make()
             pairs.append(isinstance(value, tuple))
-            return _flattened([value])
+            return flattened([value])
 
         merged = self.b.if_else(condition, lambda: values(then), lambda: values(otherwise))
-        return _grouped(merged, pairs[:1])[0]
+        return grouped(merged, pairs[:1])[0]
 
     def copy(self, source: ArrayRef, target: ArrayRef) -> None:
         """Copies an array to another of the same shape, whatever the layouts; they must not overlap."""
@@ -225,7 +225,7 @@ class KernelContext:
 
         def level(depth: int, carried: list[Value]) -> list[Value]:
             if depth == len(groups):
-                return _flattened(body(tuple(index), _grouped(carried, pairs)))
+                return flattened(body(tuple(index), grouped(carried, pairs)))
             sizes = [dims[order[position]] for position in groups[depth]]
 
             def iteration(value: Value, values: list[Value]) -> list[Value]:
@@ -237,7 +237,7 @@ class KernelContext:
 
             return self.b.for_loop_carrying(0, prod(sizes), carried, iteration)
 
-        return _grouped(level(0, _flattened(initial)), pairs)
+        return grouped(level(0, flattened(initial)), pairs)
 
     def needed_splits(self) -> dict[int, set[int]]:
         """Loops to divide, beyond `splits`: {number of the nest: positions in its order}.
@@ -249,17 +249,3 @@ class KernelContext:
             if flat.splits:
                 needed.setdefault(nest, set()).update(positions[split] for split in flat.splits)
         return needed
-
-
-def _flattened(values: Sequence[Register]) -> list[Value]:
-    """Complex pairs as two values each."""
-    flat: list[Value] = []
-    for value in values:
-        flat.extend(value if isinstance(value, tuple) else (value,))
-    return flat
-
-
-def _grouped(values: Sequence[Value], pairs: Sequence[bool]) -> list[Register]:
-    """The inverse of _flattened."""
-    given = iter(values)
-    return [(next(given), next(given)) if pair else next(given) for pair in pairs]
