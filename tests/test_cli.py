@@ -159,7 +159,7 @@ def test_compile_leaves_the_module_alone() -> None:
     "arguments, expected",
     [
         ((), "expected 1"),
-        ((np.zeros((64, 512)),), "float64"),
+        ((np.zeros((64, 512)),), "f64"),
         ((np.zeros((64, 511), np.float32),), "511"),
         ((np.zeros((512, 64), np.float32).T,), "layout"),
     ],
