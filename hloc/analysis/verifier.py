@@ -233,20 +233,22 @@ _CHECKS: tuple[Callable[[Module, list[Instruction]], Iterator[HloError]], ...] =
 
 
 def verify(module: Module) -> list[Diagnostic]:
-    """All faults of a module, in the order of the text; an empty list for a good one."""
+    """All faults of a module, in the order of the text; an empty list for a good one.
+
+    Values that are not of their attribute's kind, which no text makes, are told alone: all else reads them.
+    """
     instructions = [instruction for computation in module for instruction in computation]
-    faults = [fault for check in _CHECKS for fault in check(module, instructions)]
-    for instruction in instructions:
-        faults.extend(_instruction_faults(instruction))
+    faults = [fault for instruction in instructions for fault in attribute_faults(instruction)]
+    if not faults:
+        faults = [fault for check in _CHECKS for fault in check(module, instructions)]
+        for instruction in instructions:
+            faults.extend(_instruction_faults(instruction))
     faults.sort(key=lambda fault: (fault.span is not None, fault.span.start if fault.span else 0))
     return [Diagnostic(fault.message, fault.span, fault.label or "", hint=fault.hint) for fault in faults]
 
 
 def _instruction_faults(instruction: Instruction) -> list[HloError]:
-    faults = attribute_faults(instruction)
-    if faults:
-        return faults
-    faults.extend(annotation_faults(instruction))
+    faults = list(annotation_faults(instruction))
     try:
         check_instruction(instruction)
     except HloError as fault:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from hloc.analysis.verify_module import braced, leaf_at
 from hloc.errors import HloError
 from hloc.ir import opcodes
-from hloc.ir.attributes import ConvDims, Raw, ReplicaGroups, ResultAccuracy, Window
+from hloc.ir.attributes import Alias, ConvDims, Raw, ReplicaGroups, ResultAccuracy, Window
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
@@ -21,15 +21,24 @@ def _all(kind: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
 
 
+def _triples(value: object) -> bool:
+    return _lists(value) and all(len(entry) == 3 for entry in value)  # type: ignore[attr-defined]
+
+
+def _lists(value: object) -> bool:
+    return isinstance(value, tuple) and all(_FITS_DIMS(entry) for entry in value)
+
+
 def _is(*kinds: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, kinds)
 
 
+_FITS_DIMS = _all(int)
 FITS: dict[str, Callable[[object], bool]] = {
     opcodes.INT: _is(int),
     opcodes.BOOL: _is(bool),
     opcodes.FLOAT_VALUE: _is(float, int),
-    opcodes.DIMS: _all(int),
+    opcodes.DIMS: _FITS_DIMS,
     opcodes.STRING: _is(str),
     opcodes.ENUM: _is(str),
     opcodes.ENUMS: _all(str),
@@ -40,11 +49,11 @@ FITS: dict[str, Callable[[object], bool]] = {
     opcodes.SHAPES: _all(Shape),
     opcodes.WINDOW: _is(Window),
     opcodes.CONV_DIMS: _is(ConvDims),
-    opcodes.SLICE: _all(tuple),
-    opcodes.PADDING: _all(tuple),
+    opcodes.SLICE: _triples,
+    opcodes.PADDING: _triples,
     opcodes.GROUPS: _is(ReplicaGroups),
-    opcodes.LISTS: _all(tuple),
-    opcodes.ALIASES: _all(tuple),
+    opcodes.LISTS: _lists,
+    opcodes.ALIASES: _all(Alias),
     opcodes.ACCURACY: _is(ResultAccuracy),
     opcodes.DOMAIN: _is(Domain),
     opcodes.RAW: _is(Raw),
