@@ -28,7 +28,7 @@ def run(module: Module) -> bool:
     """
     changed = False
     for computation in call_order(module.entry):
-        for instruction in computation:
+        for instruction in computation.instructions:
             if instruction.opcode in _PLAIN:
                 chain = _chain(instruction)
                 if chain is not None:

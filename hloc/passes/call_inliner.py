@@ -35,7 +35,7 @@ class CallInliner:
                 callee = instruction.attributes["to_apply"]
                 added = len(callee) if callers[callee] > 1 else 0
                 if grown + added > self.growth:
-                    self.notes.append(f"%{instruction.name}: inlining {added} instructions would pass the budget")
+                    self.notes.append(f"%{instruction.name}: inlining {added} more instructions would pass the budget")
                     continue
                 grown += added
                 inline(instruction, callee)

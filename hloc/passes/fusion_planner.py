@@ -110,7 +110,7 @@ class Planner:
         if not is_free(producer):
             return False
         operand = producer.operands[0]
-        return not is_producer(operand) or is_free(operand) or set(operand.users) != {producer}
+        return not is_producer(operand) or is_free(operand)
 
     def _wanting(self, producer: Instruction) -> tuple[dict[Group, Indices], bool]:
         """The groups that could compute a producer inside, and whether anybody else needs it in memory."""
