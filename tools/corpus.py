@@ -10,6 +10,7 @@ judges outputs. Programs run in worker processes, so one that crashes or hangs i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fnmatch
 import importlib.util
 import multiprocessing
@@ -27,6 +28,8 @@ import numpy as np
 
 # (executor, program) to the reason why it may fail; both are patterns of fnmatch.
 KNOWN_FAILURES: dict[tuple[str, str], str] = {}
+
+WARM_UP = "HloModule warm_up\nENTRY e {\n  ROOT c = f32[] constant(0)\n}"
 
 Arrays = list[np.ndarray]
 
@@ -125,8 +128,14 @@ def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> 
 
 
 def serve(pipe: Connection, folder: str, executor: str) -> None:
-    """A worker: takes tasks and answers with (status, detail, seconds) until it is told to stop."""
+    """A worker: takes tasks and answers with (status, detail, seconds) until it is told to stop.
+
+    The first run of a process loads libraries and the grammar; that is done before any program's time counts.
+    """
     corpus_io = load_corpus_io(Path(folder))
+    with contextlib.suppress(Exception):  # an executor that can't run this tells so in every row
+        EXECUTORS[executor](WARM_UP, [[]], {"name": "warm_up", "num_replicas": 1, "num_partitions": 1})
+    pipe.send("ready")
     while (task := pipe.recv()) is not None:
         start = time.perf_counter()
         try:
@@ -152,6 +161,7 @@ class Worker:
         )
         self.process.start()
         theirs.close()
+        self.pipe.recv()
 
     def give(self, task: Task) -> None:
         self.task, self.began = task, time.perf_counter()

@@ -163,8 +163,9 @@ def ragged_all_to_all(instruction: Instruction, operands: Operands, context: Con
 
 
 def collective_permute(instruction: Instruction, operands: Operands, context: Any) -> list[Value]:
-    """Targets get their source's operands; who is no target gets zeros (or keeps the output operand, with
-    slice_sizes).
+    """Targets get their source's operands; a device that is no target gets zeros.
+
+    With slice_sizes, targets get slices into a copy of their output operand, and others keep theirs.
     """
     sources = _sources(instruction, len(operands))
     if instruction.get("slice_sizes"):
@@ -196,9 +197,7 @@ def _sources(instruction: Instruction, count: int) -> dict[int, int]:
 def _permuted_slices(
     instruction: Instruction, operands: Operands, target: int, source: int | None
 ) -> list[Value]:
-    """The form with (input, output, input offsets, output offsets): slices of the input into a copy of the
-    output.
-    """
+    """The form of (input, output, input offsets, output offsets), for one target."""
     _, output, _, places = operands[target]
     result = np.array(output)
     if source is not None:
@@ -220,9 +219,7 @@ def _window(starts: Value, row: int, sizes: tuple[int, ...], shape: tuple[int, .
 
 
 def collective_broadcast(instruction: Instruction, operands: Operands, context: Context) -> list[Value]:
-    """The group's first member's operands; with has_dynamic_root, those of the member that the last operand
-    names.
-    """
+    """The operands of the group's first member, or of the one that the last operand names."""
     root, given = _root(instruction, operands)
     return [_packed(instruction, given[root])] * len(operands)
 

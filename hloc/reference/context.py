@@ -80,5 +80,4 @@ class Context(Protocol):
         """The computation's result, once."""
 
     def lift(self, computation: Computation, arguments: list[np.ndarray]) -> Value:
-        """The result of a computation of scalars, applied to every element of equally shaped arrays at once.
-        """
+        """The result of a computation of scalars for every element of equally shaped arrays."""

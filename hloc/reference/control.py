@@ -1,5 +1,6 @@
-"""Control flow, asynchronous wrappers, and the host's side. Ops that run computations are generators (see
-context).
+"""Control flow, asynchronous wrappers, and the host's side.
+
+Ops that run computations are generators (see context.py).
 """
 
 from __future__ import annotations
@@ -34,9 +35,7 @@ def while_(instruction: Instruction, operands: list[Value], context: Context) ->
 
 
 def conditional(instruction: Instruction, operands: list[Value], context: Context) -> Run:
-    """true_computation or false_computation by a pred; a branch by an index, the last one if out of range
-    (X20).
-    """
+    """The branch of a pred (true, false) or of an index, out of range the last one (X20)."""
     branches = instruction.get("branch_computations")
     if branches:
         index = int(operands[0])

@@ -68,8 +68,9 @@ def _to_float(array: np.ndarray, source: DType, target: DType) -> np.ndarray:
 
 
 def bitcast_convert(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """The same bits as another type: a wider source splits into a new last dimension, low bits first, a
-    narrower joins.
+    """The same bits as another type.
+
+    A wider source splits into a new last dimension, low bits first; a narrower one joins its last dimension.
     """
     source, target = instruction.operands[0].shape.dtype, instruction.shape.dtype
     array = operands[0]
@@ -105,8 +106,9 @@ def _regroup_bits(array: np.ndarray, source: DType, target: DType) -> np.ndarray
 
 
 def reduce_precision(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Rounded to nearest even in a format of fewer bits (X23); too large is infinity, below the normal range
-    zero.
+    """Rounded to nearest even in a format of fewer bits (X23).
+
+    What is too large becomes infinity, what is below the normal range zero.
     """
     dtype = instruction.shape.dtype
     if dtype.is_complex:
@@ -144,8 +146,9 @@ def _reduce(array: np.ndarray, fields: tuple[int, int], exponent_bits: int, mant
 
 
 def stochastic_convert(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Away from zero with the probability of what would be cut off: when the random bits are below that
-    fraction.
+    """Rounded away from zero with the probability of what would be cut off.
+
+    That is when the random bits, as a fraction of 1, are below it.
     """
     source, target = instruction.operands[0].shape.dtype, instruction.shape.dtype
     value, random = widen(operands[0], source).astype(np.float64), operands[1]

@@ -53,9 +53,7 @@ def qr(instruction: Instruction, operands: list[np.ndarray], context: Context) -
 
 
 def _reflect(a: np.ndarray, j: int) -> complex:
-    """Turn column j of `a` into R's by a reflector, apply it to the columns behind; gives the reflector's
-    factor.
-    """
+    """Turn column j of `a` into R's and apply the reflector to the columns behind; gives its factor."""
     alpha, below = a[j, j], a[j + 1 :, j]
     norm = np.sqrt(abs(alpha) ** 2 + np.vdot(below, below).real)
     if not below.any() and np.imag(alpha) == 0:
@@ -84,8 +82,9 @@ def householder_product(instruction: Instruction, operands: list[np.ndarray], co
 
 
 def eigh(instruction: Instruction, operands: list[np.ndarray], context: Context) -> tuple:
-    """(eigenvectors, eigenvalues) of a symmetric matrix, ascending; the configuration's first number says
-    lower.
+    """(eigenvectors, eigenvalues) of a symmetric matrix, ascending.
+
+    The first number of the configuration says whether the lower triangle is read.
     """
     config = instruction.annotations.get("backend_config")
     lower = str(getattr(config, "text", config) or "1").strip('"').split(",")[0] != "0"

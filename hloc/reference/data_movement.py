@@ -41,8 +41,9 @@ def broadcast(instruction: Instruction, operands: list[np.ndarray], context: Con
 
 
 def reshape(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """The same elements in row-major order. Of a dynamic operand, the live ones: one dimension follows from
-    their count.
+    """The same elements in row-major order.
+
+    Of a dynamic operand these are the live ones, and one dynamic dimension follows from their count.
     """
     array, shape = operands[0], instruction.shape
     if array.size == shape.count:
@@ -96,8 +97,7 @@ def pad(instruction: Instruction, operands: list[np.ndarray], context: Context) 
 
 
 def shuffle(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """`rotate` moves element i to i + shift, around the end; `permute` takes element indices[i] for place i.
-    """
+    """Elements moved around the end (`rotate`), or taken from the places that `indices` lists (`permute`)."""
     array = operands[0]
     dimensions, mode = (
         instruction.get("dimensions"),

@@ -1,5 +1,4 @@
-"""Bounded dynamic dimensions. An array holds its live elements only, so a live size is just the array's size.
-"""
+"""Bounded dynamic dimensions. Arrays hold their live elements only, so a live size is an array's size."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def arithmetic(kernel: Kernel, *, integer: Kernel | None = None) -> Callable:
     def run(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
         dtype = instruction.operands[0].shape.dtype
         chosen = integer if integer is not None and dtype.is_integer else kernel
-        wide = [widen(operand, dtype) for operand in common_sizes(operands)]
+        wide = [widen(operand, dtype) for operand in common_sizes(instruction, operands)]
         return narrow(chosen(*wide), instruction.shape.dtype)
 
     return run
@@ -39,7 +39,9 @@ def plain(kernel: Kernel) -> Callable:
     """Like `arithmetic`, but of a kernel that only touches signs or bits: denormals stay."""
 
     def run(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-        return np.asarray(kernel(*common_sizes(operands))).astype(instruction.shape.dtype.numpy, copy=False)
+        return np.asarray(kernel(*common_sizes(instruction, operands))).astype(
+            instruction.shape.dtype.numpy, copy=False
+        )
 
     return run
 
@@ -49,7 +51,7 @@ def on_bits(kernel: Kernel) -> Callable:
 
     def run(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
         dtype = instruction.operands[0].shape.dtype
-        patterns = [unsigned(operand, dtype) for operand in common_sizes(operands)]
+        patterns = [unsigned(operand, dtype) for operand in common_sizes(instruction, operands)]
         result = np.asarray(kernel(*patterns, dtype))
         return from_unsigned(result, instruction.shape.dtype)
 
@@ -118,7 +120,7 @@ def power_integers(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 def high_half(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     """mulhi: the high half of the product of twice the width."""
     dtype = instruction.shape.dtype
-    a, b = (operand.astype(object) for operand in common_sizes(operands))
+    a, b = (operand.astype(object) for operand in common_sizes(instruction, operands))
     return (
         np.asarray((a * b) >> dtype.bits)
         .astype(np.int64 if dtype.is_signed else np.uint64)
@@ -204,8 +206,7 @@ def shift_right_signed(bits: np.ndarray, count: np.ndarray, dtype: DType) -> np.
 
 
 def total_order_key(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """Integers in the order -NaN < -inf < ... < -0 < 0 < ... < inf < NaN (X17); integers are their own key.
-    """
+    """Integers in the order -NaN < -inf < ... < -0 < 0 < ... < inf < NaN (X17); integers are their own."""
     if not dtype.is_float:
         return array.astype(np.int8 if dtype.is_signed else np.uint8) if dtype.bits < 8 else array
     bits = unsigned(array, dtype)
@@ -230,17 +231,17 @@ def compare(instruction: Instruction, operands: list[np.ndarray], context: Conte
     dtype = instruction.operands[0].shape.dtype
     total = instruction.get("type") == "TOTALORDER" or instruction.get("order") == "TOTAL"
     key = total_order_key if total else widen
-    a, b = (key(operand, dtype) for operand in common_sizes(operands))
+    a, b = (key(operand, dtype) for operand in common_sizes(instruction, operands))
     return np.asarray(_RELATIONS[instruction.get("direction")](a, b))
 
 
 def select(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    chosen, on_true, on_false = common_sizes(operands)
+    chosen, on_true, on_false = common_sizes(instruction, operands)
     return np.where(chosen, on_true, on_false)
 
 
 def make_complex(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    real, imag = np.broadcast_arrays(*common_sizes(operands))
+    real, imag = np.broadcast_arrays(*common_sizes(instruction, operands))
     result = np.empty(real.shape, instruction.shape.dtype.numpy)
     result.real, result.imag = real, imag
     return result

@@ -170,8 +170,7 @@ def _leaf(value: object, shape: ArrayShape, name: str, parameter: Instruction) -
 
 
 def _own(value: Value) -> Value:
-    """The result in memory of its own: what it is made of may be an argument, a constant or a repeating view.
-    """
+    """The result in memory of its own: it may be made of arguments, constants or repeating views."""
     if isinstance(value, tuple):
         return tuple(_own(part) for part in value)
     return np.array(value, order="C") if isinstance(value, np.ndarray) else value

@@ -14,9 +14,7 @@ _TRANSFORMS = {"FFT": np.fft.fftn, "IFFT": np.fft.ifftn, "RFFT": np.fft.rfftn, "
 
 
 def fft(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Inverse transforms divide by the number of points; real ones keep half of the last dimension and one
-    more.
-    """
+    """Inverse transforms divide by the number of points; real ones have n / 2 + 1 of them."""
     lengths = instruction.get("fft_length")
     axes = tuple(range(operands[0].ndim - len(lengths), operands[0].ndim))
     if 0 in operands[0].shape or 0 in instruction.shape.dims:

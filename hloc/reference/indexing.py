@@ -43,9 +43,7 @@ def dynamic_update_slice(
 
 
 def _index_vectors(indices: np.ndarray, vector_dim: int) -> np.ndarray:
-    """The start indices as s64 with the index vector last; u64 beyond s64 is as far out of range as s64 can
-    be.
-    """
+    """The start indices as s64, the index vector last; u64 beyond s64 is out of range as well."""
     if indices.dtype == np.uint64:
         indices = np.minimum(indices, np.uint64(np.iinfo(np.int64).max // 2))
     indices = indices.astype(np.int64)

@@ -117,8 +117,7 @@ def _kept(vectors: np.ndarray, wanted: bool, like: np.ndarray) -> np.ndarray:
 
 
 def _unpacked(vectors: np.ndarray, imag: np.ndarray) -> np.ndarray:
-    """LAPACK gives a conjugate pair's vectors as two columns: the real and the imaginary part of the first.
-    """
+    """Complex vectors from LAPACK's columns: the real, then the imaginary part of a conjugate pair."""
     result = vectors.astype(np.result_type(vectors, 1j))
     for j in np.flatnonzero(imag > 0):
         result[:, j] = vectors[:, j] + 1j * vectors[:, j + 1]

@@ -12,8 +12,9 @@ from hloc.reference.values import narrow, widest
 
 
 def cholesky(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """The lower (or upper) factor, zero elsewhere; only that triangle is read. All NaN if not positive
-    definite (X27).
+    """The lower (or upper) factor, zero elsewhere; only that triangle is read.
+
+    All NaN if the matrix is not positive definite (X27).
     """
     wide = widest(operands[0], instruction.operands[0].shape.dtype)
     lower = instruction.get("lower")
@@ -22,9 +23,7 @@ def cholesky(instruction: Instruction, operands: list[np.ndarray], context: Cont
 
 
 def cholesky_lower(array: np.ndarray) -> np.ndarray:
-    """Lower factors of a stack of matrices, of which only the lower triangles are read; NaN where there is
-    none.
-    """
+    """Lower factors of matrices of which only the lower triangles are read; NaN where there is none."""
     size = array.shape[-1]
     factor = np.zeros_like(array)
     for j in range(size):
@@ -62,9 +61,7 @@ def triangular_solve(instruction: Instruction, operands: list[np.ndarray], conte
 def solve_triangular(
     a: np.ndarray, b: np.ndarray, *, lower: bool, left: bool, unit: bool, transpose: bool, conjugate: bool
 ) -> np.ndarray:
-    """Substitution over stacks of matrices. Dividing by a zero of the diagonal gives what IEEE division
-    gives.
-    """
+    """Substitution over stacks of matrices; a zero on the diagonal divides as IEEE has it."""
     a = a.conj() if conjugate else a
     if transpose:
         a, lower = np.swapaxes(a, -1, -2), not lower

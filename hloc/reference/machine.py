@@ -20,7 +20,7 @@ from hloc.ir.shapes import Shape
 from hloc.reference.context import Call, Device, Exchange, HostQueues
 from hloc.reference.dynamic import fits, resized
 from hloc.reference.table import FUNCTIONS, GENERATORS, LIFTED
-from hloc.reference.values import Value
+from hloc.reference.values import Value, reads_dynamic
 
 # Calls in progress at one time, and computations applied to elements within such computations (which recurse
 # here).
@@ -249,7 +249,7 @@ def _checked(value: Value, step: Step) -> Value:
     shape = step.instruction.shape
     if value.dtype == step.dtype and fits(value, shape):
         return value
-    if value.dtype == step.dtype and value.ndim == shape.rank and _reads_dynamic(step.instruction):
+    if value.dtype == step.dtype and value.ndim == shape.rank and reads_dynamic(step.instruction):
         return resized(
             value,
             [
@@ -260,14 +260,8 @@ def _checked(value: Value, step: Step) -> Value:
     raise HloError(f"{step.instruction.opcode} gives {value.dtype}{list(value.shape)} here, not {shape!r}")
 
 
-def _reads_dynamic(instruction: Instruction) -> bool:
-    return any(leaf.is_dynamic for operand in instruction.operands for _, leaf in operand.shape.leaves())
-
-
 def located(error: Exception, instruction: Instruction) -> HloError:
-    """An error at its instruction: what NumPy refuses (wrong shapes, too little memory) is a fault of the
-    program.
-    """
+    """An error at its instruction. What NumPy refuses (sizes, too little memory) is the program's fault."""
     if isinstance(error, HloError):
         error.span = error.span or instruction.span
         return error

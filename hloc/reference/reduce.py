@@ -16,7 +16,7 @@ from hloc.reference.values import Value, common_sizes
 def reduce(instruction: Instruction, operands: list[np.ndarray], context: Context) -> Value:
     """`dimensions` folded by `to_apply`; of dynamic operands, the live elements (X28)."""
     half = len(operands) // 2
-    arrays, initial = common_sizes(operands[:half]), operands[half:]
+    arrays, initial = common_sizes(instruction, operands[:half]), operands[half:]
     axes, computation = instruction.get("dimensions"), instruction.get("to_apply")
     operation = known_operation(computation)
     if half == 1 and operation is not None:
@@ -34,9 +34,7 @@ def _fronted(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def scan(instruction: Instruction, operands: list[np.ndarray], context: Context) -> Value:
-    """`to_apply` takes (slices..., carries...) and gives (outputs..., carries...), first to last or in
-    reverse.
-    """
+    """`to_apply` takes (slices..., carries...) and gives (outputs..., carries...), for every step."""
     axis = instruction.get("dimensions")[0]
     split = len(operands) - instruction.get("num_carries")
     inputs, carries = [np.moveaxis(array, axis, 0) for array in operands[:split]], list(operands[split:])
@@ -67,7 +65,7 @@ def _stack(outputs: list[np.ndarray], shape, axis: int) -> np.ndarray:
 
 
 def map_(instruction: Instruction, operands: list[np.ndarray], context: Context) -> Value:
-    return context.lift(instruction.get("to_apply"), common_sizes(operands))
+    return context.lift(instruction.get("to_apply"), common_sizes(instruction, operands))
 
 
 TABLE: dict[str, Callable] = {

@@ -109,9 +109,7 @@ def _philox_bits(state: np.ndarray, dims: tuple[int, ...], width: int) -> tuple[
 
 
 def rng(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Uniform in [first, second), or normal with mean and standard deviation; the run's seed decides the
-    numbers (X32).
-    """
+    """Uniform in [first, second), or normal of that mean and deviation, by the run's seed (X32)."""
     shape, (first, second) = instruction.shape, operands
     dtype = shape.dtype
     if instruction.get("distribution") == "rng_normal":

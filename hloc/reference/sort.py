@@ -21,7 +21,7 @@ from hloc.reference.values import Value, common_sizes, widen
 
 def sort(instruction: Instruction, operands: list[np.ndarray], context: Context) -> Value:
     axis, comparator = instruction.get("dimensions")[0], instruction.get("to_apply")
-    arrays = [np.moveaxis(array, axis, -1) for array in common_sizes(operands)]
+    arrays = [np.moveaxis(array, axis, -1) for array in common_sizes(instruction, operands)]
     keys = _keys(comparator, arrays, context)
     order = (
         _merge_sort(comparator, arrays, context) if keys is None else np.argsort(keys, axis=-1, kind="stable")
@@ -31,9 +31,7 @@ def sort(instruction: Instruction, operands: list[np.ndarray], context: Context)
 
 
 def _keys(comparator: Computation, arrays: list[np.ndarray], context: Context) -> np.ndarray | None:
-    """Integers whose ascending order is the comparator's, if it compares one function of either side; else
-    None.
-    """
+    """Integers in the comparator's order, if it compares one function of either side; else None."""
     root = comparator.root
     if root.opcode != "compare" or root.get("direction") not in ("LT", "GT") or not _mirrored(*root.operands):
         return None
@@ -118,9 +116,7 @@ def _merged_places(
 def greatest(
     array: np.ndarray, dtype: DType, count: int, largest: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(values, indices) of the greatest or least along the last axis in total order, equal ones by index
-    (X22).
-    """
+    """(values, indices) of the greatest or least along the last axis, equal ones by index (X22)."""
     keys = total_order_key(array, dtype)
     order = np.argsort(~keys if largest else keys, axis=-1, kind="stable")[..., :count]
     return np.take_along_axis(array, order, axis=-1), order

@@ -26,7 +26,7 @@ def function(kernel: Kernel, complex_kernel: Kernel | None = None) -> Callable:
 
     def run(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
         dtype = instruction.operands[0].shape.dtype
-        wide = [widest(operand, dtype) for operand in common_sizes(operands)]
+        wide = [widest(operand, dtype) for operand in common_sizes(instruction, operands)]
         return narrow((on_complex if dtype.is_complex else kernel)(*wide), instruction.shape.dtype)
 
     return run
@@ -89,7 +89,7 @@ def power(instruction: Instruction, operands: list[np.ndarray], context: Context
     """By row X16: as C's pow for floats, wrapping for integers."""
     dtype = instruction.shape.dtype
     if dtype.is_integer:
-        a, b = (widen(operand, dtype) for operand in common_sizes(operands))
+        a, b = (widen(operand, dtype) for operand in common_sizes(instruction, operands))
         return narrow(power_integers(a, b), dtype)
     return _POWER(instruction, operands, context)
 

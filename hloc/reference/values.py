@@ -16,7 +16,9 @@ from functools import cache
 
 import numpy as np
 
+from hloc.errors import HloError
 from hloc.ir.dtypes import DType
+from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.shapes import ArrayShape, Shape
 
@@ -76,9 +78,7 @@ def narrow(array: np.ndarray, dtype: DType) -> np.ndarray:
 
 
 def flush(array: np.ndarray) -> np.ndarray:
-    """The array with denormals of f32, f64 and complex parts replaced by zeros of their sign; others
-    unchanged.
-    """
+    """The array with denormals of f32, f64 and complex parts replaced by zeros of their sign."""
     kind = array.dtype.type
     if kind is np.complex64 or kind is np.complex128:
         return _flush_complex(array)
@@ -114,18 +114,24 @@ def _distinct(array: np.ndarray) -> np.ndarray:
     return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)]
 
 
-def common_sizes(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The arrays, those of rank above 0 cut to the least size of each dimension (live sizes may differ)."""
+def common_sizes(instruction: Instruction, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The operands in one shape (but for scalars), cut to the least of live sizes that differ."""
     shapes = [array.shape for array in arrays if array.ndim]
     if all(shape == shapes[0] for shape in shapes):
         return arrays
+    if not reads_dynamic(instruction):
+        raise HloError(f"operands of {instruction.opcode} differ in size: {', '.join(map(str, shapes))}")
     least = tuple(slice(0, min(sizes)) for sizes in zip(*shapes, strict=True))
     return [array[least] if array.ndim else array for array in arrays]
 
 
+def reads_dynamic(instruction: Instruction) -> bool:
+    """Whether an operand has a bounded dynamic dimension."""
+    return any(leaf.is_dynamic for operand in instruction.operands for _, leaf in operand.shape.leaves())
+
+
 def unsigned(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """The bit patterns as unsigned integers of the storage width; bits above a narrow type's width are zero.
-    """
+    """The bit patterns as unsigned integers of the storage width, zero above a narrow type's width."""
     if dtype.kind == "predicate":
         return array.astype(np.uint8)
     bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(array.shape)

@@ -29,7 +29,7 @@ def window_dims(window: Window | None, rank: int) -> tuple[WindowDim, ...]:
 def reduce_window(instruction: Instruction, operands: list[np.ndarray], context: Context) -> Value:
     """Every window folded, its elements in row-major order."""
     half = len(operands) // 2
-    arrays, initial = common_sizes(operands[:half]), operands[half:]
+    arrays, initial = common_sizes(instruction, operands[:half]), operands[half:]
     dims, computation = window_dims(instruction.get("window"), arrays[0].ndim), instruction.get("to_apply")
     operation = known_operation(computation)
     if half == 1 and operation is not None:
@@ -44,9 +44,7 @@ def reduce_window(instruction: Instruction, operands: list[np.ndarray], context:
 
 
 def _places(dim: WindowDim, size: int, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every position of one dimension: the index that a window offset falls on (0 if none), and whether
-    it does.
-    """
+    """For every position of one dimension: the index that an offset falls on, and whether it does."""
     start = np.arange(dim.output_size(size)) * dim.stride - dim.pad_low + offset * dim.window_dilation
     index, between = np.divmod(start, dim.base_dilation)
     valid = (between == 0) & (index >= 0) & (index < size)
@@ -95,9 +93,7 @@ def _spread(array: np.ndarray, axis: int, dim: WindowDim, fill: np.ndarray) -> n
 
 
 def _fold_dimension(operation: str, array: np.ndarray, axis: int, dim: WindowDim) -> np.ndarray:
-    """Sliding windows of one axis: powers of two by joining halves, and the window from those in its binary
-    digits.
-    """
+    """Sliding windows of one axis: sizes of powers of two by doubling, the window by its digits."""
     array = np.moveaxis(array, axis, 0)
     count = array.shape[0] - dim.dilated_size + 1
     total, covered, block, size = None, 0, array, 1
@@ -117,9 +113,7 @@ def _fold_dimension(operation: str, array: np.ndarray, axis: int, dim: WindowDim
 
 
 def select_and_scatter(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """Each window's element that `select` keeps (the first stays while it holds) takes the window's source by
-    `scatter`.
-    """
+    """The element that `select` keeps of each window (the first while it holds) takes its source."""
     array, source, initial = operands
     dims = window_dims(instruction.get("window"), array.ndim)
     strides = np.array([int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)])

@@ -35,7 +35,9 @@ def one(line: str, *arguments: np.ndarray, computations: str = "") -> np.ndarray
 
 
 def same(got: np.ndarray, expected: object) -> None:
-    """Equal in type, shape and every bit, but for the bits of NaNs; `expected` takes the type of what was got."""
+    """Equal in type, shape and every bit, but for the bits of NaNs; `expected` takes the type of what was
+    got.
+    """
     wanted = np.asarray(expected).astype(got.dtype)
     assert got.shape == wanted.shape
     wide = np.float64 if got.dtype.kind == "V" else got.dtype

@@ -113,9 +113,9 @@ def test_narrow_integers_wrap() -> None:
     assert one("s4[3] divide(p0, p1)", a, np.array([0, -1, 2], np.int8).astype(ml_dtypes.int4)).astype(
         np.int8
     ).tolist() == [-1, -8, 1]
-    assert one("s4[3] shift-right-logical(p0, p1)", a, np.array([1, 1, 4], np.int8).astype(ml_dtypes.int4)).astype(
-        np.int8
-    ).tolist() == [3, 4, 0]
+    assert one(
+        "s4[3] shift-right-logical(p0, p1)", a, np.array([1, 1, 4], np.int8).astype(ml_dtypes.int4)
+    ).astype(np.int8).tolist() == [3, 4, 0]
     assert one("s4[3] count-leading-zeros(p0)", a).astype(np.int8).tolist() == [1, 0, 2]
 
 

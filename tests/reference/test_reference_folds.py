@@ -42,7 +42,7 @@ def test_reduce_goes_from_the_initial_value_in_row_major_order() -> None:
     ],
 )
 def test_known_reducers(op: str, values: np.ndarray, initial: float, expected: float) -> None:
-    line = f"f32[] reduce(p0, p1), dimensions={{0}}, to_apply=f"
+    line = "f32[] reduce(p0, p1), dimensions={0}, to_apply=f"
     same(one(line, values, np.float32(initial), computations=binary(op, "f32")), expected)
 
 
@@ -51,7 +51,9 @@ def test_integer_reductions_wrap() -> None:
     same(one(line, np.array([100, 100], np.int8), np.int8(1), computations=binary("add", "s8")), -55)
     nibbles = np.array([7, 7], np.int8).astype(ml_dtypes.int4)
     zero = np.array(0, np.int8).astype(ml_dtypes.int4)
-    got = one("s4[] reduce(p0, p1), dimensions={0}, to_apply=f", nibbles, zero, computations=binary("add", "s4"))
+    got = one(
+        "s4[] reduce(p0, p1), dimensions={0}, to_apply=f", nibbles, zero, computations=binary("add", "s4")
+    )
     assert int(got) == -2
 
 
@@ -101,8 +103,12 @@ f { a = f32[] parameter(0)
  t = (f32[], f32[]) tuple(a, b)
  w = (f32[], f32[]) while(t), condition=cond, body=body
  ROOT r = f32[] get-tuple-element(w), index=0 }"""
-    got = one("f32[2] reduce(p0, p1), dimensions={0}, to_apply=f", f32(3, 4, 5, 20).reshape(2, 2), np.float32(1),
-              computations=text)
+    got = one(
+        "f32[2] reduce(p0, p1), dimensions={0}, to_apply=f",
+        f32(3, 4, 5, 20).reshape(2, 2),
+        np.float32(1),
+        computations=text,
+    )
     same(got, [1 + 3 * 3, 1 + 4 * 3])
 
 
@@ -112,8 +118,11 @@ def test_map_applies_a_computation_of_scalars() -> None:
  s = f32[] sine(b)
  ROOT c = f32[] multiply(a, s) }"""
     a, b = f32(1, 2, 3), f32(0.1, 0.2, 0.3)
-    np.testing.assert_allclose(one("f32[3] map(p0, p1), dimensions={0}, to_apply=f", a, b, computations=text),
-                               a * np.sin(b), rtol=1e-6)
+    np.testing.assert_allclose(
+        one("f32[3] map(p0, p1), dimensions={0}, to_apply=f", a, b, computations=text),
+        a * np.sin(b),
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -151,10 +160,16 @@ def windows_by_hand(x: np.ndarray, dims: list[dict], fold, initial: float) -> np
     return result
 
 
+def window_dim(
+    size: int, stride: int = 1, low: int = 0, high: int = 0, base: int = 1, dilation: int = 1
+) -> dict:
+    return {"size": size, "stride": stride, "low": low, "high": high, "base": base, "dilation": dilation}
+
+
 WINDOWS = [
-    [dict(size=3, stride=1, low=2, high=2, base=1, dilation=1)],
-    [dict(size=3, stride=2, low=1, high=0, base=2, dilation=2), dict(size=2, stride=1, low=0, high=1, base=1, dilation=3)],
-    [dict(size=7, stride=3, low=6, high=0, base=1, dilation=1), dict(size=1, stride=2, low=-1, high=0, base=1, dilation=1)],
+    [window_dim(3, low=2, high=2)],
+    [window_dim(3, stride=2, low=1, base=2, dilation=2), window_dim(2, high=1, dilation=3)],
+    [window_dim(7, stride=3, low=6), window_dim(1, stride=2, low=-1)],
 ]
 
 
@@ -190,7 +205,9 @@ def test_variadic_reduce_window() -> None:
 
 
 def test_select_and_scatter_folds_current_and_source_in_that_order() -> None:
-    select = "ge { a = f32[] parameter(0)\n b = f32[] parameter(1)\n ROOT c = pred[] compare(a, b), direction=GE }"
+    select = (
+        "ge { a = f32[] parameter(0)\n b = f32[] parameter(1)\n ROOT c = pred[] compare(a, b), direction=GE }"
+    )
     line = "f32[5] select-and-scatter(p0, p1, p2), window={size=3}, select=ge, scatter=shift"
     got = one(line, f32(0, 9, 2, 3, 4), f32(1, 2, 3), np.float32(100), computations=select + "\n" + SHIFT)
     same(got, [100, 2 * (2 * 100 + 1) + 2, 100, 100, 203])
@@ -231,7 +248,7 @@ def test_batch_norm_grad_is_the_derivative_of_the_training_form() -> None:
 def test_sums_of_bf16_round_once() -> None:
     ones = np.ones(1000, ml_dtypes.bfloat16)
     zero = np.zeros((), ml_dtypes.bfloat16)
-    got = one("bf16[] reduce(p0, p1), dimensions={0}, to_apply=f", ones, zero, computations=binary("add", "bf16"))
+    got = one(
+        "bf16[] reduce(p0, p1), dimensions={0}, to_apply=f", ones, zero, computations=binary("add", "bf16")
+    )
     same(got, 1000)
-
-
