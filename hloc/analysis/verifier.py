@@ -162,6 +162,7 @@ INVARIANTS: dict[str, str] = {
     "GET_TUPLE_ELEMENT_C1": "the index is that of an element",
     "CUSTOM_CALL_C1": "there are none or all operand_layout_constraints",
     "CUSTOM_CALL_C2": "layout constraints have the operands' shapes",
+    "CUSTOM_CALL_C3": "annotations by custom call keep their operand's shape",
     "INFEED_C1": "an infeed gives (data, token[])",
     "OUTFEED_C1": "outfeed_shape is the operand's shape",
     "TRANSFER_C1": "what send and recv begin is (data, u32[], token[])",

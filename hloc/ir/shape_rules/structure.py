@@ -7,6 +7,10 @@ from hloc.ir.shape_rules.common import ANY, BITS, FLOATS, NUMBERS, Site, compati
 from hloc.ir.shapes import TOKEN_SHAPE, ArrayShape, Shape, TupleShape
 
 _INTEGER_OR_FLOAT = BITS | FLOATS
+# Custom calls that only say something of their operand.
+_IDENTITIES = frozenset(
+    {"Sharding", "LayoutConstraint", "MoveToHost", "MoveToDevice", "annotate_device_placement"}
+)
 # Shapes are walked by recursion in many places.
 _MOST_NESTED = 64
 
@@ -28,6 +32,11 @@ def _constant(site: Site) -> None:
 
 
 def _custom_call(site: Site) -> None:
+    is_identity = site.get("custom_call_target") in _IDENTITIES and len(site.shapes) == 1
+    if is_identity and not compatible(site.result(), site.shapes[0]):
+        raise site.error(
+            "CUSTOM_CALL_C3", f"{site.name(0)} is {site.shapes[0]!r}, its result {site.result()!r}"
+        )
     constraints = site.get("operand_layout_constraints")
     if not constraints:
         return
