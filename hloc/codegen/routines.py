@@ -29,10 +29,8 @@ class Routines:
         self.module = module
         self.target = target
 
-    def get(
-        self, name: str, params: Sequence[tuple[str, str]], write: Writer, result: str = "void"
-    ) -> Function:
-        """The internal function of that name; `params` are (LLVM type, name) pairs."""
+    def get(self, name: str, params: Sequence[tuple], write: Writer, result: str = "void") -> Function:
+        """The internal function of that name; `params` are (LLVM type, name) or (type, name, attributes)."""
         known = self.module.functions.get(name)
         if known is not None:
             return known

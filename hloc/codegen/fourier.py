@@ -1,0 +1,393 @@
+"""Discrete Fourier transforms of one dimension, of any length, of several lines at once.
+
+Lengths without large prime factors go through Stockham's self-sorting passes of radix 4, 2 and small odd
+numbers; other lengths through Bluestein's convolution with a chirp. Lines lie interleaved, element j of line
+l at j * lines + l, real and imaginary parts in arrays of their own, so that vectors go along the lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, isqrt, pi, prod, sin
+from types import SimpleNamespace
+
+import numpy as np
+
+from hloc.codegen import scalar
+from hloc.codegen.llvm import Builder, Function, Value, const, integer, lane_count, vector_type
+from hloc.codegen.routines import Routines, i64
+from hloc.ir.dtypes import DType
+
+_ODD = (3, 5, 7, 11, 13)
+"""Odd radices."""
+
+_TABLE = 4096
+"""Up to this length the roots of unity are constants of the program; beyond, they are computed from two
+tables
+of their square root's length."""
+
+
+def padded(size: int) -> int:
+    """A size in bytes, rounded up to whole cache lines."""
+    return -(-size // 64) * 64
+
+
+def factors(length: int) -> list[int] | None:
+    """The radices of the passes for a length; None if it has a prime factor that none of them is."""
+    found = []
+    for radix in (4, 2, *_ODD):
+        while length % radix == 0:
+            found.append(radix)
+            length //= radix
+    return found if length == 1 else None
+
+
+def convolution_length(length: int) -> int:
+    """The least length of the passes that holds a convolution of `length` points with a chirp."""
+    wanted = 2 * length - 1
+    while factors(wanted) is None:
+        wanted += 1
+    return wanted
+
+
+Split = tuple[Value, Value]
+"""Addresses of the real parts and of the imaginary parts."""
+
+
+# One pass
+
+
+def _multiply(b: Builder, x: Split, y: Split) -> Split:
+    """The product of two complex numbers."""
+    real = b.fsub(b.fmul(x[0], y[0]), b.fmul(x[1], y[1]))
+    return real, b.fadd(b.fmul(x[0], y[1]), b.fmul(x[1], y[0]))
+
+
+def _butterfly(b: Builder, x: list[Split]) -> list[Split]:
+    """The transform of 2, 4 or an odd number of values."""
+
+    def add(p: Split, q: Split) -> Split:
+        return b.fadd(p[0], q[0]), b.fadd(p[1], q[1])
+
+    def sub(p: Split, q: Split) -> Split:
+        return b.fsub(p[0], q[0]), b.fsub(p[1], q[1])
+
+    if len(x) == 2:
+        return [add(*x), sub(*x)]
+    if len(x) == 4:
+        even, odd, low, high = add(x[0], x[2]), add(x[1], x[3]), sub(x[0], x[2]), sub(x[1], x[3])
+        turned = high[1], b.fneg(high[0])
+        return [add(even, odd), add(low, turned), sub(even, odd), sub(low, turned)]
+    half = len(x) // 2
+    sums = [add(x[j], x[-j]) for j in range(1, half + 1)]
+    differences = [sub(x[j], x[-j]) for j in range(1, half + 1)]
+    total = x[0]
+    for value in sums:
+        total = add(total, value)
+    result = [total] + [x[0]] * (len(x) - 1)
+    for k in range(1, half + 1):
+        even, odd = x[0], None
+        for j, (value, difference) in enumerate(zip(sums, differences, strict=True), 1):
+            angle = 2 * pi * (j * k % len(x)) / len(x)
+            c, s = const(value[0].type, cos(angle)), const(value[0].type, sin(angle))
+            even = add(even, (b.fmul(value[0], c), b.fmul(value[1], c)))
+            term = b.fmul(difference[1], s), b.fneg(b.fmul(difference[0], s))
+            odd = term if odd is None else add(odd, term)
+        result[k], result[-k] = add(even, odd), sub(even, odd)
+    return result
+
+
+def _pass_routine(routines: Routines, dtype: DType, radix: int, lanes: int, single: bool) -> Function:
+    """`f(xr, xi, yr, yi, roots, groups, width)`: one pass.
+
+    x holds `radix` x `groups` x `width` values, y `groups` x `radix` x `width`. `roots` holds, for k = 1 ..
+    radix - 1, `groups` real parts and then as many imaginary parts. With `single`, width is 1.
+    """
+    type, align = scalar.memory_type(dtype), dtype.itemsize
+
+    def load(b: Builder, kind: str, start: Value, offset: Value) -> Value:
+        return b.load(kind, b.gep(type, start, offset), align=align)
+
+    def values(
+        b: Builder, p: SimpleNamespace, group: Value, place: Value, roots: list[Split], kind: str
+    ) -> None:
+        count = lane_count(kind)
+        offsets = [b.add(b.mul(b.add(group, b.mul(p.groups, i64(j))), p.width), place) for j in range(radix)]
+        x = [(load(b, kind, p.xr, offset), load(b, kind, p.xi, offset)) for offset in offsets]
+        y = _butterfly(b, x)
+        for k, value in enumerate(y):
+            if k:
+                value = _multiply(b, value, tuple(b.splat(part, count) for part in roots[k - 1]))
+            offset = b.add(b.mul(b.add(b.mul(group, i64(radix)), i64(k)), p.width), place)
+            b.store(value[0], b.gep(type, p.yr, offset), align=align)
+            b.store(value[1], b.gep(type, p.yi, offset), align=align)
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        if single:
+            p.width = i64(1)
+        with b.for_loop(0, p.groups) as group:
+            rows = [b.mul(p.groups, i64(row)) for row in range(2 * (radix - 1))]
+            parts = [load(b, type, p.roots, b.add(row, group)) for row in rows]
+            roots = list(zip(parts[::2], parts[1::2], strict=True))
+            if single:
+                values(b, p, group, i64(0), roots, type)
+                return
+            whole = b.sub(p.width, b.urem(p.width, i64(lanes)))
+            with b.for_loop(i64(0), whole, lanes) as place:
+                values(b, p, group, place, roots, vector_type(type, lanes))
+            with b.for_loop(whole, p.width, vectorize=False, unroll=False) as place:
+                values(b, p, group, place, roots, type)
+
+    params = [("ptr", name, "noalias") for name in ("xr", "xi", "yr", "yi", "roots")]
+    name = f"hloc.fft.{dtype.name}.{radix}{'.single' if single else ''}"
+    return routines.get(name, [*params, ("i64", "groups"), ("i64", "width")], write)
+
+
+# Roots of unity
+
+
+def _roots(numerators: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of -2 pi numerator / length."""
+    angles = -2 * np.pi * (numerators % length) / length
+    return np.cos(angles), np.sin(angles)
+
+
+def _roots_routine(routines: Routines, dtype: DType) -> Function:
+    """`f(to_real, to_imaginary, count, factor, square, length, shift, table)`.
+
+    Roots number j * factor (or j * j, with `square`) of unity's `length` roots, j < count, each the product
+    of two entries of a table of doubles: cos and sin of the multiples of 2**shift, then of the numbers below
+    it.
+    """
+    type = scalar.memory_type(dtype)
+
+    def entry(b: Builder, table: Value, number: Value) -> Split:
+        place = b.gep("double", table, b.shl(number, i64(1)))
+        return b.load("double", place), b.load("double", b.gep("double", place, i64(1)))
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        with b.for_loop(i64(0), p.count) as j:
+            number = b.urem(b.mul(j, b.select(p.square, j, p.factor)), p.length)
+            high = b.lshr(number, p.shift)
+            low = b.sub(number, b.shl(high, p.shift))
+            fine = b.add(b.lshr(b.sub(p.length, i64(1)), p.shift), i64(1))
+            root = _multiply(b, entry(b, p.table, high), entry(b, p.table, b.add(fine, low)))
+            for part, target in zip(root, (p.to_real, p.to_imaginary), strict=True):
+                b.store(part if type == "double" else b.fptrunc(part, type), b.gep(type, target, j))
+
+    params = [
+        ("ptr", "to_real"),
+        ("ptr", "to_imaginary"),
+        ("i64", "count"),
+        ("i64", "factor"),
+        ("i1", "square"),
+        ("i64", "length"),
+        ("i64", "shift"),
+        ("ptr", "table"),
+    ]
+    return routines.get(f"hloc.fft.roots.{dtype.name}", params, write)
+
+
+class RootTable:
+    """Computes roots of unity of one length in generated code."""
+
+    def __init__(self, b: Builder, routines: Routines, dtype: DType, length: int):
+        self.b, self.length = b, length
+        self.shift = max(isqrt(length - 1).bit_length(), 1)
+        coarse = _roots(np.arange(((length - 1) >> self.shift) + 1) << self.shift, length)
+        fine = _roots(np.arange(1 << self.shift), length)
+        table = np.concatenate([np.stack(part, axis=1).reshape(-1) for part in (coarse, fine)])
+        self.table = b.module.constant_bytes(table.astype("<f8").tobytes())
+        self.routine = _roots_routine(routines, dtype)
+
+    def fill(self, to: Split, count: int, factor: int, square: bool = False) -> None:
+        """Roots number j * factor, or j * j, for j < count."""
+        numbers = [i64(count), i64(factor), integer("i1", square), i64(self.length), i64(self.shift)]
+        self.b.call(self.routine, [*to, *numbers, self.table])
+
+
+# Passes of a length
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many points, how many lines at once, of which real type."""
+
+    dtype: DType
+    length: int
+    lines: int
+
+    @property
+    def work_bytes(self) -> int:
+        """One of the arrays of parts."""
+        return padded(self.length * self.lines * self.dtype.itemsize)
+
+    @property
+    def root_bytes(self) -> int:
+        """The roots of all passes, if they are computed."""
+        if self.length <= _TABLE:
+            return 0
+        return padded(2 * self.root_count * self.dtype.itemsize)
+
+    @property
+    def root_count(self) -> int:
+        """Complex numbers of all passes' roots."""
+        count, left = 0, self.length
+        for radix in factors(self.length):
+            left //= radix
+            count += (radix - 1) * left
+        return count
+
+
+class Passes:
+    """Emits the transform of one length without large prime factors."""
+
+    def __init__(self, b: Builder, routines: Routines, shape: Shape, scratch: Value):
+        self.b, self.routines, self.shape = b, routines, shape
+        self.radices = factors(shape.length)
+        self.lanes = max(routines.target.vector_bytes // shape.dtype.itemsize, 2)
+        self.roots = self._constant_roots() if shape.length <= _TABLE else self._computed_roots(scratch)
+
+    def _groups(self) -> list[int]:
+        """Groups of each pass."""
+        return [prod(self.radices[i + 1 :]) for i in range(len(self.radices))]
+
+    def _constant_roots(self) -> Value:
+        parts = []
+        for radix, groups in zip(self.radices, self._groups(), strict=True):
+            for k in range(1, radix):
+                parts += _roots(np.arange(groups) * k, groups * radix)
+        dtype = self.shape.dtype.numpy.newbyteorder("<")
+        data = np.concatenate(parts).astype(dtype).tobytes() if parts else b""
+        return self.b.module.constant_bytes(data or bytes(8))
+
+    def _computed_roots(self, scratch: Value) -> Value:
+        table = RootTable(self.b, self.routines, self.shape.dtype, self.shape.length)
+        type, at = scalar.memory_type(self.shape.dtype), 0
+        for radix, groups in zip(self.radices, self._groups(), strict=True):
+            for k in range(1, radix):
+                place = tuple(self.b.gep(type, scratch, i64(at + part * groups)) for part in range(2))
+                table.fill(place, groups, k * (self.shape.length // (groups * radix)))
+                at += 2 * groups
+        return scratch
+
+    def run(self, x: Split, y: Split, lines: int) -> Split:
+        """Transforms lines in x, with y for work; where the result is, one of both."""
+        type, width, at = scalar.memory_type(self.shape.dtype), lines, 0
+        for radix, groups in zip(self.radices, self._groups(), strict=True):
+            routine = _pass_routine(self.routines, self.shape.dtype, radix, self.lanes, width == 1)
+            roots = self.b.gep(type, self.roots, i64(at))
+            self.b.call(routine, [*x, *y, roots, i64(groups), i64(width)])
+            at += 2 * (radix - 1) * groups
+            width *= radix
+            x, y = y, x
+        return x
+
+
+# Bluestein's method
+
+
+def _scale_routine(routines: Routines, dtype: DType) -> Function:
+    """`f(xr, xi, tr, ti, count, lines)`: x[j * lines + l] *= t[j]."""
+    type = scalar.memory_type(dtype)
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        with b.for_loop(i64(0), p.count) as j:
+            factor = tuple(b.load(type, b.gep(type, t, j)) for t in (p.tr, p.ti))
+            with b.for_loop(i64(0), p.lines) as line:
+                places = [b.gep(type, x, b.add(b.mul(j, p.lines), line)) for x in (p.xr, p.xi)]
+                value = _multiply(b, tuple(b.load(type, place) for place in places), factor)
+                for part, place in zip(value, places, strict=True):
+                    b.store(part, place)
+
+    params = [
+        *(("ptr", name, "noalias") for name in ("xr", "xi", "tr", "ti")),
+        ("i64", "count"),
+        ("i64", "lines"),
+    ]
+    return routines.get(f"hloc.fft.scale.{dtype.name}", params, write)
+
+
+class Transform:
+    """Emits transforms of one shape; `scratch` has `scratch_bytes` of room, of which `buffers` are part.
+
+    Callers put the values into `buffers[0]`, call `run`, and find the result where it says.
+    """
+
+    def __init__(self, b: Builder, routines: Routines, shape: Shape, scratch: Value):
+        self.b, self.routines, self.shape = b, routines, shape
+        self.type = scalar.memory_type(shape.dtype)
+        self.scratch, self.used = scratch, 0
+        self.direct = factors(shape.length) is not None
+        inner = shape if self.direct else Shape(shape.dtype, convolution_length(shape.length), shape.lines)
+        self.inner = inner
+        self.buffers: list[Split] = [
+            (self._room(inner.work_bytes), self._room(inner.work_bytes)) for _ in range(2)
+        ]
+        self.passes = Passes(b, routines, inner, self._room(inner.root_bytes))
+        if not self.direct:
+            self.chirp = self._chirp()
+            self.spectrum = self._spectrum()
+
+    @staticmethod
+    def scratch_bytes(shape: Shape) -> int:
+        """Bytes for a transform of that shape."""
+        if factors(shape.length) is not None:
+            return 4 * shape.work_bytes + shape.root_bytes
+        inner = Shape(shape.dtype, convolution_length(shape.length), shape.lines)
+        single = Shape(shape.dtype, inner.length, 1)
+        return 4 * inner.work_bytes + inner.root_bytes + 2 * padded(shape.length * 8) + 4 * single.work_bytes
+
+    def _room(self, size: int) -> Value:
+        start, self.used = self.used, self.used + size
+        return self.b.gep("i8", self.scratch, i64(start))
+
+    def _chirp(self) -> Split:
+        """exp(-pi i j j / length)."""
+        length = self.shape.length
+        chirp = (self._room(padded(length * 8)), self._room(padded(length * 8)))
+        RootTable(self.b, self.routines, self.shape.dtype, 2 * length).fill(chirp, length, 0, square=True)
+        return chirp
+
+    def _spectrum(self) -> Split:
+        """The transform of the chirp's conjugate, laid round the ends, over the length."""
+        b, length, inner = self.b, self.shape.length, Shape(self.shape.dtype, self.inner.length, 1)
+        x, y = ((self._room(inner.work_bytes), self._room(inner.work_bytes)) for _ in range(2))
+        for part in x:
+            b.memset(part, integer("i8", 0), i64(inner.work_bytes))
+        with b.for_loop(i64(0), i64(length)) as j:
+            real, imaginary = (b.load(self.type, b.gep(self.type, part, j)) for part in self.chirp)
+            value = real, b.fneg(imaginary)
+            mirrored = b.select(b.icmp_signed("==", j, i64(0)), i64(0), b.sub(i64(inner.length), j))
+            for place in (j, mirrored):
+                for part, target in zip(value, x, strict=True):
+                    number = b.fmul(part, const(self.type, 1 / inner.length))
+                    b.store(number, b.gep(self.type, target, place))
+        return self.passes.run(x, y, 1)
+
+    def run(self) -> Split:
+        """Transforms the lines in `buffers[0]`; where the result is."""
+        x, y = self.buffers
+        if self.direct:
+            return self.passes.run(x, y, self.shape.lines)
+        b, lines = self.b, i64(self.shape.lines)
+        scale = _scale_routine(self.routines, self.shape.dtype)
+        b.call(scale, [*x, *self.chirp, i64(self.shape.length), lines])
+        size = self.shape.length * self.shape.lines * self.shape.dtype.itemsize
+        whole = self.inner.length * self.inner.lines * self.shape.dtype.itemsize
+        for part in x:
+            b.memset(b.gep("i8", part, i64(size)), integer("i8", 0), i64(whole - size))
+        x = self.passes.run(x, y, self.shape.lines)
+        y = self.buffers[1] if x is self.buffers[0] else self.buffers[0]
+        b.call(scale, [*x, *self.spectrum, i64(self.inner.length), lines])
+        # The inverse, by exchanging real and imaginary parts on both sides.
+        result = inverse(self.passes.run(inverse(x), inverse(y), self.shape.lines))
+        b.call(scale, [*result, *self.chirp, i64(self.shape.length), lines])
+        return result
+
+
+def inverse(parts: Sequence[Value]) -> Split:
+    """The parts exchanged: of arguments and results, this makes a transform the inverse (times the length).
+    """
+    return parts[1], parts[0]
