@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hloc.ir.attributes import Alias, Donor
 from hloc.ir.computation import Computation
@@ -20,8 +20,8 @@ class Module:
 
     `computations` are in order, callees before callers. `entry_layout` is the pair (parameter shapes, result
     shape) of `entry_computation_layout`, or None while it follows from the entry. `attributes` holds the other
-    header attributes by their text names, `tables` the sections after the header (FileNames, FunctionNames,
-    FileLocations, StackFrames) as text by section.
+    header attributes by their text names, `tables` the sections after the header by name, their rows by
+    number: strings in FileNames and FunctionNames, integers by field name in FileLocations and StackFrames.
     """
 
     # The printer stands in a layer above; hloc/__init__.py puts it here.
@@ -39,7 +39,7 @@ class Module:
         self.replica_count = 1
         self.num_partitions = 1
         self.attributes: dict[str, object] = {}
-        self.tables: dict[str, object] = {}
+        self.tables: dict[str, dict[int, Any]] = {}
         self._next_id = 0
         self._names = Names()
         self._computation_names = Names()

@@ -14,6 +14,7 @@ from hloc.text.meaning import as_config
 from hloc.text.messages import suggest
 from hloc.text.strings import string_of
 from hloc.text.syntax import Attribute, Body, ComputationText, Line, ModuleText
+from hloc.text.table_values import read_table
 from hloc.text.tokens import Fault, Token, fault_at
 
 # Computations written in place, inside attributes, are built by recursion.
@@ -141,7 +142,7 @@ class ModuleBuilder:
 
     def _tables(self, module: Module, tree: ModuleText) -> None:
         for token, end in tree.tables.sections:
-            module.tables[token.value] = self.source.text[token.end : end].strip()
+            module.tables[token.value] = read_table(token.value, self.source.text[token.end : end])
 
     def _header(self, module: Module, attributes: list[Attribute]) -> None:
         seen: set[str] = set()

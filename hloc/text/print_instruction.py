@@ -12,6 +12,7 @@ from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.opcodes import OPS
+from hloc.ir.shapes import TupleShape
 from hloc.text.print_literals import ELIDED, LARGE, print_literal
 from hloc.text.print_metadata import metadata_fields
 from hloc.text.print_options import PrintOptions
@@ -49,6 +50,10 @@ _ORDERS["all-reduce-start"] = _ORDERS["all-reduce"]
 
 # Printed behind the computations.
 _ELSEWHERE = frozenset(("result_accuracy", "is_composite"))
+
+# Operations whose start or done is an opcode itself, and what a print of a start leaves out of its root.
+_WITH_OWN_START = frozenset(("all-gather", "all-reduce", "collective-permute", "copy", "send", "recv"))
+_LOST = ("metadata", "backend_config", "origin")
 
 _ASYNC = {"async-start": "-start", "async-update": "-update", "async-done": "-done"}
 
@@ -295,16 +300,30 @@ def origin_of(instruction: Instruction) -> Raw | None:
 
 
 def wrapped_instruction(instruction: Instruction) -> Instruction | None:
-    """The one operation that an async instruction runs, if it runs just one: its opcode then names it."""
+    """The one operation that an async instruction runs, if its opcode can name it (`add-start`)."""
     if instruction.opcode not in _ASYNC:
         return None
     start = instruction
     while start.opcode in ("async-update", "async-done") and start.operands:
         start = start.operands[0]
-    computation = start.attributes.get("calls") if start.opcode == "async-start" else None
-    return computation.root if computation is not None and is_one_operation(computation) else None
+    return start.attributes["calls"].root if start.opcode == "async-start" and is_sugar(start) else None
 
 
-def is_one_operation(computation: Computation) -> bool:
-    """Whether it is parameters and a root."""
-    return all(i is computation.root or i.opcode == "parameter" for i in computation)
+def is_sugar(start: Instruction) -> bool:
+    """Whether an async-start is written as the operation that it runs.
+
+    XLA writes it so if its computation is parameters and a root. Some of these texts read back as something
+    else: where the operation has a start and a done of its own, where it takes the parameters in another
+    order or of other shapes than the start does, and where the root has notes that are not the start's.
+    Such a start is written in full here.
+    """
+    computation = start.attributes["calls"]
+    root, parameters = computation.root, computation.parameters
+    if len(computation) != len(parameters) + 1 or root.operands != parameters:
+        return False
+    if root.opcode in _WITH_OWN_START:
+        return False
+    shapes = TupleShape(tuple(parameter.shape for parameter in parameters)), root.shape
+    return start.shape.is_tuple and start.shape.elements[:2] == shapes and all(
+        root.annotations.get(name) in (None, start.annotations.get(name)) for name in _LOST
+    )

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
-from hloc.text.print_instruction import is_one_operation
+from hloc.text.print_instruction import is_sugar
 
 
 def computations_in_order(module: Module) -> list[Computation]:
     """Callees before callers: for each one that nothing calls, in the order of the module, what it reaches.
 
-    Computations that are one operation of an async instruction are left out: its opcode tells of them.
+    Computations that are one operation of an async instruction are left out: its opcode tells of them. XLA
+    prints a computation that an instruction calls next to another one, which calls it as well, behind that
+    other one, so that its text does not parse; here it comes first.
     """
     called = {callee for instruction in module.instructions() for callee in instruction.called}
     hidden = {
         instruction.attributes["calls"]
         for instruction in module.instructions()
-        if instruction.opcode == "async-start" and is_one_operation(instruction.attributes["calls"])
+        if instruction.opcode == "async-start" and is_sugar(instruction)
     }
     order: dict[Computation, None] = {}
     for computation in module:
         if computation not in called:
             order.update(dict.fromkeys(_reached(computation)))
     order.update(dict.fromkeys(module))  # those of a cycle of calls, which the verifier refuses
-    return [computation for computation in order if computation not in hidden]
+    return [computation for computation in _callees_first(order) if computation not in hidden]
 
 
 def _reached(start: Computation) -> list[Computation]:
@@ -47,6 +51,24 @@ def _reached(start: Computation) -> list[Computation]:
         seen.update(fresh)
         stack += [(callee, iter(callee)) for callee in fresh]
     return order
+
+
+def _callees_first(order: Iterable[Computation]) -> dict[Computation, None]:
+    """The same order, but for computations that stand before what they call."""
+    done: dict[Computation, None] = {}
+    entered: set[Computation] = set()
+    for start in order:
+        stack = [start]
+        while stack:
+            computation = stack[-1]
+            callees: dict[Computation, None] = {}
+            if computation not in entered:
+                entered.add(computation)
+                callees = {c: None for i in computation for c in _callees(i) if c not in entered}
+            stack += reversed(callees)
+            if not callees:
+                done[stack.pop()] = None
+    return done
 
 
 def _callees(instruction: Instruction) -> list[Computation]:

@@ -6,38 +6,18 @@ before callees, and leaves out the rows that no instruction needs.
 
 from __future__ import annotations
 
-import re
-
 from hloc.ir.module import Module
 from hloc.text.print_strings import quote
-from hloc.text.strings import string_of
-from hloc.text.tokens import Token
-
-SECTIONS = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
-
-_NAME = re.compile(r'(\d+)\s+("(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\')', re.DOTALL)
-_RECORD = re.compile(r"(\d+)\s*\{([^}]*)\}")
-_FIELD = re.compile(r"(\w+)\s*=\s*(-?\d+)")
 
 _PLACE = ("line", "end_line", "column", "end_column")
-
-
-def _fields(text: str) -> dict[str, int]:
-    return {key: int(value) for key, value in _FIELD.findall(text)}
 
 
 class Frames:
     """The stack frames of one print. `number` says what a frame is called in it."""
 
     def __init__(self, module: Module):
-        texts = [str(module.tables.get(section, "")) for section in SECTIONS]
-        self._files, self._functions = (
-            {int(number): string_of(Token("STRING", text, 0, 0)) for number, text in _NAME.findall(section)}
-            for section in texts[:2]
-        )
-        self._locations, self._frames = (
-            {int(number): _fields(text) for number, text in _RECORD.findall(section)} for section in texts[2:]
-        )
+        self._tables = module.tables
+        self._frames = module.tables.get("StackFrames", {})
         self._numbers: dict[int, int] = {}
         self._rows: list[dict[object, int]] = [{}, {}, {}, {}]
         if self._frames:
@@ -63,9 +43,9 @@ class Frames:
             self._numbers[frame] = self._row(3, (location, parent))
 
     def _location(self, number: int) -> int:
-        fields = self._locations.get(number, {})
-        file = self._row(0, self._files.get(fields.get("file_name_id", 0), ""))
-        function = self._row(1, self._functions.get(fields.get("function_name_id", 0), ""))
+        fields = self._tables.get("FileLocations", {}).get(number, {})
+        file = self._row(0, self._tables.get("FileNames", {}).get(fields.get("file_name_id"), ""))
+        function = self._row(1, self._tables.get("FunctionNames", {}).get(fields.get("function_name_id"), ""))
         return self._row(2, (file, function, *(fields.get(name, 0) for name in _PLACE)))
 
     def _row(self, section: int, content: object) -> int:
