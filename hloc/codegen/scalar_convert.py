@@ -25,8 +25,8 @@ def convert(b: Builder, value: Register, source: DType, target: DType) -> Regist
     """A value in another type, by rows X07 to X10.
 
     Floats go to integers toward zero, to the nearest end where out of range, NaN to 0. Integers wrap. To
-    pred: whether not zero, NaN included. Complex to what is not: the real part. f64 goes to floats below 32 bits
-    through f32, as XLA has it.
+    pred: whether not zero, NaN included. Complex to what is not: the real part. f64 goes to floats below
+    32 bits through f32, as XLA has it.
     """
     if source is target:
         return value
@@ -167,6 +167,8 @@ def stochastic_convert(b: Builder, value: Value, random: Value, source: DType, t
 
     That is when the random bits (as many as the source has) are below that fraction.
     """
+    if target.is_float and target.bits >= source.bits:
+        return convert(b, value, source, target)
     number = Num(b, convert(b, value, source, F64))
     noise = Num(b, b.uitofp(random, with_scalar(random.type, "double")))
     if target.is_float:
@@ -195,5 +197,6 @@ def _stochastic_float(b: Builder, number: Num, noise: Num, source: DType, target
     away = (share > 0.0) & (noise < threshold)
     chosen = back(away.select(below + 1, below))
     finite = (size < float("inf")) & (low < float("inf"))
-    result = finite.select(chosen, size).copysign(number)
-    return convert(b, result.v, F64, target)
+    result = Num(b, convert(b, finite.select(chosen, size).v, F64, F32))
+    # Not by copysign: x86 makes a library call of one between formats.
+    return narrow(b, target, (number.bits() < 0).select(-result, result).v)

@@ -10,7 +10,7 @@ from .double_double import Pair, divide, fast_two_sum, two_product
 from .exponential import exp, exp_reduced, reduce_by_ln2, scale_by_power
 from .expression import Num, horner, scalar
 from .functions import function
-from .logarithm import INFINITY, NAN, log_one_plus
+from .logarithm import INFINITY, NAN, TINY, log_one_plus
 
 TANH_NEAR = 0.5625
 TANH_TAIL = {
@@ -101,7 +101,8 @@ def asinh(x: Num) -> Num:
     rest = t * t / (t.fma(t, 1.0).sqrt() + 1.0)
     v = fast_two_sum(t, rest)
     result = log_one_plus(Pair(huge.select(size, v.high), huge.select(-0.0, v.low)))
-    return (size < INFINITY).select(plus_log_two(huge, result), size).copysign(x)
+    result = (size < INFINITY).select(plus_log_two(huge, result), size)
+    return (size < TINY[scalar(x)]).select(x, result.copysign(x))
 
 
 def plus_log_two(huge: Num, result: Pair) -> Num:
@@ -134,5 +135,4 @@ def atanh(x: Num) -> Num:
     v = divide(Pair.of(size + size), fast_two_sum(x.of(1.0), -size))
     result = log_one_plus(v).value() * 0.5
     result = size.equals(1.0).select(INFINITY, (size > 1.0).select(NAN, result))
-    tiny = {"float": 2.0**-26, "double": 2.0**-55}[scalar(x)]
-    return (size < tiny).select(x, result.copysign(x))
+    return (size < TINY[scalar(x)]).select(x, result.copysign(x))

@@ -154,7 +154,7 @@ def _arctan_of_quotient(y: Num, x: Num) -> Num:
 
 
 def _arctan_of_quotient_single(y: Num, x: Num) -> Num:
-    """atan2(y, x) of floats widened to double, to about 35 bits."""
+    """The magnitude of atan2(y, x) of floats widened to double, to about 35 bits."""
     size_y, size_x = y.abs(), x.abs()
     swap = size_y > size_x
     a, b = swap.select(size_x, size_y), swap.select(size_y, size_x)
@@ -167,7 +167,7 @@ def _arctan_of_quotient_single(y: Num, x: Num) -> Num:
     angle = reduced.select(angle + PI["double"][0] / 4, angle)
     angle = swap.select(PI["double"][0] / 2 - angle, angle)
     angle = (x.bits() < 0).select(PI["double"][0] - angle, angle)
-    return (x.is_nan() | y.is_nan()).select(NAN, angle.copysign(y))
+    return (x.is_nan() | y.is_nan()).select(NAN, angle)
 
 
 @function("atan2")
@@ -175,7 +175,8 @@ def atan2(y: Num, x: Num) -> Num:
     """The angle of the point (x, y), from -pi to pi, by the signs of both (of zeros too)."""
     if scalar(x) == "double":
         return _arctan_of_quotient(y, x)
-    return _arctan_of_quotient_single(y.widen(), x.widen()).narrow()
+    # The sign comes last: a double's copysign rounded to half would become a library call on x86.
+    return _arctan_of_quotient_single(y.widen(), x.widen()).narrow().copysign(y)
 
 
 @function("atan")

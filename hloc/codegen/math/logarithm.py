@@ -39,6 +39,8 @@ TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 SMALLEST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 ONE_BITS = {"float": 0x3F800000, "double": 0x3FF0000000000000}
 SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
+# Below these f(x) = x for log1p, asinh and atanh, and squares may underflow.
+TINY = {"float": 2.0**-26, "double": 2.0**-55}
 INFINITY, NAN = float("inf"), float("nan")
 
 
@@ -138,6 +140,5 @@ def log(x: Num) -> Num:
 def log1p(x: Num) -> Num:
     """The natural logarithm of 1 + x."""
     result = at_ends(x, log_one_plus(Pair.of(x)).value(), -1.0)
-    tiny = {"float": 2.0**-26, "double": 2.0**-55}[scalar(x)]
-    # For tiny x the result is x: this also keeps the sign of zero.
-    return (x.abs() < tiny).select(x, result)
+    # This also keeps the sign of zero.
+    return (x.abs() < TINY[scalar(x)]).select(x, result)

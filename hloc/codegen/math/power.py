@@ -107,14 +107,14 @@ def _guess_of_inverse_root(x: Num) -> Num:
 # The bits of 1.0 times 4/3, less what evens out the error, in units of the shifted fields.
 CBRT_MAGIC = {"float": 0x54A232A3 / 2.0**10, "double": float(0x553EF0FF)}
 
-# For subnormals: a factor that makes them normal, its inverse's cube root, and the least normal.
-CBRT_SCALE = {"float": (2.0**24, 2.0**-8, 2.0**-126), "double": (2.0**54, 2.0**-18, 2.0**-1022)}
+# For small numbers, whose residuals would be subnormal: up to where, a factor, and its inverse's cube root.
+CBRT_SCALE = {"float": (2.0**-80, 2.0**60, 2.0**-20), "double": (2.0**-900, 2.0**150, 2.0**-50)}
 
 
 @function("cbrt")
 def cbrt(x: Num) -> Num:
     """The cube root: r near x**(-1/3) by two fourth-order steps, then x r^2 corrected by its residual."""
-    lift, drop, least = CBRT_SCALE[scalar(x)]
+    least, lift, drop = CBRT_SCALE[scalar(x)]
     size = x.abs()
     small = size < least
     size = small.select(size * lift, size)
