@@ -9,20 +9,15 @@ from hloc.ir.opcodes import OPS
 from hloc.ir.shape_rules.common import (
     INTEGERS,
     Site,
-    check_parameters,
     check_reducer,
     make_array,
-    scalar_shape,
+    one_or_tuple,
 )
 from hloc.ir.shapes import UNBOUNDED, ArrayShape, Shape, TupleShape
 
 
 def _arrays(site: Site) -> list[ArrayShape]:
     return [site.array(number) for number in range(len(site.shapes))]
-
-
-def _one_or_tuple(shapes: list[Shape]) -> Shape:
-    return shapes[0] if len(shapes) == 1 else TupleShape(tuple(shapes))
 
 
 def group_size(site: Site) -> int | None:
@@ -36,8 +31,11 @@ def group_size(site: Site) -> int | None:
     check_groups_form(site, groups)
     if groups.iota is not None:
         return groups.iota.dims[1]
-    sizes = {len(group) for group in groups.groups()}
-    return sizes.pop() if len(sizes) == 1 else None
+    if groups.mesh is not None:
+        lengths = dict(groups.mesh.mesh)
+        return prod(lengths[name] if part is None else part[1] for name, part in groups.mesh.axes)
+    sizes = {len(group) for group in groups.listed}
+    return (sizes.pop() or None) if len(sizes) == 1 else None
 
 
 def _spans_partitions(site: Site) -> bool:
@@ -56,6 +54,11 @@ def check_groups_form(site: Site, groups: ReplicaGroups) -> None:
             raise site.error(
                 "REPLICA_GROUPS_C1", f"{list(tile.dims)}<={list(tile.reshape_dims)} does not fit"
             )
+    if (
+        groups.mesh is not None
+        and not {name for name, _ in groups.mesh.axes} <= dict(groups.mesh.mesh).keys()
+    ):
+        raise site.error("REPLICA_GROUPS_C1", "replica_groups name an axis that their mesh does not have")
     if groups.iota is not None and len(groups.iota.dims) != 2:
         raise site.error(
             "REPLICA_GROUPS_C1", f"{list(groups.iota.dims)} is no (number of groups, size of a group)"
@@ -69,12 +72,8 @@ def _resized(shape: ArrayShape, dimension: int, size: int) -> ArrayShape:
 
 def _part(site: Site, shape: Shape, number: int, count: int) -> ArrayShape:
     """Result `number` of `count`, which must be an array."""
-    if count > 1:
-        shape = (
-            shape.elements[number]
-            if isinstance(shape, TupleShape) and len(shape.elements) == count
-            else shape
-        )
+    if count > 1 and isinstance(shape, TupleShape) and len(shape.elements) == count:
+        shape = shape.elements[number]
     if not shape.is_array:
         raise site.error("SHAPE_C1", f"its result is {site.declared!r}, expected an array for each operand")
     return shape  # type: ignore[return-value]
@@ -85,39 +84,34 @@ def _gathered(site: Site, result: Shape | None) -> Shape:
     shapes = _arrays(site)
     along = site.dimension("dimensions", min(shape.rank for shape in shapes))
     shards = group_size(site)
-    if result is None:
-        if shards is None:
-            return site.result()
-        return _one_or_tuple([_resized(s, along, _times(s.dims[along], shards)) for s in shapes])
     whole: list[Shape] = []
     for number, shape in enumerate(shapes):
-        target = _part(site, result, number, len(shapes))
         size = shape.dims[along]
-        have = target.dims[along] if along < target.rank else 0
-        if UNBOUNDED not in (size, have) and (have % size if size else have):
-            raise site.error(
-                "ALL_GATHER_C1", f"dimension {along} grows from {size} to {have}, no whole number of shards"
-            )
-        if (
-            shards is not None
-            and _is_partitioned(shards)
-            and UNBOUNDED not in (size, have)
-            and have != size * shards
-        ):
-            raise site.error(
-                "ALL_GATHER_C2", f"dimension {along} grows from {size} to {have}, but a group has {shards}"
-            )
+        if result is not None:
+            target = _part(site, result, number, len(shapes))
+            have = target.dims[along] if along < target.rank else 0
+            _check_growth(site, along, size, have, shards)
+        elif shards is None:
+            return site.result()
+        else:
+            have = UNBOUNDED if size == UNBOUNDED else size * shards
         whole.append(_resized(shape, along, have))
-    return _one_or_tuple(whole)
+    return one_or_tuple(whole)
 
 
-def _is_partitioned(shards: int) -> bool:
+def _check_growth(site: Site, along: int, size: int, have: int, shards: int | None) -> None:
+    if UNBOUNDED in (size, have):
+        return
+    what = f"dimension {along} grows from {size} to {have}"
+    if have < size or (have % size if size else have):
+        raise site.error("ALL_GATHER_C1", f"{what}, no whole number of shards")
+    if _is_told(shards) and have != size * shards:  # type: ignore[operator]
+        raise site.error("ALL_GATHER_C2", f"{what}, but a group has {shards}")
+
+
+def _is_told(shards: int | None) -> bool:
     """Groups of one device stand for programs whose device counts are not set; XLA checks no sizes then."""
-    return shards > 1
-
-
-def _times(size: int, count: int) -> int:
-    return UNBOUNDED if size == UNBOUNDED else size * count
+    return shards is not None and shards > 1
 
 
 def all_gather(site: Site) -> Shape:
@@ -131,7 +125,7 @@ def all_gather_start(site: Site) -> Shape:
     if declared is not None and len(parts) < 2:
         raise site.error("SHAPE_C1", f"its result is {declared!r}, expected (operands, results)")
     whole = _gathered(site, parts[1] if declared is not None else None)
-    operands = _one_or_tuple(list(site.shapes))
+    operands = one_or_tuple(site.shapes)
     return TupleShape((operands, whole, *parts[2:]))
 
 
@@ -140,22 +134,16 @@ def all_gather_done(site: Site) -> Shape:
 
 
 def _check_folding(site: Site, shapes: list[ArrayShape]) -> None:
-    """One operand's reducer takes scalars of its type; one for several folds each, or all at once."""
+    """A reducer of two scalars folds each operand by itself; another one folds them all at once."""
     computation = site.get("to_apply")
-    if len(computation.parameters) == 2:
-        for shape in shapes:
-            scalar = scalar_shape(shape.dtype)
-            if len(shapes) == 1 or shape.dtype is shapes[0].dtype:
-                check_parameters(site, computation, [scalar, scalar], "to_apply")
-        check_reducer(site, computation, [shapes[0].dtype])
-    else:
-        check_reducer(site, computation, [shape.dtype for shape in shapes])
+    apart = len(computation.parameters) == 2
+    check_reducer(site, computation, [shape.dtype for shape in (shapes[:1] if apart else shapes)])
 
 
 def all_reduce(site: Site) -> Shape:
     shapes = _arrays(site)
     _check_folding(site, shapes)
-    return _one_or_tuple(list(shapes))
+    return one_or_tuple(shapes)
 
 
 def reduce_scatter(site: Site) -> Shape:
@@ -173,13 +161,13 @@ def reduce_scatter(site: Site) -> Shape:
                     "REDUCE_SCATTER_C1",
                     f"dimension {along} of size {size} is not shared out in parts of {have}",
                 )
-            if shards is not None and _is_partitioned(shards) and size != have * shards:
+            if _is_told(shards) and size != have * shards:
                 raise site.error(
                     "REDUCE_SCATTER_C2",
                     f"dimension {along} of size {size} in parts of {have}, but a group has {shards}",
                 )
         whole.append(_resized(shape, along, have))
-    return _one_or_tuple(whole)
+    return one_or_tuple(whole)
 
 
 def _scattered_size(site: Site, number: int, count: int, along: int, size: int, shards: int | None) -> int:
@@ -210,7 +198,7 @@ def all_to_all(site: Site) -> Shape:
     for number in range(1, len(shapes)):
         site.same_type(number)
         site.same_dims(number)
-    if shards is not None and _is_partitioned(shards) and len(shapes) != shards:
+    if _is_told(shards) and len(shapes) != shards:
         raise site.error(
             "ALL_TO_ALL_C1", f"{len(shapes)} operands, expected one for each of {shards} devices of a group"
         )
@@ -238,7 +226,7 @@ def _permuted(site: Site) -> tuple[Shape, Shape]:
         return site.shapes[0], site.shapes[1]
     if len(site.shapes) == 1:
         return site.array(0), site.shapes[0]
-    whole = _one_or_tuple(_arrays(site))  # type: ignore[arg-type]
+    whole = one_or_tuple(_arrays(site))  # type: ignore[arg-type]
     return whole, whole
 
 
@@ -269,4 +257,4 @@ def collective_broadcast(site: Site) -> Shape:
     shapes = [site.array(number) for number in range(count)]
     if site.opcode == "collective-reduce":
         _check_folding(site, shapes)
-    return _one_or_tuple(list(shapes))
+    return one_or_tuple(shapes)

@@ -197,6 +197,11 @@ def make_array(dtype: DType, dims: Iterable[int], dynamic: Sequence[bool] = ()) 
     return ArrayShape(dtype, tuple(dims), None, tuple(dynamic) if any(dynamic) else ())
 
 
+def one_or_tuple(shapes: Sequence[Shape], as_tuple: bool = False) -> Shape:
+    """The shape of one result, or the tuple of several."""
+    return TupleShape(tuple(shapes)) if as_tuple or len(shapes) != 1 else shapes[0]
+
+
 def dynamic_flags(shape: ArrayShape) -> tuple[bool, ...]:
     return shape.dynamic or (False,) * len(shape.dims)
 

@@ -123,8 +123,10 @@ def stochastic_convert(site: Site) -> Shape:
 
 def _binary(site: Site, kinds: frozenset[str]) -> ArrayShape:
     one, other = site.typed(0, kinds), site.typed(1, kinds)
-    site.same_type(1)
-    site.same_dims(1)
+    if one.dtype is not other.dtype:
+        site.same_type(1)
+    if one.dims != other.dims:
+        site.same_dims(1)
     return merged(one, other)
 
 

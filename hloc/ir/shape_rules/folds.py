@@ -12,6 +12,7 @@ from hloc.ir.shape_rules.common import (
     compatible,
     dims_agree,
     make_array,
+    one_or_tuple,
     scalar_shape,
     sizes_agree,
 )
@@ -34,10 +35,6 @@ def _inputs_and_inits(site: Site) -> list[ArrayShape]:
     return inputs
 
 
-def _one_or_tuple(shapes: list[Shape], as_tuple: bool) -> Shape:
-    return TupleShape(tuple(shapes)) if as_tuple or len(shapes) != 1 else shapes[0]
-
-
 def _returns_tuple(site: Site) -> bool:
     computation = site.get("to_apply")
     return computation.root is not None and computation.root.shape.is_tuple
@@ -50,7 +47,7 @@ def reduce(site: Site) -> Shape:
     kept = [d for d in range(inputs[0].rank) if d not in dropped]
     dims = [inputs[0].dims[d] for d in kept]
     flags = [inputs[0].is_dynamic_dim(d) for d in kept]
-    return _one_or_tuple([make_array(shape.dtype, dims, flags) for shape in inputs], _returns_tuple(site))
+    return one_or_tuple([make_array(shape.dtype, dims, flags) for shape in inputs], _returns_tuple(site))
 
 
 def reduce_window(site: Site) -> Shape:
@@ -59,7 +56,7 @@ def reduce_window(site: Site) -> Shape:
     window = site.get("window")
     dims = window_output(site, inputs[0].dims, window.dims if window is not None else ())
     flags = inputs[0].dynamic
-    return _one_or_tuple([make_array(shape.dtype, dims, flags) for shape in inputs], _returns_tuple(site))
+    return one_or_tuple([make_array(shape.dtype, dims, flags) for shape in inputs], _returns_tuple(site))
 
 
 def select_and_scatter(site: Site) -> Shape:
@@ -114,7 +111,7 @@ def scan(site: Site) -> Shape:
         )
     whole = [_with(site, shape, along, length, inputs[0].is_dynamic_dim(along)) for shape in outputs] + states
     as_tuple = len(whole) != 1 or site.declared is not None and site.declared.is_tuple
-    return _one_or_tuple(whole, as_tuple or site.declared is None and result.is_tuple)
+    return one_or_tuple(whole, as_tuple or site.declared is None and result.is_tuple)
 
 
 def _without(shape: ArrayShape, along: int) -> ArrayShape:
@@ -142,7 +139,7 @@ def sort(site: Site) -> Shape:
     pairs = [scalar_shape(shape.dtype) for shape in shapes for _ in range(2)]
     result = check_parameters(site, comparator, pairs, "to_apply")
     check_returns(site, comparator, result, scalar_shape(PRED), "to_apply")
-    return _one_or_tuple(list(shapes), as_tuple=False)
+    return one_or_tuple(shapes)
 
 
 def topk(site: Site) -> Shape:
