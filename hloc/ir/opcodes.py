@@ -306,7 +306,7 @@ def _structure() -> None:
     _op("after-all", _N, "token", "", "a token that follows all operands", SIDE_EFFECT)
     _op("add-dependency", 2, "first_operand", "", "the first operand, not before the token", SIDE_EFFECT)
     _op("opt-barrier", 1, "first_operand", "", "its operand, over which nothing is moved")
-    _op("domain", 1, "same_shape", "domain:domain", "its operand, on the border of two shardings")
+    _op("domain", 1, "same_shape", "domain!:domain", "its operand, on the border of two shardings")
     _op("partition-id", 0, "u32_scalar", "", "u32[] number of this partition")
     _op("replica-id", 0, "u32_scalar", "", "u32[] number of this replica")
     _op("get-dimension-size", 1, "get_dimension_size", "dimensions!:dims", "s32[] size of a dimension now")
@@ -354,7 +354,7 @@ def _contractions() -> None:
 
 
 def _folds() -> None:
-    _op("reduce", (2, None), "reduce", "to_apply!:computation dimensions:dims", "dimensions folded", REDUCES)
+    _op("reduce", (2, None), "reduce", "to_apply!:computation dimensions!:dims", "dimensions folded", REDUCES)
     _op("reduce-window", (2, None), "reduce_window", "to_apply!:computation window:window", "windows folded", REDUCES)
     _op(
         "select-and-scatter",

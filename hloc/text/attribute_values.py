@@ -116,7 +116,10 @@ class AttributeValues:
             raise fault_at(value.start, str(error)) from None
 
     def iota(self, children: list[Any]) -> Iota:
-        start, dims, _, _, _, reshape_dims, _, *permutation = children
+        start, dims, _, _, bracket, reshape_dims, _, *permutation = children
+        if bool(permutation) != (len(reshape_dims) > 1):
+            message = "expected the order T(...) of the dimensions" if not permutation else "a single dimension has no order"
+            raise fault_at(bracket, message)
         return Iota(start, dims, reshape_dims, permutation[0] if permutation else None)
 
     def permutation(self, children: list[Any]) -> tuple[int, ...]:

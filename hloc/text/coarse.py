@@ -162,7 +162,8 @@ class Pieces:
         if text not in self.shapes:
             if len(self.shapes) >= MOST_REMEMBERED:
                 self.shapes.clear()
-            self.shapes[text] = shape = plain_array(text) if text[0] != "(" else None
+            found = self.scanner.coarse["ARRAY"](text)
+            self.shapes[text] = shape = plain_array(text) if found and found.end() == len(text) else None
             if shape is None:
                 self.shapes[text] = self._try(text, "shape")
         return self.shapes[text]

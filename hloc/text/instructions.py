@@ -182,6 +182,8 @@ class InstructionBuilder:
         shape = operation.shape
         if shape is None:
             shape = self._inferred(op, operands, own, operation.opcode)
+        if op.name == "constant":
+            shape = own["literal"].shape
         adjust(op, operands, own, shape)
         controls = common.pop("control-predecessors", ())
         instruction = Instruction(op.name, shape, operands, own, name=name, annotations=common)
@@ -211,9 +213,12 @@ class InstructionBuilder:
             operands = "operand" if wanted == "1" else "operands"
             raise fault_at(operation.opcode, f"{op.name} takes {wanted} {operands}, got {count}")
         shape = operation.shape
-        if op.name == "tuple" and isinstance(shape, TupleShape) and len(shape.elements) != count:
-            message = f"a tuple of {len(shape.elements)} elements takes as many operands, got {count}"
-            raise fault_at(operation.opcode, message)
+        if op.name == "tuple" and shape is not None:
+            if not isinstance(shape, TupleShape):
+                raise fault_at(operation.opcode, f"a tuple cannot have the shape {shape!r}")
+            if len(shape.elements) != count:
+                message = f"a tuple of {len(shape.elements)} elements takes as many operands, got {count}"
+                raise fault_at(operation.opcode, message)
 
     def _parameter_line(
         self, operation: Operation, listed: list[Attribute], scope: Scope, name: str, place: Token
@@ -326,6 +331,7 @@ class InstructionBuilder:
             if literal is None:
                 return None
             own["literal"] = literal
+            shape = literal.shape
         else:
             if text:
                 names = scope.names
@@ -340,7 +346,7 @@ class InstructionBuilder:
             least, most = op.arity
             if count < least or (most is not None and count > most):
                 return None
-            if opcode == "tuple" and len(shape.elements) != count:
+            if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != count):
                 return None
         if template.references and not self._refer(line, own):
             return None
@@ -386,7 +392,7 @@ class InstructionBuilder:
 
 
 # Opcodes whose attributes `adjust` may change.
-_ADJUSTED = frozenset(("compare", "map", "custom-call"))
+_ADJUSTED = frozenset(("compare", "map", "custom-call", "reshape"))
 
 # A missing number would make a list of as many holes.
 MOST_PARAMETERS = 1_000_000
@@ -400,6 +406,8 @@ def adjust(op: Op, operands: list[Instruction], own: dict[str, Any], shape: Shap
         own["dimensions"] = tuple(range(len(shape.dims))) if shape.is_array and shape.dims else ()
         if not own["dimensions"]:
             del own["dimensions"]
+    elif op.name == "reshape" and own.get("inferred_dimension") == -1:
+        del own["inferred_dimension"]
     elif op.name == "custom-call" and "to_apply" in own:
         own["called_computations"] = (own.pop("to_apply"),)
 

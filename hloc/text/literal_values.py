@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import replace
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -26,7 +27,7 @@ _COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _PIECE = re.compile(
     r"""(?P<space>[ \t\r\n,]+|//[^\r\n]*|/\*(?s:.*?)\*/)|(?P<bracket>[{}()])|(?P<dots>\.\.\.)"""
     r"""|(?P<nan>-?nan)(?:\(0x(?P<payload>[0-9a-fA-F]+)\))?(?![\w.])|(?P<word>-?inf|true|false)(?![\w.])"""
-    r"""|(?P<decimal>-?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-?[0-9]+[eE][+-]?[0-9]+)(?![\w.])"""
+    r"""|(?P<decimal>(?:-?[0-9]+\.[0-9]*|-\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-?[0-9]+[eE][+-]?[0-9]+)(?![\w.])"""
     r"""|(?P<int>-?[0-9]+)(?![\w.])""",
     re.ASCII,
 )
@@ -78,6 +79,16 @@ def _plain(shape: Shape) -> Shape:
         return shape
     layout = shape.layout and replace(shape.layout, element_bits=0)
     return ArrayShape(shape.dtype, shape.dims, layout)
+
+
+def _plain_shape(shape: Shape) -> Shape:
+    """A literal's sizes are those that it has, not bounds, and its elements are not packed."""
+    if isinstance(shape, TupleShape):
+        return TupleShape(tuple(map(_plain_shape, shape.elements)))
+    if isinstance(shape, ArrayShape) and (shape.dynamic or (shape.layout and shape.layout.element_bits)):
+        layout = shape.layout and replace(shape.layout, element_bits=0)
+        return ArrayShape(shape.dtype, shape.dims, layout)
+    return shape
 
 
 class _Reader:

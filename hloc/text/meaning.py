@@ -16,6 +16,8 @@ from hloc.ir.opcodes import (
     DIMS,
     ENUM,
     ENUMS,
+    FLOAT_VALUE,
+    GROUPS,
     LISTS,
     LITERAL,
     RAW,
@@ -29,6 +31,7 @@ from hloc.text.tokens import Fault, Token, fault_at
 
 # Parsed and dropped, as XLA does: the attribute had a meaning for a short while only.
 _DROPPED = frozenset((("all-reduce", "mode"), ("all-reduce-start", "mode"), ("reduce-scatter", "mode")))
+_FLOAT32_MAX = 3.4028234663852886e38
 _BRACES = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
 _GROUP_MODES = ("cross_replica", "cross_partition", "cross_replica_and_partition", "flattened_id")
 
@@ -55,6 +58,8 @@ class Meaning:
             seen[name] = attribute
             if name in op.attributes:
                 self._own(op, op.attributes[name], attribute, own)
+            elif name == "parameter_replication" and op.name != "parameter":
+                raise fault_at(attribute.token, "only a parameter has parameter_replication")
             elif name in COMMON:
                 value = _common(name, attribute.value)
                 if value is not None:
@@ -96,8 +101,12 @@ class Meaning:
             return self.literal(value)
         if kind == RAW:
             return value if isinstance(value, Raw) else Raw(value.value)
+        if kind == FLOAT_VALUE and not abs(value) <= _FLOAT32_MAX:
+            raise fault_at(attribute.token, f"{value} is out of range for a 32-bit float")
         if kind in (DIMS, LISTS):
             _check_lists(row, attribute)
+        if kind == GROUPS and any(isinstance(group, int) for group in value.listed):
+            raise fault_at(attribute.token, "expected groups of devices {{..},{..}}")
         return value
 
     def literal(self, text: LiteralText) -> Literal:

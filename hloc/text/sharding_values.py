@@ -80,18 +80,24 @@ class ShardingValues:
         return "group", ShardGroup(word.value.removeprefix("shard_"), int_of(number))
 
     def domain(self, children: list[Any]) -> Domain:
-        first, kind, second, entry, third, exit = children
-        for key, wanted in ((first, "kind"), (second, "entry"), (third, "exit")):
-            if key.value != wanted:
-                raise fault_at(key, f"expected {wanted}=, got {key.value}=")
-        if string_of(kind) != "sharding":
-            raise fault_at(kind, f'expected domain kind "sharding", got {kind.value}')
-        return Domain("sharding", entry, exit)
+        start, *parts, _ = [child for child in children if getattr(child, "type", "") != "COMMA"]
+        fields: dict[str, Any] = {}
+        for key, value in zip(parts[::2], parts[1::2]):
+            if key.value not in ("kind", "entry", "exit") or key.value in fields:
+                raise fault_at(key, f"expected kind=, entry= and exit= once each, got {key.value}=")
+            if isinstance(value, Sharding) == (key.value == "kind"):
+                raise fault_at(key, f"{key.value} of a domain is a {'string' if key.value == 'kind' else 'sharding'}")
+            fields[key.value] = value
+        if len(fields) < 3:
+            raise fault_at(start, "a domain has kind=, entry= and exit=")
+        if string_of(fields["kind"]) != "sharding":
+            raise fault_at(fields["kind"], f'expected domain kind "sharding", got {fields["kind"].value}')
+        return Domain("sharding", fields["entry"], fields["exit"])
 
     # Named shardings.
 
     def maximal_named(self, children: list[Any]) -> NamedSharding:
-        device, *metadata = children
+        _, device, *metadata = children
         return NamedSharding(Mesh(maximal_device=int_of(device)), metadata=_metadata_of(metadata))
 
     def whole_named(self, children: list[Any]) -> NamedSharding:
