@@ -79,5 +79,10 @@ class Context(Protocol):
     def apply(self, computation: Computation, arguments: list[Value]) -> Value:
         """The computation's result, once."""
 
-    def lift(self, computation: Computation, arguments: list[np.ndarray]) -> Value:
-        """The result of a computation of scalars for every element of equally shaped arrays."""
+    def lift(
+        self, computation: Computation, arguments: list[np.ndarray], root: Instruction | None = None
+    ) -> Value:
+        """The result of a computation of scalars for every element of equally shaped arrays.
+
+        `root` is another instruction of the computation whose value to give instead.
+        """

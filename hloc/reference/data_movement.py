@@ -99,10 +99,7 @@ def pad(instruction: Instruction, operands: list[np.ndarray], context: Context) 
 def shuffle(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     """Elements moved around the end (`rotate`), or taken from the places that `indices` lists (`permute`)."""
     array = operands[0]
-    dimensions, mode = (
-        instruction.get("dimensions"),
-        str(getattr(instruction.get("mode"), "text", instruction.get("mode"))),
-    )
+    dimensions, mode = instruction.get("dimensions"), instruction.get("mode").text
     if mode == "rotate":
         return np.roll(array, instruction.get("shifts"), dimensions)
     if mode != "permute":

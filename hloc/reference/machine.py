@@ -51,6 +51,7 @@ class Plan:
         self.computation = computation
         self.size = len(kept)
         self.root = slots[root]
+        self.shape = root.shape
         self.parameters = [slots.get(parameter, -1) for parameter in computation.parameters]
         last = {operand: instruction for instruction in kept for operand in instruction.operands}
         self.steps = [
@@ -112,13 +113,14 @@ class Plans:
     """The plans of a module, made when first asked for."""
 
     def __init__(self) -> None:
-        self._whole: dict[Computation, Plan] = {}
+        self._whole: dict[tuple[Computation, Instruction], Plan] = {}
         self._lifted: dict[Instruction, Plan | None] = {}
 
-    def whole(self, computation: Computation) -> Plan:
-        plan = self._whole.get(computation)
+    def whole(self, computation: Computation, root: Instruction | None = None) -> Plan:
+        key = (computation, root or computation.root)
+        plan = self._whole.get(key)
         if plan is None:
-            plan = self._whole[computation] = Plan(computation, computation.root, lifted=False)
+            plan = self._whole[key] = Plan(*key, lifted=False)
         return plan
 
     def lifted(self, computation: Computation, root: Instruction) -> Plan | None:
@@ -166,7 +168,8 @@ class Machine:
     def _body(self, plan: Plan, arguments: list[Value]) -> Generator[Call | Exchange, Value, Value]:
         values: list[Value | None] = [None] * plan.size
         for slot, argument in zip(plan.parameters, arguments, strict=True):
-            values[slot] = argument
+            if slot >= 0:
+                values[slot] = argument
         del arguments
         for step in plan.steps:
             operands = [values[slot] for slot in step.operands]
@@ -183,13 +186,16 @@ class Machine:
         return values[plan.root]
 
     def apply(self, computation: Computation, arguments: list[Value]) -> Value:
+        return self._alone(self._plans.whole(computation), arguments)
+
+    def _alone(self, plan: Plan, arguments: list[Value]) -> Value:
+        """Runs a plan that must not meet other devices; this is where one run recurses into another."""
         self._nested += 1
         try:
             if self._nested > _MOST_NESTED:
-                raise HloError(
-                    f"computations applied to elements nest deeper than {_MOST_NESTED}", computation.span
-                )
-            return finish(self.run(computation, arguments))
+                message = f"computations applied to elements nest deeper than {_MOST_NESTED}"
+                raise HloError(message, plan.computation.span)
+            return finish(self.drive(self._body(plan, arguments)))
         finally:
             self._nested -= 1
 
@@ -199,7 +205,7 @@ class Machine:
         plan = self._plans.lifted(computation, root or computation.root)
         shape = next((argument.shape for argument in arguments if argument.ndim), ())
         if plan is None:
-            return self._apply_each(computation, arguments, shape)
+            return self._lift_each(self._plans.whole(computation, root), arguments, shape)
         values: list[Value | None] = [None] * plan.size
         for slot, argument in zip(plan.parameters, arguments, strict=True):
             if slot >= 0:
@@ -214,15 +220,13 @@ class Machine:
             values[step.result] = value
         return _spread(values[plan.root], shape)
 
-    def _apply_each(
-        self, computation: Computation, arguments: list[np.ndarray], shape: tuple[int, ...]
-    ) -> Value:
-        """The computation once for every element: for those that loop or branch."""
-        results = _empty(computation.root.shape, shape)
+    def _lift_each(self, plan: Plan, arguments: list[np.ndarray], shape: tuple[int, ...]) -> Value:
+        """The plan once for every element: for computations that loop or branch."""
+        results = _empty(plan.shape, shape)
         targets = results if isinstance(results, tuple) else (results,)
         spread = [np.broadcast_to(argument, shape) for argument in arguments]
         for index in np.ndindex(shape):
-            value = self.apply(computation, [np.asarray(array[index]) for array in spread])
+            value = self._alone(plan, [np.asarray(array[index]) for array in spread])
             for target, part in zip(targets, value if isinstance(value, tuple) else (value,)):
                 target[index] = part
         return results

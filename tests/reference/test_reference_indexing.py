@@ -219,3 +219,23 @@ def test_topk_puts_nan_first_and_breaks_ties_by_index() -> None:
     values, where = leaves("(f32[3], s32[3]) topk(p0), k=3, largest=false", x)
     same(values, [-0.0, 0.0, 1])
     same(where, [4, 5, 0])
+
+
+@pytest.mark.parametrize("root", ["compare(c, d), direction=LT", "or(less, no)"])
+def test_sort_by_a_comparator_that_branches(root: str) -> None:
+    computations = f"""
+neg {{ a = f32[] parameter(0)
+ ROOT b = f32[] negate(a) }}
+same {{ ROOT a = f32[] parameter(0) }}
+f {{ a = f32[] parameter(0)
+ b = f32[] parameter(1)
+ zero = f32[] constant(0)
+ p = pred[] compare(a, zero), direction=LT
+ q = pred[] compare(b, zero), direction=LT
+ c = f32[] conditional(p, a, a), true_computation=neg, false_computation=same
+ d = f32[] conditional(q, b, b), true_computation=neg, false_computation=same
+ less = pred[] compare(c, d), direction=LT
+ no = pred[] constant(false)
+ ROOT r = pred[] {root} }}"""
+    line = "f32[5] sort(p0), dimensions={0}, is_stable=true, to_apply=f"
+    same(one(line, f32(3, -1, 2, -3, 0.5), computations=computations), [0.5, -1, 2, 3, -3])
