@@ -22,8 +22,8 @@ def window_output(site: Site, sizes: tuple[int, ...], window: tuple[WindowDim, .
         raise site.error("WINDOW_C1", f"the window has {len(window)} dimensions, expected {len(sizes)}")
     for number, dim in enumerate(window):
         for field in ("size", "stride", "base_dilation", "window_dilation"):
-            if getattr(dim, field) < 1:
-                value = getattr(dim, field)
+            value = getattr(dim, field)
+            if value < 1:
                 raise site.error(
                     "WINDOW_C2", f"dimension {number} of the window has {field} {value}, expected at least 1"
                 )
@@ -52,59 +52,42 @@ def _check_precision(site: Site) -> None:
         )
 
 
-class _DotSides:
-    """The dimension lists of a dot, checked against both operands."""
-
-    def __init__(self, site: Site, lhs: ArrayShape, rhs: ArrayShape, rhs_groups: tuple[int, ...] = ()):
-        self.lhs_batch = site.dimensions("lhs_batch_dims", lhs.rank)
-        self.lhs_contracting = site.dimensions("lhs_contracting_dims", lhs.rank)
-        self.rhs_batch = site.dimensions("rhs_batch_dims", rhs.rank)
-        self.rhs_contracting = site.dimensions("rhs_contracting_dims", rhs.rank)
-        self._check_disjoint(site, "lhs", self.lhs_batch, self.lhs_contracting, ())
-        self._check_disjoint(site, "rhs", self.rhs_batch, self.rhs_contracting, rhs_groups)
-        self._check_sizes(site, "contracting", lhs, rhs, self.lhs_contracting, self.rhs_contracting)
-        self._check_sizes(site, "batch", lhs, rhs, self.lhs_batch, self.rhs_batch)
-
-    @staticmethod
-    def _check_disjoint(
-        site: Site, side: str, batch: tuple[int, ...], contracting: tuple[int, ...], groups: tuple[int, ...]
-    ) -> None:
-        taken = [*batch, *contracting, *groups]
-        if len(set(taken)) != len(taken):
-            raise site.error("DOT_C1", f"a dimension of {side} has two parts (batch, contracting, group)")
-
-    @staticmethod
-    def _check_sizes(
-        site: Site,
-        part: str,
-        lhs: ArrayShape,
-        rhs: ArrayShape,
-        ours: tuple[int, ...],
-        theirs: tuple[int, ...],
-    ) -> None:
-        if len(ours) != len(theirs):
-            raise site.error("DOT_C2", f"{len(ours)} {part} dimensions of lhs, but {len(theirs)} of rhs")
-        for a, b in zip(ours, theirs, strict=True):
-            if not sizes_agree(lhs.dims[a], rhs.dims[b]):
-                raise site.error(
-                    "DOT_C3",
-                    f"{part} dimension {a} of {site.name(0)} has size {lhs.dims[a]}, "
-                    f"but {b} of {site.name(1)} has size {rhs.dims[b]}",
-                )
+Dims = tuple[int, ...]
 
 
-def _kept(shape: ArrayShape, dropped: tuple[int, ...]) -> list[int]:
-    return [d for d in range(shape.rank) if d not in dropped]
+def _parts(site: Site, side: str, shape: ArrayShape, groups: Dims = ()) -> tuple[Dims, Dims]:
+    """Batch and contracting dimensions of one side of a dot."""
+    batch = site.dimensions(f"{side}_batch_dims", shape.rank)
+    contracting = site.dimensions(f"{side}_contracting_dims", shape.rank)
+    taken = [*batch, *contracting, *groups]
+    if len(set(taken)) != len(taken):
+        raise site.error("DOT_C1", f"a dimension of {side} has two parts (batch, contracting, group)")
+    return batch, contracting
 
 
-def _dot_dims(
-    site: Site, lhs: ArrayShape, rhs: ArrayShape, groups: tuple[int, ...] = ()
-) -> tuple[list, list]:
+def _check_pairs(site: Site, part: str, ours: Dims, theirs: Dims) -> None:
+    """Dimensions of the two sides that go together."""
+    lhs, rhs = site.array(0), site.array(1)
+    if len(ours) != len(theirs):
+        raise site.error("DOT_C2", f"{len(ours)} {part} dimensions of lhs, but {len(theirs)} of rhs")
+    for a, b in zip(ours, theirs, strict=True):
+        if not sizes_agree(lhs.dims[a], rhs.dims[b]):
+            raise site.error(
+                "DOT_C3",
+                f"{part} dimension {a} of {site.name(0)} has size {lhs.dims[a]}, "
+                f"but {b} of {site.name(1)} has size {rhs.dims[b]}",
+            )
+
+
+def _dot_dims(site: Site, lhs: ArrayShape, rhs: ArrayShape, groups: Dims = ()) -> tuple[list, list]:
     """Sizes and dynamic flags of batch, then lhs, then rhs dimensions."""
-    sides = _DotSides(site, lhs, rhs, groups)
-    places = [(lhs, d) for d in sides.lhs_batch]
-    places += [(lhs, d) for d in _kept(lhs, sides.lhs_batch + sides.lhs_contracting)]
-    places += [(rhs, d) for d in _kept(rhs, sides.rhs_batch + sides.rhs_contracting + groups)]
+    lhs_batch, lhs_contracting = _parts(site, "lhs", lhs)
+    rhs_batch, rhs_contracting = _parts(site, "rhs", rhs, groups)
+    _check_pairs(site, "contracting", lhs_contracting, rhs_contracting)
+    _check_pairs(site, "batch", lhs_batch, rhs_batch)
+    places = [(lhs, d) for d in lhs_batch]
+    places += [(lhs, d) for d in range(lhs.rank) if d not in lhs_batch + lhs_contracting]
+    places += [(rhs, d) for d in range(rhs.rank) if d not in rhs_batch + rhs_contracting + groups]
     return [shape.dims[d] for shape, d in places], [shape.is_dynamic_dim(d) for shape, d in places]
 
 
