@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from .core import Core
 from .module import Callee, escaped
-from .values import Constant, Value, integer, mangled
+from .values import Constant, Value, bit_width, integer, mangled
 
 
 class Memory(Core):
@@ -88,6 +88,18 @@ class Memory(Core):
         if noalias:
             text += f", !noalias {noalias}"
         return text
+
+    def load_atomic(self, type: str, pointer: Value, ordering: str = "acquire") -> Value:
+        """The value of 1 to 8 bytes at an address that another thread may store to at the same time."""
+        align = bit_width(type) // 8
+        return self._result(type, f"load atomic {type}, {pointer.type} {pointer.text} {ordering}, align {align}")
+
+    def store_atomic(self, value: Value, pointer: Value, ordering: str = "release") -> None:
+        """Puts a value of 1 to 8 bytes where another thread may load it at the same time."""
+        align = bit_width(value.type) // 8
+        self._effect(
+            f"store atomic {value.type} {value.text}, {pointer.type} {pointer.text} {ordering}, align {align}"
+        )
 
     def memcpy(self, target: Value, source: Value, size: Value) -> None:
         """Copies `size` bytes between places that do not overlap (or are the same)."""
