@@ -21,19 +21,19 @@ Dims = tuple[int, ...]
 
 
 def product_type(source: DType, other: DType, result: DType) -> np.dtype:
-    """The NumPy type in which products are formed and added up."""
+    """The NumPy type in which products are formed and added up (see _EXACT_TERMS for integers)."""
     if result.is_complex:
         return np.dtype(np.complex128)
     if result.is_float:
         return np.dtype(np.float64)
     if result.kind == "predicate":
         return np.dtype(bool)
-    # 2^16 * 2^16 * 2^20 stays within the 53 bits that f64 holds exactly, and matrix products of f64 are fast.
-    return np.dtype(
-        np.float64 if max(source.bits, other.bits) <= 16 else np.int64 if result.is_signed else np.uint64
-    )
+    if max(source.bits, other.bits) <= 16:
+        return np.dtype(np.float64)
+    return np.dtype(np.int64 if result.is_signed else np.uint64)
 
 
+# Matrix products of f64 are fast, and this many products of 16-bit integers stay within its 53 exact bits.
 _EXACT_TERMS = 1 << 20
 
 
