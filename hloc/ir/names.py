@@ -20,19 +20,24 @@ class Names:
             self._taken.add(wanted)
             return wanted
         stem, number, numbered = _split(wanted)
-        name = f"{stem}.{number}" if number else stem
-        if name in self._taken:
+        key = _joined(stem, number)
+        if key in self._taken:
             number = self._next.get(stem, 0)
-            while (name := f"{stem}.{number}" if number else stem) in self._taken:
+            while (key := _joined(stem, number)) in self._taken:
                 number += 1
             self._next[stem] = number + 1
-        self._taken.add(name)
-        return f"{stem}.0" if number == 0 and numbered else name
+        self._taken.add(key)
+        return f"{stem}.{number}" if number or numbered else stem
 
     def free(self, name: str) -> None:
         """Let a name be used again."""
         stem, number, _ = _split(name)
-        self._taken.discard(f"{stem}.{number}" if number else stem)
+        self._taken.discard(_joined(stem, number))
+
+
+def _joined(stem: str, number: int) -> str:
+    """How a name is kept: without the number 0, unless the stem looks numbered itself (`a.2.0` is not `a.2`)."""
+    return f"{stem}.{number}" if number or _split(stem)[2] else stem
 
 
 def _split(name: str) -> tuple[str, int, bool]:
