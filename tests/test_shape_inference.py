@@ -171,14 +171,14 @@ def root_shape(text):
 def test_is_what_xla_infers(shapes, operation):
     hlo = pytest.importorskip("jaxlib._hlo")
     text = text_of(shapes, operation)
+    module = parse(text)
+    assert verify(module) == []
     try:
         expected = root_shape(hlo.hlo_module_from_text(text).to_string())
     except Exception as error:
-        assert "cannot infer shape" in str(error)
-        pytest.skip("XLA's parser does not infer this one")
-    module = parse(text)
-    assert print_shape(module.entry.root.shape) == expected
-    assert verify(module) == []
+        assert "cannot infer shape" in str(error)  # hloc infers a few more than XLA's parser does
+    else:
+        assert print_shape(module.entry.root.shape) == expected
 
 
 # Operand shapes, and an operation with its result shape that the verifier must let pass.
