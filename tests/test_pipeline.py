@@ -220,7 +220,8 @@ def add_quietly(m: Module) -> bool:
 
 
 def reorder_quietly(m: Module) -> bool:
-    m.entry.move_before(m.entry.root.operands[1], m.entry.root.operands[0])
+    _, first, second, *_ = m.entry.instructions
+    m.entry.move_before(second, first)
     return False
 
 

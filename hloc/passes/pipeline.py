@@ -19,6 +19,7 @@ from hloc.passes import (
     async_to_sync,
     batch_norm_expander,
     bitcast_marking,
+    collective_simplifier,
     control_edges,
     cse,
     dce,
@@ -93,6 +94,7 @@ PASSES: dict[str, Pass] = {
     for row in (
         Pass("manual_partitioning", manual_partitioning),
         Pass("async_to_sync", async_to_sync),
+        Pass("collective_simplifier", collective_simplifier),
         Pass("sharding_removal", sharding_removal),
         Pass("defusion", defusion),
         Pass("control_edges", control_edges),
@@ -133,6 +135,7 @@ Row = tuple[str, str] | FixedPoint
 _PREPARATION: tuple[Row, ...] = (
     ("manual_partitioning", "first of all, while the borders of manual regions and the mesh are as JAX wrote them"),
     ("async_to_sync", "makes calls of async computations, for call_inliner"),
+    ("collective_simplifier", "after partitioning, which says how many devices there are, and without async pairs"),
     ("sharding_removal", "after partitioning nothing is left that a sharding could say"),
     ("defusion", "what is one kernel is decided here, not by the program that made the text"),
     ("control_edges", "edges that other compilers left keep equal instructions apart and loops from fusing"),
@@ -190,6 +193,8 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
 ORDER: tuple[tuple[str, str, str], ...] = (
     ("manual_partitioning", "sharding_removal", "the removal refuses what should have been partitioned"),
     ("manual_partitioning", "call_inliner", "manual regions are calls until their borders are gone"),
+    ("manual_partitioning", "collective_simplifier", "the mesh says how many devices there are"),
+    ("async_to_sync", "collective_simplifier", "a start is no collective that it knows"),
     ("async_to_sync", "call_inliner", "an async-start becomes a call"),
     ("scan_expander", "call_inliner", "a scan's loop calls its computation"),
     ("defusion", "layout_removal", "bitcasts inside of fusions go too"),
