@@ -148,7 +148,6 @@ INFERRED = [
     ("f32[2,3]{0,1}", "all-reduce(p0), replica_groups={}, to_apply=add"),
     ("f32[2,3] s32[2,3]", "all-to-all(p0, p0), replica_groups={{0,1}}"),
     ("f32[2,3]{0,1}", "collective-permute(p0), source_target_pairs={{0,1}}"),
-    ("f32[2,3]{0,1}", "collective-permute-start(p0), source_target_pairs={{0,1}}"),
     ("f32[2,3]{0,1}", "collective-broadcast(p0), replica_groups={{0,1}}"),
 ]
 
