@@ -162,6 +162,7 @@ DEFAULTS: dict[str, object] = {
     "largest": True,
     "async_execution_thread": "main",
     "is_stable": False,
+    "operand_layout_constraints": None,  # an empty list is a constraint too: that there are no operands
 }
 
 # Attributes that every instruction may carry (rows A01 to A08 of the language).

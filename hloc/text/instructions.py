@@ -15,6 +15,8 @@ from hloc.ir.opcodes import Attribute as Row
 from hloc.ir.shape_inference import infer_shape
 from hloc.ir.shapes import Shape, TupleShape
 from hloc.text.async_lines import (
+    SHARED_BY_START,
+    SHARED_BY_STEP,
     STEP_ATTRIBUTES,
     STEPS,
     check_inherited,
@@ -72,9 +74,6 @@ class InstructionBuilder:
         """Add one instruction of the text, after the operations nested in its operands."""
         token = line.name
         name = token.value if token is not None else default_name
-        if name in scope.names:
-            line_number, column = self.source.position(scope.names[name].span.start)
-            raise fault_at(token, f"instruction {name} is defined already, at {line_number}:{column}")
         place = token or line.operation.opcode
         if name in BY_NAME or name.startswith("__"):
             raise fault_at(place, f"{name!r} cannot be the name of an instruction")
@@ -260,12 +259,12 @@ class InstructionBuilder:
                 raise fault_at(opcode, f"{start.name} began {wrapped.opcode}, not {op.name}")
             own, common, _ = self.meaning.attributes(OPS[step], listed, _NO_ATTRIBUTES, opcode)
             return self._finish_step(OPS[step], operation, operands, own, common, scope, name, place)
-        result = check_start(shape, opcode).elements[1]
-        self._check_count(op, Operation(result, opcode, []), len(operands))
+        taken, result = check_start(shape, opcode).elements[:2]
+        self._check_count(op, Operation(result, opcode, []), len(taken.elements))
         more = {row.name: row for row in STEP_ATTRIBUTES.values() if row.name not in op.attributes}
         own, common, others = self.meaning.attributes(op, listed, more, opcode)
         adjust(op, operands, own, result)
-        computation = wrap(op, operands, result, own, common)
+        computation = wrap(op, shape, own)
         self.wrapped(computation)
         start_own = {key: value for key, value in others.items() if value != STEP_ATTRIBUTES[key].default}
         start_own["calls"] = computation
@@ -283,10 +282,11 @@ class InstructionBuilder:
                 raise fault_at(opcode, f"computation {computation.name} is run by two asynchronous operations")
             self.async_computations.add(computation)
             set_thread(computation, own.get("async_execution_thread", "main"))
+            share(computation, common, SHARED_BY_START)
         else:
             start = check_step(op.name, operands, shape, opcode)
             check_inherited(start, own, opcode)
-            share(start.attributes["calls"], common)
+            share(start.attributes["calls"], common, SHARED_BY_STEP)
         return self._finish(op, operation, operands, own, common, scope, name, place)
 
     # Coarse lines.
@@ -383,6 +383,10 @@ class InstructionBuilder:
         return True
 
     def _add(self, scope: Scope, instruction: Instruction, token: Token | None) -> Instruction:
+        known = scope.names.get(instruction.name)
+        if known is not None and token is not None:
+            line, column = self.source.position(known.span.start)
+            raise fault_at(token, f"instruction {instruction.name} is defined already, at {line}:{column}")
         start, end = (token.start, token.end) if token is not None else (0, 0)
         instruction.span = Span(self.source, start, end)
         scope.computation.add(instruction)
