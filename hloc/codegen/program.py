@@ -24,17 +24,26 @@ CONTEXT_FIELDS = (
     "partition_id",  # i64
     "device",  # i64: replica_id * num_partitions + partition_id
     "device_count",  # i64
-    "communicator",  # ptr to COMMUNICATOR_BYTES zeros that all devices of one run share; null on one device
+    "communicator",  # ptr to `communicator_bytes` that all devices of one run share
     "rng_state",  # ptr to u64[2]: the device's generator
     "host_hooks",  # ptr: functions of the host for infeed, outfeed, send and recv; null where there are none
 )
 
-COMMUNICATOR_BYTES = 1 << 16
+DEVICE_FAILED, DEVICE_LATE = 1, 2
 
 ERRORS = {
-    1: "a device of this run failed",
-    2: "devices of this run did not meet in time",
+    DEVICE_FAILED: "another device of this run failed",
+    DEVICE_LATE: "a device of this run did not come in time",
 }
+
+
+def communicator_bytes(devices: int) -> int:
+    """The size of the memory by which the devices of a run meet; all zeros at the start.
+
+    Its first 8-byte word is the run's status: not 0, a key of ERRORS, when a device has failed. The second is
+    how many times 200 microseconds devices wait for each other; 0 for the default of a minute.
+    """
+    return 8 * (2 + devices + devices * devices)
 
 
 class ParameterLeaf(NamedTuple):

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from hloc.codegen.program import COMMUNICATOR_BYTES, CONTEXT_FIELDS, ERRORS, Program
+from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_FAILED, ERRORS, Program, communicator_bytes
 from hloc.errors import ArgumentError, HloError
 from hloc.runtime.arguments import flat_arguments, structured
 from hloc.runtime.cpu import NativeCode
-from hloc.runtime.memory import Pool, address, block, new_array
+from hloc.runtime.memory import Pool, address, new_array
 
 _RNG_SEED = 0x9E3779B97F4A7C15
+
+
+class _Deserted(HloError):
+    """A device gave up because another one had failed."""
 
 
 class Executable:
@@ -23,13 +27,17 @@ class Executable:
     Arguments are the leaves of the entry's parameters in order, or one argument a parameter, tuples nested as
     its shape is. A leaf is anything that NumPy views without a copy (buffers, `__array_interface__`, DLPack),
     of exactly the parameter's type, shape and layout; a Python number may stand for a rank-0 array.
+
+    `patience` is the time in seconds that devices wait for each other before the run fails.
     """
 
     def __init__(self, program: Program):
         self.program = program
+        self.patience = 300.0
         self.device_count = program.replica_count * program.num_partitions
         self._code = NativeCode(program)
         self._arenas = Pool(program.arena_bytes, f"the working memory of {program.name}")
+        self._alone = self._communicator()
         self._rng_states = [np.array([_RNG_SEED, device], np.uint64) for device in range(self.device_count)]
 
     def __call__(self, *arguments: Any) -> Any:
@@ -44,7 +52,7 @@ class Executable:
         """
         given = flat_arguments(self.program, arguments)
         if self.device_count == 1:
-            return self._run(0, given, 0)
+            return self._run(0, given, self._alone)
         return self._run_all([given] * self.device_count)[0]
 
     def execute_replicated(self, arguments: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
@@ -58,14 +66,30 @@ class Executable:
         return self._run_all(given)
 
     def _run_all(self, arguments: Sequence[list[np.ndarray]]) -> list[list[np.ndarray]]:
-        meeting = block(COMMUNICATOR_BYTES, "the devices' meeting place")
-        meeting[:] = 0
         with ThreadPoolExecutor(self.device_count) as threads:
-            place = address(meeting)
-            runs = [threads.submit(self._run, d, given, place) for d, given in enumerate(arguments)]
+            communicator = self._communicator()
+            runs = [threads.submit(self._run, d, given, communicator) for d, given in enumerate(arguments)]
+        failures = [run.exception() for run in runs if run.exception() is not None]
+        if failures:
+            raise next((f for f in failures if not isinstance(f, _Deserted)), failures[0])
         return [run.result() for run in runs]
 
-    def _run(self, device: int, arguments: list[np.ndarray], communicator: int) -> list[np.ndarray]:
+    def _communicator(self) -> np.ndarray:
+        """The words by which the devices of one run meet."""
+        words = np.zeros(communicator_bytes(self.device_count) // 8, np.int64)
+        words[1] = round(self.patience / 200e-6)
+        return words
+
+    def _run(self, device: int, arguments: list[np.ndarray], communicator: np.ndarray) -> list[np.ndarray]:
+        """One device's run. If it fails, the others are told."""
+        try:
+            return self._run_native(device, arguments, address(communicator))
+        except BaseException:
+            if self.device_count > 1:
+                communicator[0] = communicator[0] or DEVICE_FAILED
+            raise
+
+    def _run_native(self, device: int, arguments: list[np.ndarray], communicator: int) -> list[np.ndarray]:
         program = self.program
         results = [
             new_array(leaf.shape, f"result {number} of {program.name}")
@@ -84,7 +108,8 @@ class Executable:
             self._arenas.give(arena)
         if status:
             reason = ERRORS.get(status, f"status {status}")
-            raise HloError(f"{program.name} failed on device {device}: {reason}")
+            kind = _Deserted if status == DEVICE_FAILED else HloError
+            raise kind(f"{program.name} failed on device {device}: {reason}")
         return results
 
     def _context(self, device: int, communicator: int) -> list[int]:
