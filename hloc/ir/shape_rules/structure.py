@@ -37,8 +37,8 @@ def _custom_call(site: Site) -> None:
         raise site.error(
             "CUSTOM_CALL_C3", f"{site.name(0)} is {site.shapes[0]!r}, its result {site.result()!r}"
         )
-    constraints = site.get("operand_layout_constraints")
-    if not constraints:
+    constraints = site.attributes.get("operand_layout_constraints")
+    if constraints is None:
         return
     if len(constraints) != len(site.shapes):
         raise site.error(
