@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import prod
 
+from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import ArrayShape, Shape
@@ -74,6 +75,18 @@ def _wide_order(shape: ArrayShape) -> list[int]:
     if shape.count == 0:
         return []
     return [d for d in reversed(shape.minor_to_major) if shape.dims[d] != 1]
+
+
+def check_bitcast(instruction: Instruction) -> None:
+    """HloError for a bitcast that is no reordering of whole elements: through tiles, or within bytes."""
+    source, target = instruction.operands[0].shape, instruction.shape
+    for shape in (source, target):
+        if shape.layout is not None and shape.layout.tiles:
+            raise HloError("a bitcast of a tiled layout is not supported", instruction.span)
+    narrow = source.dtype.is_subbyte or target.dtype.is_subbyte
+    if narrow and source.dtype.bits != target.dtype.bits:
+        message = f"a bitcast of {source!r} to {target!r} regroups bits within bytes, which is not supported"
+        raise HloError(message, instruction.span)
 
 
 def layout_faults(module: Module) -> list[str]:

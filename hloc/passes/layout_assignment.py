@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hloc.analysis.layouts import reshaped_order, same_order
+from hloc.analysis.layouts import check_bitcast, reshaped_order, same_order
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
@@ -40,10 +40,12 @@ def run(module: Module) -> bool:
 
     Requires: nothing; a bitcast keeps the layouts that it was written for.
     Ensures: `analysis.layouts.layout_faults` finds nothing.
-    Leaves: copies, which fusion joins with what makes or takes the value.
+    Leaves: copies, which fusion joins with what makes or takes the value. HloError for a bitcast of tiles.
     """
     before = [(instruction, instruction.shape) for instruction in module.instructions()]
-    demands = {i: i.operands[0].shape for i, _ in before if i.opcode == "bitcast"}
+    demands = {i: i.operands[0].shape for i, _ in before if i.opcode == "bitcast" and i.shape.is_array}
+    for bitcast in demands:
+        check_bitcast(bitcast)
     shapes = module.entry_shapes
     copied = False
     for computation in module:
@@ -130,7 +132,7 @@ def _result(instruction: Instruction) -> Shape:
     if opcode in _SAME_AS_OPERAND:
         return operands[0].shape
     if opcode in _FIXED_RESULT:
-        return shape.with_default_layout()
+        return _in_order_of(shape)
     if shape.is_tuple and opcode in ("reduce", "reduce-window", "scatter"):
         order = _order(instruction, shape.elements[0])
         return TupleShape(tuple(leaf.with_layout(_plain(order)) for leaf in shape.elements))

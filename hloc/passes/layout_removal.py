@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from hloc.analysis.layouts import check_bitcast
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
@@ -23,7 +24,7 @@ def run(module: Module) -> bool:
 
     Requires: nothing.
     Ensures: no bitcast; every other array is row-major, without tiles, padding or memory space.
-    Leaves: layout_assignment to be run.
+    Leaves: layout_assignment to be run. HloError for a bitcast of a tiled layout.
     """
     changed = False
     if module.entry_layout is None:
@@ -41,6 +42,7 @@ def run(module: Module) -> bool:
 
 def _logical(instruction: Instruction) -> Instruction:
     """The same memory under another shape, said without memory."""
+    check_bitcast(instruction)
     emit = Emit.at(instruction)
     operand = instruction.operands[0]
     source, target = operand.shape, instruction.shape
