@@ -1,6 +1,8 @@
 """The emitters, a file a family. Importing this fills the tables ELEMENTS and KERNELS."""
 
 from hloc.codegen.emitters import (
+    collectives,
+    collectives,
     convolution,
     data_movement,
     dot,
@@ -17,6 +19,8 @@ from hloc.codegen.emitters import (
 )
 
 __all__ = [
+    "collectives",
+    "collectives",
     "convolution",
     "data_movement",
     "dot",
