@@ -2,7 +2,6 @@
 
 from hloc.codegen.emitters import (
     collectives,
-    collectives,
     convolution,
     data_movement,
     dot,
@@ -19,7 +18,6 @@ from hloc.codegen.emitters import (
 )
 
 __all__ = [
-    "collectives",
     "collectives",
     "convolution",
     "data_movement",

@@ -227,7 +227,8 @@ def collective_broadcast(k: KernelContext, instruction: Instruction) -> None:
 
 @kernel("ragged-all-to-all", fails=True, in_place=lambda instruction: ((1, 0),))
 def ragged_all_to_all(k: KernelContext, instruction: Instruction) -> None:
-    """Rows from every member, as many and from where it says, to where it says; what is out of range is cut."""
+    """Rows from every member, as many and from where it says, to where it says; what is out of range is cut.
+    """
 
     def body(k: KernelContext, instruction: Instruction, peers: Peers, rank: Value) -> None:
         if not k.is_in_place(1, 0):
@@ -338,7 +339,8 @@ def collective_permute(k: KernelContext, instruction: Instruction) -> None:
 
 
 def _before_permute(k: KernelContext, instruction: Instruction) -> None:
-    """What a device has that receives nothing: its output operand, or zeros; and a start op's other outputs."""
+    """What a device has that receives nothing: its output operand, or zeros; and a start op's other outputs.
+    """
     operands, results = _sides(instruction)
     for i in operands:
         k.copy(k.input_array(i), k.outputs[i])
@@ -388,7 +390,8 @@ def _receive_slices(
 def _offsets(
     k: KernelContext, leaves: list[ArrayRef], row: int, rows: int, sizes: Sequence[int]
 ) -> list[Value]:
-    """Offsets of a slice, from one array of them or from scalars; all slices share them if there is one set."""
+    """Offsets of a slice, from one array of them or from scalars; all slices share them if there is one set.
+    """
     rank = len(sizes)
     given = sum(leaf.shape.count for leaf in leaves)
     first = row * rank if given >= rows * rank else 0
