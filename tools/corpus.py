@@ -54,10 +54,15 @@ class Outcome:
 
 
 def reference(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
-    """The evaluator, on every device of the program."""
-    from hloc.reference.evaluate import evaluate_replicated
+    """The evaluator, on all devices; a program for a whole mesh is first made one for each device."""
+    from hloc.passes import manual_partitioning
+    from hloc.reference.evaluate import evaluate, evaluate_replicated
     from hloc.text.parser import parse
 
+    if entry.get("needs_spmd_partitioner"):
+        module = parse(text, entry["name"])
+        manual_partitioning.run(module)
+        return [evaluate(module, arguments[0])]
     counts = {"replica_count": entry["num_replicas"], "num_partitions": entry["num_partitions"]}
     return evaluate_replicated(parse(text, entry["name"]), arguments, **counts)
 
@@ -200,8 +205,8 @@ def select(index: dict, only: str, optimized: bool) -> tuple[list[Task], list[Ou
         reason = None
         if entry.get("parse_only"):
             reason = "no stored outputs"
-        elif entry.get("needs_spmd_partitioner"):
-            reason = "a global program of a mesh: its per-device form is run"
+        elif optimized and entry.get("needs_spmd_partitioner"):
+            reason = "what the program of one device became is run instead"
         elif text is None:
             reason = "no optimized text"
         if not fnmatch.fnmatch(entry["name"], only):
