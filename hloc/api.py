@@ -7,7 +7,10 @@ work on a copy of the one they are given.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from hloc.analysis import verifier
 from hloc.analysis.verifier import Diagnostic
@@ -18,7 +21,7 @@ from hloc.ir.clone import clone_module
 from hloc.ir.module import Module
 from hloc.options import Options
 from hloc.passes.pipeline import run_pipeline
-from hloc.reference.evaluate import evaluate_structured
+from hloc.reference import evaluate as evaluator
 from hloc.runtime.executable import Executable
 from hloc.text import parser
 
@@ -51,7 +54,17 @@ def verify(module: Module) -> list[Diagnostic]:
 
 def evaluate(source: Source, *arguments: object) -> object:
     """Run a program by the reference evaluator, slowly and by definition; takes and gives what an Executable does."""
-    return evaluate_structured(_checked(source), arguments)
+    return evaluator.evaluate_structured(_of_each_device(source), arguments)
+
+
+def evaluate_leaves(source: Source, arguments: Sequence[object]) -> list[np.ndarray]:
+    """The same with the result's leaves in order, as `Executable.execute` gives them."""
+    return evaluator.evaluate(_of_each_device(source), arguments)
+
+
+def _of_each_device(source: Source) -> Module:
+    """The program that each device runs: its own, unless the source is written for all devices together."""
+    return optimize(source, "manual_partitioning")
 
 
 def optimize(source: Source, pipeline: str = "cpu", options: Options | None = None) -> Module:
