@@ -7,8 +7,6 @@ tells what each one takes away.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
-
 import numpy as np
 
 from hloc.errors import HloError
@@ -162,7 +160,7 @@ def ragged_all_to_all(instruction: Instruction, operands: Operands, context: Con
     return list(results)
 
 
-def collective_permute(instruction: Instruction, operands: Operands, context: Any) -> list[Value]:
+def collective_permute(instruction: Instruction, operands: Operands, context: Context) -> list[Value]:
     """Targets get their source's operands; a device that is no target gets zeros.
 
     With slice_sizes, targets get slices into a copy of their output operand, and others keep theirs.
@@ -248,11 +246,11 @@ def partition_id(instruction: Instruction, operands: list[Value], context: Conte
     return np.array(context.device.partition, np.uint32)
 
 
-def permute_done(instruction: Instruction, operands: list[Value], context: Context) -> Value:
+def result_of_start(instruction: Instruction, operands: list[Value], context: Context) -> Value:
     return operands[0][1]
 
 
-def reduce_done(instruction: Instruction, operands: list[Value], context: Context) -> Value:
+def reduced(instruction: Instruction, operands: list[Value], context: Context) -> Value:
     return operands[0]
 
 
@@ -273,9 +271,9 @@ RESULTS: dict[str, Callable[..., list[Value]]] = {
 GENERATORS: dict[str, Callable] = dict.fromkeys(RESULTS, exchange)
 
 TABLE: dict[str, Callable] = {
-    "all-gather-done": permute_done,
-    "all-reduce-done": reduce_done,
-    "collective-permute-done": permute_done,
+    "all-gather-done": result_of_start,
+    "all-reduce-done": reduced,
+    "collective-permute-done": result_of_start,
     "partition-id": partition_id,
     "replica-id": replica_id,
 }
