@@ -7,6 +7,7 @@ tells what each one takes away.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+
 import numpy as np
 
 from hloc.errors import HloError
