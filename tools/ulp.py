@@ -51,7 +51,7 @@ NAMES = {
 }
 BINARY = ("atan2", "power")
 EXPANDED_BY_JAX = ("acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh")
-REAL_ONLY = ("atan2", "erf", "power")
+REAL_ONLY = ("atan2", "cbrt", "erf", "power")
 DTYPES = {
     "f16": np.dtype(np.float16),
     "bf16": np.dtype(ml_dtypes.bfloat16),
