@@ -196,6 +196,8 @@ def _meant(instruction: Instruction, name: str, value: Any) -> Any:
         return None
     if name == "mode" and isinstance(value, Raw):
         return None  # of a collective: every text drops it
+    if isinstance(value, Raw):
+        return "".join(value.text.split())
     return value if value != "" else None
 
 

@@ -22,7 +22,7 @@ STEP_ATTRIBUTES = {
     "output_to_operand_aliasing": OPS["async-start"].attributes["output_to_operand_aliasing"],
 }
 
-# Common attributes of a step that its wrapped operation carries too.
+# Common attributes of a step that the root of its computation carries too; the last step that has one decides.
 _SHARED = ("metadata", "origin", "backend_config", "frontend_attributes", "statistics")
 
 _NOT_WRAPPED = frozenset(("parameter", "constant", *STEPS.values()))
@@ -72,23 +72,21 @@ def check_inherited(start: Instruction, own: dict[str, Any], opcode: Token) -> N
         raise fault_at(opcode, f"expected the computation of the start, {start.attributes['calls'].name}")
 
 
-def wrap(
-    op: Op, operands: list[Instruction], shape: Shape, own: dict[str, Any], common: dict[str, Any]
-) -> Computation:
-    """The computation `async_wrapped` of one operation on parameters of the operands' shapes."""
+def wrap(op: Op, start: TupleShape, own: dict[str, Any]) -> Computation:
+    """The computation `async_wrapped` of one operation, on parameters and with a result as the start's shape says."""
     computation = Computation("async_wrapped")
+    operands, result = start.elements[:2]
     parameters = []
-    for number, operand in enumerate(operands):
-        parameter = Instruction("parameter", operand.shape, [], {"number": number}, name="async_param")
+    for number, shape in enumerate(operands.elements):
+        parameter = Instruction("parameter", shape, [], {"number": number}, name="async_param")
         parameters.append(computation.add(parameter))
-    root = Instruction(op.name, shape, parameters, own, name=op.name)
+    root = Instruction(op.name, result, parameters, own, name=op.name)
     computation.root = computation.add(root)
-    share(computation, common)
     return computation
 
 
 def share(computation: Computation, common: dict[str, Any]) -> None:
-    """Let the wrapped operation carry what a step says of it."""
+    """Let the root carry what a step says of it."""
     root = computation.root
     root.annotations.update((name, common[name]) for name in _SHARED if name in common)
 

@@ -15,8 +15,6 @@ from hloc.ir.opcodes import Attribute as Row
 from hloc.ir.shape_inference import infer_shape
 from hloc.ir.shapes import Shape, TupleShape
 from hloc.text.async_lines import (
-    SHARED_BY_START,
-    SHARED_BY_STEP,
     STEP_ATTRIBUTES,
     STEPS,
     check_inherited,
@@ -282,11 +280,11 @@ class InstructionBuilder:
                 raise fault_at(opcode, f"computation {computation.name} is run by two asynchronous operations")
             self.async_computations.add(computation)
             set_thread(computation, own.get("async_execution_thread", "main"))
-            share(computation, common, SHARED_BY_START)
+            share(computation, common)
         else:
             start = check_step(op.name, operands, shape, opcode)
             check_inherited(start, own, opcode)
-            share(start.attributes["calls"], common, SHARED_BY_STEP)
+            share(start.attributes["calls"], common)
         return self._finish(op, operation, operands, own, common, scope, name, place)
 
     # Coarse lines.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from hloc.ir import opcodes as kinds
@@ -53,7 +53,7 @@ _ELSEWHERE = frozenset(("result_accuracy", "is_composite"))
 
 # Operations whose start or done is an opcode itself, and what a print of a start leaves out of its root.
 _WITH_OWN_START = frozenset(("all-gather", "all-reduce", "collective-permute", "copy", "send", "recv"))
-_LOST = ("metadata", "backend_config", "origin")
+_LOST = ("metadata", "backend_config", "origin", "sharding")
 
 _ASYNC = {"async-start": "-start", "async-update": "-update", "async-done": "-done"}
 
@@ -186,14 +186,14 @@ class InstructionPrinter:
 
     # Attributes.
 
-    def attributes(self, instruction: Instruction, frontend: bool = True) -> list[str]:
-        """`name=value` texts of all but origin, metadata, backend_config and perhaps frontend_attributes."""
+    def attributes(self, instruction: Instruction, hidden: Container[str] = ()) -> list[str]:
+        """`name=value` texts of all but origin, metadata, backend_config and the annotations in `hidden`."""
         parts: list[str] = []
         if self.options.attributes:
             self._own_attributes(instruction, parts)
         if instruction.called:
             self._computations(instruction, parts)
-        self._common_attributes(instruction, parts, frontend)
+        self._common_attributes(instruction, parts, hidden)
         return parts
 
     def _own_attributes(self, instruction: Instruction, parts: list[str]) -> None:
@@ -219,7 +219,7 @@ class InstructionPrinter:
             parts.append(f'async_execution_thread="{thread}"')
         wrapped = wrapped_instruction(instruction)
         if wrapped is not None:
-            parts += self.attributes(wrapped, frontend=not instruction.annotations.get("frontend_attributes"))
+            parts += self.attributes(wrapped, hidden=instruction.annotations)
         aliases = instruction.get("output_to_operand_aliasing")
         if aliases:
             parts.append(f"output_to_operand_aliasing={PRINTERS[kinds.ALIASES](aliases)}")
@@ -250,19 +250,19 @@ class InstructionPrinter:
     def _callee(self, computation: Computation) -> str:
         return self.name(computation.name)
 
-    def _common_attributes(self, instruction: Instruction, parts: list[str], frontend: bool) -> None:
+    def _common_attributes(self, instruction: Instruction, parts: list[str], hidden: Container[str]) -> None:
         notes = instruction.annotations
         sharding = notes.get("sharding")
         if sharding is not None:
             full = sharding.for_shape(instruction.shape)
             parts.append(f"sharding={print_sharding(full, self.options.metadata)}")
-        if frontend and notes.get("frontend_attributes"):
+        if notes.get("frontend_attributes") and "frontend_attributes" not in hidden:
             parts.append(f"frontend_attributes={PRINTERS[kinds.DICTIONARY](notes['frontend_attributes'])}")
         if instruction.control_predecessors and self.options.control_dependencies:
             names = ", ".join(self.name(earlier.name) for earlier in instruction.control_predecessors)
             parts.append(f"control-predecessors={{{names}}}")
         statistics = notes.get("statistics")
-        if statistics is not None and statistics.text != "{}":
+        if statistics is not None and statistics.text != "{}" and "statistics" not in hidden:
             parts.append(f"statistics={statistics.text}")
         accuracy = instruction.attributes.get("result_accuracy")
         if accuracy is not None and accuracy.mode != "default":
@@ -314,16 +314,23 @@ def is_sugar(start: Instruction) -> bool:
 
     XLA writes it so if its computation is parameters and a root. Some of these texts read back as something
     else: where the operation has a start and a done of its own, where it takes the parameters in another
-    order or of other shapes than the start does, and where the root has notes that are not the start's.
-    Such a start is written in full here.
+    order or of other shapes than the start does, and where notes of it would get lost. Such a start is
+    written in full here.
     """
     computation = start.attributes["calls"]
     root, parameters = computation.root, computation.parameters
     if len(computation) != len(parameters) + 1 or root.operands != parameters:
         return False
-    if root.opcode in _WITH_OWN_START:
+    if root.opcode in _WITH_OWN_START or any(i.annotations or i.control_successors for i in parameters):
         return False
     shapes = TupleShape(tuple(parameter.shape for parameter in parameters)), root.shape
-    return start.shape.is_tuple and start.shape.elements[:2] == shapes and all(
-        root.annotations.get(name) in (None, start.annotations.get(name)) for name in _LOST
-    )
+    return start.shape.is_tuple and start.shape.elements[:2] == shapes and _keeps_notes(root, start)
+
+
+def _keeps_notes(root: Instruction, start: Instruction) -> bool:
+    """Whether the notes of a wrapped root are those that it gets from the start, the updates and the done."""
+    steps = [start]
+    for step in steps:
+        steps += (user for user in step.users if user.opcode in _ASYNC)
+    notes = {name: note for name, note in root.annotations.items() if name in _LOST}
+    return all(any(step.annotations.get(name) == note for step in steps) for name, note in notes.items())
