@@ -89,7 +89,7 @@ class Pieces:
         """The coarse terminal of that kind at the lexer's position, which then moves behind it; None if there is none."""
         if kind == "INSTRUCTIONS":
             return self._instructions(lexer)
-        start = self.scanner.skip(lexer.text, lexer.position, lexer.end).end()
+        start = lexer.position
         found = self.scanner.coarse[kind](lexer.text, start, lexer.end)
         value = self.values[kind](found) if found is not None else None
         if value is None:

@@ -1,24 +1,22 @@
-"""Finds grammar/hlo.lark and loads it: the parser tables and the terminals that the lexer needs.
+"""Finds grammar/hlo.lark and loads the parser's tables for it, which are kept in the user's cache folder.
 
-Building the tables takes half a second, so they are kept in the user's cache folder under a name made of all
-that they depend on. A cache that cannot be read or written only costs that time.
+A cache that cannot be read or written only costs the time to make the tables anew.
 """
 
 from __future__ import annotations
 
-import hashlib
+import marshal
 import os
-import pickle
 import sys
-import tempfile
-from io import BytesIO
+import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import lark
-from lark.lexer import Lexer, TerminalDef
-
 STARTS = ("module", "instruction", "attributes", "shape", "sharding")
+
+# Changes with the form of the tables.
+_FORM = "1"
 
 
 def grammar_path() -> Path:
@@ -27,79 +25,53 @@ def grammar_path() -> Path:
     return installed if installed.exists() else Path(__file__).parents[2] / "grammar" / "hlo.lark"
 
 
-class NoLexer(Lexer):
-    """Stands in for Lark's lexers: hloc.text.lexer feeds the parser itself."""
+def load_tables() -> dict[str, Any]:
+    """The tables of the grammar, as hloc.text.tables describes them."""
+    text = grammar_path().read_text(encoding="utf-8")
+    key = "\0".join((_FORM, text, _lark_version(), sys.version, *STARTS)).encode()
+    path = cache_folder() / f"grammar-{zlib.crc32(key):08x}.tables"
+    tables = read_cache(path, key)
+    if tables is None:
+        # Not at the top: Lark takes longer to load than a cached table and is then not needed.
+        from hloc.text.tables import make_tables
 
-    def __init__(self, conf: object):
-        pass
-
-    def lex(self, *_: object) -> Any:
-        raise NotImplementedError
-
-
-class Grammar:
-    """The loaded language.
-
-    `states` maps each parser state to its actions by terminal name, `terminals` holds the terminals' texts,
-    `parse(lexer, start)` runs the LALR parser over what the lexer yields, calling `callbacks`' methods.
-    """
-
-    def __init__(self, callbacks: object):
-        text = grammar_path().read_text(encoding="utf-8")
-        self._lark = _load(text, callbacks)
-        engine = self._lark.parser.parser
-        self.parse = engine.parse
-        self.states: dict[int, dict[str, Any]] = engine.parser.parse_table.states
-        self.terminals: dict[str, TerminalDef] = {t.name: t for t in self._lark.terminals}
-        self.rules = self._lark.rules
-
-    def pattern(self, terminal: str) -> str:
-        """The regular expression of a terminal."""
-        return self.terminals[terminal].pattern.to_regexp()
+        tables = make_tables(text, STARTS)
+        write_cache(path, key, tables)
+    return tables
 
 
-def _load(text: str, callbacks: object) -> lark.Lark:
-    path = _cache_path(text)
-    data = _read(path)
-    if data is not None:
-        try:
-            return lark.Lark.__new__(lark.Lark)._load(data, transformer=callbacks)
-        except Exception:  # a file of another make: whatever is wrong with it, the grammar itself is at hand
-            pass
-    options: dict[str, Any] = {"parser": "lalr", "lexer": NoLexer, "maybe_placeholders": False}
-    loaded = lark.Lark(text, start=list(STARTS), transformer=callbacks, **options)
-    _write(path, loaded)
-    return loaded
+def _lark_version() -> str:
+    """Lark's first file, which holds its version: reading it is quicker than asking the package's metadata."""
+    found = find_spec("lark")
+    return Path(found.origin).read_text(encoding="utf-8") if found is not None and found.origin else ""
 
 
-def _cache_path(text: str) -> Path:
-    made_of = "\0".join((text, lark.__version__, sys.version, *STARTS))
-    digest = hashlib.sha256(made_of.encode()).hexdigest()[:32]
+def cache_folder() -> Path:
+    """Where hloc may keep files that it can make again."""
     home = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(home) if home else Path(os.path.expanduser("~")) / ".cache"
-    return folder / "hloc" / f"grammar-{digest}.pickle"
+    return (Path(home) if home else Path(os.path.expanduser("~")) / ".cache") / "hloc"
 
 
-def _read(path: Path) -> Any:
-    """The pickled tables, if their checksum is right; else None."""
+def read_cache(path: Path, key: bytes) -> Any:
+    """What was written under that key; None if nothing was, or if the file is damaged."""
     try:
         content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
+        head, data = content[:4], content[4:]
+        if head != zlib.crc32(data).to_bytes(4, "little"):
             return None
-        return pickle.loads(content[32:])
-    except Exception:  # absent, unreadable, or no pickle
+        written_key, value = marshal.loads(data)
+        return value if written_key == key else None
+    except (OSError, ValueError, TypeError, EOFError):
         return None
 
 
-def _write(path: Path, loaded: lark.Lark) -> None:
-    buffer = BytesIO()
-    loaded.save(buffer, exclude_options=("transformer",))
-    content = buffer.getvalue()
+def write_cache(path: Path, key: bytes, value: Any) -> None:
+    """Keep a value for later; a folder that cannot be written is passed over."""
+    data = marshal.dumps((key, value))
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(name, path)
-    except OSError:  # a home that cannot be written
+        temporary.write_bytes(zlib.crc32(data).to_bytes(4, "little") + data)
+        os.replace(temporary, path)
+    except OSError:
         pass

@@ -8,14 +8,12 @@ terminals first and falls back to the fine ones wherever something is out of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
-
-from lark.parsers.lalr_analysis import Shift
 
 from hloc.ir.dtypes import BY_NAME
 from hloc.ir.opcodes import COMMON, OPS
-from hloc.text.grammar import Grammar
+from hloc.text.engine import END, Actions, Engine
 from hloc.text.tokens import Fault, Token
 
 # Attributes of the module header and of computations, by kind as in the op table.
@@ -58,65 +56,35 @@ _COARSE = ("INSTRUCTIONS", "COMPUTATION_OPEN", "ARRAYS", "ARRAY", "METADATA", "N
 class Scanner:
     """The grammar's terminals, compiled: made once, shared by all lexers."""
 
-    def __init__(self, grammar: Grammar):
-        self.states = grammar.states
+    def __init__(self, tables: dict[str, Any], engine: Engine):
+        self.engine = engine
         self.key_types = {name: f"{kind.upper()}_KEY" for name, kind in KIND_OF_NAME.items()}
         self.words: dict[str, list[str]] = {}
         self.marks: dict[str, list[str]] = {}
-        patterns = []
-        for terminal in grammar.terminals.values():
-            pattern = terminal.pattern
-            if terminal.name in ("WHITESPACE", "COMMENT", *_COARSE):
-                continue
-            if pattern.type == "re":
-                patterns.append((terminal.priority, terminal.name, pattern.to_regexp()))
-            else:
-                table = self.words if _WORD.match(pattern.value) else self.marks
-                table.setdefault(pattern.value, []).append(terminal.name)
-        self.plain_marks = {mark: names[0] for mark, names in self.marks.items() if mark in ",()}[]=" and len(names) == 1}
-        patterns.sort(key=lambda row: -row[0])
-        marks = "|".join(re.escape(mark) for mark in sorted(self.marks, key=len, reverse=True) if len(mark) > 1)
-        fine = "|".join([f"(?P<MARK>{marks})"] + [f"(?P<{name}>{text})" for _, name, text in patterns])
-        self.fine = re.compile(fine, re.ASCII).match
-        ignored = f"(?:{grammar.pattern('WHITESPACE')}|{grammar.pattern('COMMENT')})*+"
+        self.coarse: dict[str, Callable[..., re.Match[str] | None]] = {}
+        patterns = {name: text for name, text, _, _ in tables["terminals"]}
+        fine = []
+        for name, text, fixed, priority in tables["terminals"]:
+            if fixed is not None:
+                (self.words if _WORD.match(fixed) else self.marks).setdefault(fixed, []).append(name)
+            elif name in _COARSE:
+                self.coarse[name] = re.compile(text, re.ASCII).match
+            elif name not in ("WHITESPACE", "COMMENT"):
+                fine.append((-priority, f"(?P<{name}>{text})"))
+        marks = [mark for mark in self.marks if len(mark) > 1]
+        fine.append((-100, f"(?P<MARK>{'|'.join(map(re.escape, sorted(marks, key=len, reverse=True)))})"))
+        self.fine = re.compile("|".join(text for _, text in sorted(fine)), re.ASCII).match
+        self.plain_marks = {m: names[0] for m, names in self.marks.items() if m in ",()}[]=" and len(names) == 1}
+        comment = patterns["COMMENT"]
+        ignored = f"(?:{patterns['WHITESPACE']}|{comment})*+"
         self.skip = re.compile(ignored).match
         self.layout_open = re.compile(rf"\{{{ignored}[0-9:\-]").match
         self.call_open = re.compile(rf"{ignored}\(").match
         self.buffer_open = re.compile(rf"{ignored}\({ignored}[a-z0-9]+{ignored}\[").match
         self.braces = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL).finditer
-        self.brackets = re.compile(rf"[(){{}}]|{grammar.pattern('COMMENT')}").finditer
-        self.scalar = re.compile(rf"{grammar.pattern('DECIMAL')}|[A-Za-z0-9_.+\-]+", re.ASCII).match
-        self.coarse = {name: re.compile(grammar.pattern(name), re.ASCII).match for name in _COARSE}
-        self._coarse_of: dict[Any, tuple[str, ...]] = {}
-
-    def coarse_of(self, state: Any) -> tuple[str, ...]:
-        """The coarse terminals that a parser state takes."""
-        found = self._coarse_of.get(state)
-        if found is None:
-            actions = self.states[state]
-            found = self._coarse_of[state] = tuple(name for name in _COARSE if name in actions)
-        return found
-
-    def takes(self, stack: list[Any], terminal: str) -> bool:
-        """Whether the parser shifts a terminal, after the reductions that it calls for.
-
-        The actions of one state alone don't tell: LALR states share the lookaheads of all their contexts.
-        """
-        depth, pushed, state = len(stack), [], stack[-1]
-        while True:
-            action = self.states[state].get(terminal)
-            if action is None:
-                return False
-            kind, rule = action
-            if kind is Shift:
-                return True
-            for _ in rule.expansion:
-                if pushed:
-                    pushed.pop()
-                else:
-                    depth -= 1
-            state = self.states[pushed[-1] if pushed else stack[depth - 1]][rule.origin.name][1]
-            pushed.append(state)
+        self.brackets = re.compile(rf"[(){{}}]|{comment}").finditer
+        self.scalar = re.compile(rf"{patterns['DECIMAL']}|[A-Za-z0-9_.+\-]+", re.ASCII).match
+        self.coarse_of = [tuple(name for name in _COARSE if name in actions) for actions in engine.states]
 
 
 class Lexer:
@@ -129,31 +97,24 @@ class Lexer:
         self.end = len(text) if end is None else end
         self.pieces = pieces
 
-    def lex(self, parser: Any) -> Iterator[Token]:
-        """The tokens, one by one; `parser.state_stack` must be up to date whenever the next one is asked for."""
-        scanner, stack, pieces = self.scanner, parser.state_stack, self.pieces
-        states, skip = scanner.states, scanner.skip
-        while True:
-            state = stack[-1]
-            if pieces is not None:
-                token = None
-                for kind in scanner.coarse_of(state):
-                    token = pieces.read(self, kind)
-                    if token is not None:
-                        break
+    def next(self, state: int, stack: list[int]) -> Token:
+        """The next token, as the parser in that state would have it."""
+        scanner = self.scanner
+        start = self.position = scanner.skip(self.text, self.position, self.end).end()
+        if start >= self.end:
+            return Token(END, "", start, start)
+        if self.pieces is not None:
+            for kind in scanner.coarse_of[state]:
+                token = self.pieces.read(self, kind)
                 if token is not None:
-                    yield token
-                    continue
-            start = skip(self.text, self.position, self.end).end()
-            if start >= self.end:
-                return
-            token = self._fine(start, states[state], stack)
-            self.position = token.end
-            yield token
+                    return token
+        token = self._fine(start, scanner.engine.states[state], stack)
+        self.position = token.end
+        return token
 
-    def _fine(self, start: int, actions: dict[str, Any], stack: list[Any]) -> Token:
+    def _fine(self, start: int, actions: Actions, stack: list[int]) -> Token:
         scanner, text = self.scanner, self.text
-        if "LITERAL" in actions and scanner.takes(stack, "LITERAL"):
+        if "LITERAL" in actions and scanner.engine.takes(stack, "LITERAL"):
             if not ("LAYOUT_OPEN" in actions and scanner.layout_open(text, start, self.end)):
                 return self._literal(start)
         first = text[start]
@@ -179,7 +140,7 @@ class Lexer:
             return Token("COMMA", ",", start, start + 1)
         return Token(kind, value, start, end)
 
-    def _word(self, value: str, end: int, actions: dict[str, Any]) -> str:
+    def _word(self, value: str, end: int, actions: Actions) -> str:
         """Which terminal a bare word is here: a keyword, an element type, else IDENT."""
         if value in BY_NAME:
             return "TYPE"
@@ -192,7 +153,7 @@ class Lexer:
                 return name
         return "IDENT"
 
-    def _key(self, value: str, actions: dict[str, Any]) -> str:
+    def _key(self, value: str, actions: Actions) -> str:
         """Which terminal `name=` is here: one of the grammar's own, a key of the op table's kinds, else KEY."""
         for name in self.scanner.words.get(value, ()):
             if name in actions:
@@ -200,7 +161,7 @@ class Lexer:
         name = self.scanner.key_types.get(value[:-1], "KEY")
         return name if name in actions else "KEY"
 
-    def _mark(self, start: int, actions: dict[str, Any]) -> Token:
+    def _mark(self, start: int, actions: Actions) -> Token:
         """A sign of punctuation, or what no terminal begins with."""
         text = self.text
         value = text[start]
@@ -214,7 +175,7 @@ class Lexer:
         kind = next((name for name in names if name in actions), names[0])
         return Token(kind, value, start, start + 1)
 
-    def _brace(self, start: int, actions: dict[str, Any]) -> Token:
+    def _brace(self, start: int, actions: Actions) -> Token:
         if "LAYOUT_OPEN" in actions and self.scanner.layout_open(self.text, start, self.end):
             return Token("LAYOUT_OPEN", "{", start, start + 1)
         if "DICT" in actions and "LBRACE" not in actions:

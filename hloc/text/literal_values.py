@@ -23,6 +23,9 @@ from hloc.text.tokens import Fault
 # Beyond this a literal is not held in memory, even if the text elides it.
 MOST_BYTES = 2**34
 
+# NumPy's limit.
+MOST_DIMENSIONS = 64
+
 _COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _PIECE = re.compile(
     r"""(?P<space>[ \t\r\n,]+|//[^\r\n]*|/\*(?s:.*?)\*/)|(?P<bracket>[{}()])|(?P<dots>\.\.\.)"""
@@ -81,16 +84,6 @@ def _plain(shape: Shape) -> Shape:
     return ArrayShape(shape.dtype, shape.dims, layout)
 
 
-def _plain_shape(shape: Shape) -> Shape:
-    """A literal's sizes are those that it has, not bounds, and its elements are not packed."""
-    if isinstance(shape, TupleShape):
-        return TupleShape(tuple(map(_plain_shape, shape.elements)))
-    if isinstance(shape, ArrayShape) and (shape.dynamic or (shape.layout and shape.layout.element_bits)):
-        layout = shape.layout and replace(shape.layout, element_bits=0)
-        return ArrayShape(shape.dtype, shape.dims, layout)
-    return shape
-
-
 class _Reader:
     """Reads a literal from left to right. `place` is an offset in `text`, which lies at `start` of the source."""
 
@@ -108,6 +101,8 @@ class _Reader:
             raise self._fault(f"a constant cannot have the shape {shape!r}")
         if any(size < 0 for size in shape.dims):
             raise self._fault("a constant has no unbounded dimensions")
+        if shape.rank > MOST_DIMENSIONS:
+            raise self._fault(f"a constant has at most {MOST_DIMENSIONS} dimensions")
         if shape.byte_size > MOST_BYTES:
             raise self._fault(f"a constant of {shape.count} elements is too large")
         if self.place == 0:

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
-from lark.exceptions import UnexpectedToken
-
 from hloc.errors import HloError, Source, Span
 from hloc.ir.module import Module
 from hloc.ir.shapes import Shape
 from hloc.text.build import ModuleBuilder
 from hloc.text.coarse import Pieces
-from hloc.text.grammar import Grammar
+from hloc.text.engine import Engine, Unexpected
+from hloc.text.grammar import load_tables
 from hloc.text.lexer import Lexer, Scanner
 from hloc.text.messages import expectation, got
 from hloc.text.syntax import Callbacks, Line, ModuleText
@@ -58,8 +57,9 @@ class Language:
     """The grammar with its lexer and callbacks, ready to read."""
 
     def __init__(self) -> None:
-        self.grammar = Grammar(Callbacks())
-        self.scanner = Scanner(self.grammar)
+        tables = load_tables()
+        self.engine = Engine(tables, Callbacks())
+        self.scanner = Scanner(tables, self.engine)
         self.pieces = Pieces(self.scanner, self.fragment)
         fixed = {**self.scanner.words, **self.scanner.marks}
         self.texts = {name: text for text, names in fixed.items() for name in names}
@@ -81,15 +81,15 @@ class Language:
 
     def _run(self, lexer: Lexer, rule: str) -> Any:
         try:
-            return self.grammar.parse(lexer, rule)
-        except UnexpectedToken as error:
+            return self.engine.parse(lexer, rule)
+        except Unexpected as error:
             raise self._unexpected(error, lexer) from None
 
-    def _unexpected(self, error: UnexpectedToken, lexer: Lexer) -> Fault:
+    def _unexpected(self, error: Unexpected, lexer: Lexer) -> Fault:
         token = error.token
-        start, end = (lexer.end, lexer.end) if token.type == "$END" else (token.start, token.end)
-        message = f"expected {expectation(error.expected, self.texts)}, got {got(token, lexer.text)}"
-        return Fault(message, start, end)
+        expected = [symbol for symbol in error.actions if symbol.isupper()]
+        message = f"expected {expectation(expected, self.texts)}, got {got(token, lexer.text)}"
+        return Fault(message, token.start, token.end)
 
 
 @contextmanager

@@ -8,9 +8,6 @@ class Token:
 
     __slots__ = ("type", "value", "start", "end")
 
-    # Lark copies these from the last token to the end marker.
-    line = column = end_line = end_column = start_pos = end_pos = None
-
     def __init__(self, type: str, value: object, start: int, end: int):
         self.type = type
         self.value = value
