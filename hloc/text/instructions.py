@@ -297,7 +297,10 @@ class InstructionBuilder:
             known = name in names or name.startswith("__")
             instruction = None if known else self._plain(line, scope)
             if instruction is None:
-                self.line(self.fine(line.start, line.end), scope)
+                read = self.fine(line.start, line.end)
+                if line.root:
+                    read.root = Token("ROOT", "ROOT", line.start - 5, line.start - 1)
+                self.line(read, scope)
                 continue
             instruction.span = Span(source, line.start, line.start + len(name))
             computation.add(instruction)
