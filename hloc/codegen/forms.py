@@ -221,3 +221,38 @@ def _keeps_wide_index(node: Leaf, operand: Leaf) -> bool:
         dimensions = instruction.get("dimensions")
         return wide == before and list(dimensions) == sorted(dimensions)
     return instruction.opcode == "reshape" and wide == before
+
+
+def minor_in_result(form: Form, minors: dict[Leaf, int]) -> list[int]:
+    """Which result dimension the fastest dimension of each border leaf is, for those of which it is known.
+
+    `minors` gives the leaves' fastest dimensions. Only ops that rename dimensions are seen through:
+    elementwise ones, transposes and broadcasts.
+    """
+    found: list[int] = []
+    names = {root: tuple(range(len(_dims(root)))) for root in form.roots}
+    for node in reversed(_post_order(form.roots, set(minors))):
+        dims = names.get(node)
+        if dims is None:
+            continue
+        if node in minors:
+            found.append(dims[minors[node]])
+            continue
+        for operand in _operands(node):
+            renamed = _operand_dimensions(node, operand, dims)
+            if renamed is not None:
+                names.setdefault(operand, renamed)
+    return found
+
+
+def _operand_dimensions(node: Leaf, operand: Leaf, dims: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The operand's dimensions under the names that the node's dimensions have."""
+    instruction = node[0]
+    if _keeps_index(node, operand):
+        return dims
+    if instruction.opcode == "broadcast":
+        return tuple(dims[dimension] for dimension in instruction.get("dimensions"))
+    if instruction.opcode == "transpose":
+        order = instruction.get("dimensions")
+        return tuple(dims[order.index(dimension)] for dimension in range(len(order)))
+    return None

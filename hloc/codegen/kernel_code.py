@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
-from hloc.codegen.forms import Form
+from hloc.codegen.forms import minor_in_result
 from hloc.codegen.kernel import KERNELS, KernelContext
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Module, Value
-from hloc.codegen.loops import Index
+from hloc.codegen.loops import Index, tile_loop
 from hloc.codegen.program import Kernel
 from hloc.codegen.targets.target import Target
 from hloc.ir.computation import Computation
@@ -20,6 +21,12 @@ from hloc.options import Options
 
 SMALL = 16
 """Kernels over so few elements are inlined where they are called."""
+
+_CACHED_BYTES = 1 << 15
+"""Arrays of this size stay in the innermost cache however they are walked through."""
+
+_TILE_ACROSS, _TILE_ALONG = 64, 8
+"""Sides of a tile. Rows whose size is a power of two meet in one set of the innermost cache: 8 at a time."""
 
 
 class KernelCode:
@@ -129,7 +136,7 @@ class KernelCode:
         pointers = dict(zip(own, function.args, strict=False))
         pointers |= {number: outputs[output] for number, output in shared.items()}
         k = self._context(b, step, pointers, outputs, function.args[-2:], splits)
-        _write(k, step.form)
+        _write(k, step)
         b.ret(k.status if fails else None)
         return function, k.needed_splits()
 
@@ -168,8 +175,9 @@ def _memory(access: str, shape: ArrayShape) -> str:
     return f"noalias noundef {access}{size}"
 
 
-def _write(k: KernelContext, form: Form) -> None:
+def _write(k: KernelContext, step: KernelStep) -> None:
     """The kernel's code: the op's own loops, or one loop nest in the memory order of the first output."""
+    form = step.form
     if form.own is not None:
         KERNELS[form.own.opcode].emit(k, form.own)
         return
@@ -180,4 +188,48 @@ def _write(k: KernelContext, form: Form) -> None:
         for output, value in zip(k.outputs, values, strict=True):
             output.store(index, value)
 
-    k.loop_nest(shape.dims, one, shape.minor_to_major[::-1])
+    across = _dimension_across(step)
+    if across is None:
+        k.loop_nest(shape.dims, one, shape.minor_to_major[::-1])
+    else:
+        _tiled_loops(k, shape, across, one)
+
+
+def _dimension_across(step: KernelStep) -> int | None:
+    """The dimension along which a large input lies in memory, if the result lies along another one."""
+    shape = step.outputs[0].shape
+    large = [
+        (leaf, view.shape)
+        for leaf, view in zip(step.bound, step.inputs, strict=True)
+        if view.shape.rank > 1 and view.shape.byte_size > _CACHED_BYTES
+    ]
+    minors = {leaf: _minor(given) for leaf, given in large}
+    if not minors or shape.rank < 2:
+        return None
+    along = _minor(shape)
+    found = [d for d in minor_in_result(step.form, minors) if d != along]
+    return next((d for d in found if min(shape.dims[d], shape.dims[along]) >= _TILE_ALONG), None)
+
+
+def _minor(shape: ArrayShape) -> int:
+    """The dimension whose elements are neighbours in memory."""
+    return next((d for d in shape.minor_to_major if shape.dims[d] != 1), shape.minor_to_major[0])
+
+
+def _tiled_loops(k: KernelContext, shape: ArrayShape, across: int, body: Callable[[Index], None]) -> None:
+    """Loops over a result, in tiles of its fastest dimension and the one `across`."""
+    along = _minor(shape)
+    b = k.b
+    rest = [d for d in reversed(shape.minor_to_major) if d not in (along, across)]
+
+    def tiles(outer: Index) -> None:
+        with (
+            tile_loop(b, shape.dims[across], _TILE_ACROSS) as (row, rows),
+            tile_loop(b, shape.dims[along], _TILE_ALONG) as (column, columns),
+            b.for_loop(row, b.add(row, rows)) as i,
+            b.for_loop(column, b.add(column, columns)) as j,
+        ):
+            index = dict(zip(rest, outer, strict=True)) | {across: i, along: j}
+            body(tuple(index[d] for d in range(shape.rank)))
+
+    k.loop_nest([shape.dims[d] for d in rest], tiles)

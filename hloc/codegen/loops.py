@@ -9,7 +9,8 @@ with a loop of its own for that dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 
 from hloc.codegen.llvm import Builder, Value, integer
@@ -212,3 +213,14 @@ def loop_groups(sizes: Sequence[int], starts: set[int]) -> list[list[int]]:
         groups[-1].append(position)
         cut = False
     return groups
+
+
+@contextmanager
+def tile_loop(builder: Builder, size: int, tile: int) -> Iterator[tuple[Value, Value]]:
+    """A loop over the tiles of 0 .. size - 1: (start, number of indices), the last one perhaps smaller."""
+    with builder.for_loop(0, -(-size // tile)) as number:
+        start = builder.mul(number, index_constant(tile))
+        left = builder.sub(index_constant(size), start)
+        whole = index_constant(tile)
+        small = builder.icmp_signed("<", left, whole) if size % tile else integer("i1", 0)
+        yield start, builder.select(small, left, whole)
