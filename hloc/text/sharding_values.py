@@ -157,7 +157,7 @@ class ShardingValues:
 
     def mesh_groups(self, children: list[Any]) -> ReplicaGroups:
         (start, mesh), axes = children
-        _checked(start, named_sharding, mesh, (), replicated=axes)
+        _checked(start, named_sharding, mesh, (DimSharding(axes),))
         return ReplicaGroups(mesh=MeshAxes(mesh.axes, tuple((a.name, a.sub) for a in axes), mesh.device_ids))
 
 
