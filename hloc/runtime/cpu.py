@@ -27,13 +27,14 @@ class NativeCode:
         if not address:
             raise RuntimeError(f"the object code has no {program.entry}")
         self._entry = _ENTRY_TYPE(address)
+        self._args = ctypes.c_int64 * len(program.parameters)
+        self._results = ctypes.c_int64 * len(program.results)
 
     def run(
-        self, args: Sequence[int], results: Sequence[int], arena: int, constants: int, context: Sequence[int]
+        self, args: Sequence[int], results: Sequence[int], arena: int, constants: int, context: int
     ) -> int:
-        """Runs the entry on the addresses of its leaves; its status, 0 if all went well."""
-        return self._entry(_table(args), _table(results), arena, constants, _table(context))
+        """Runs the entry, given the addresses of its leaves, of its memory and of the execution context.
 
-
-def _table(words: Sequence[int]) -> ctypes.Array:
-    return (ctypes.c_int64 * max(1, len(words)))(*words)
+        The status is 0 if all went well.
+        """
+        return self._entry(self._args(*args), self._results(*results), arena, constants, context)

@@ -37,8 +37,10 @@ class Executable:
         self.device_count = program.replica_count * program.num_partitions
         self._code = NativeCode(program)
         self._arenas = Pool(program.arena_bytes, f"the working memory of {program.name}")
-        self._alone = self._communicator()
+        self._constants = address(program.constants)
         self._rng_states = [np.array([_RNG_SEED, device], np.uint64) for device in range(self.device_count)]
+        self._communicator = self._new_communicator()
+        self._alone = self._new_context(0, self._communicator)
 
     def __call__(self, *arguments: Any) -> Any:
         """Runs the program; the results in the structure of its root: an array, or tuples of them."""
@@ -67,59 +69,59 @@ class Executable:
 
     def _run_all(self, arguments: Sequence[list[np.ndarray]]) -> list[list[np.ndarray]]:
         with ThreadPoolExecutor(self.device_count) as threads:
-            communicator = self._communicator()
-            runs = [threads.submit(self._run, d, given, communicator) for d, given in enumerate(arguments)]
+            communicator = self._new_communicator()
+            runs = [
+                threads.submit(self._run_device, device, given, communicator)
+                for device, given in enumerate(arguments)
+            ]
         failures = [run.exception() for run in runs if run.exception() is not None]
         if failures:
             raise next((f for f in failures if not isinstance(f, _Deserted)), failures[0])
         return [run.result() for run in runs]
 
-    def _communicator(self) -> np.ndarray:
+    def _new_communicator(self) -> np.ndarray:
         """The words by which the devices of one run meet."""
         words = np.zeros(communicator_bytes(self.device_count) // 8, np.int64)
         words[1] = round(self.patience / 200e-6)
         return words
 
-    def _run(self, device: int, arguments: list[np.ndarray], communicator: np.ndarray) -> list[np.ndarray]:
-        """One device's run. If it fails, the others are told."""
+    def _run_device(
+        self, device: int, arguments: list[np.ndarray], communicator: np.ndarray
+    ) -> list[np.ndarray]:
+        """One of several devices' runs. If it fails, the others are told."""
         try:
-            return self._run_native(device, arguments, address(communicator))
+            return self._run(device, arguments, self._new_context(device, communicator))
         except BaseException:
-            if self.device_count > 1:
-                communicator[0] = communicator[0] or DEVICE_FAILED
+            communicator[0] = communicator[0] or DEVICE_FAILED
             raise
 
-    def _run_native(self, device: int, arguments: list[np.ndarray], communicator: int) -> list[np.ndarray]:
-        program = self.program
-        results = [
-            new_array(leaf.shape, f"result {number} of {program.name}")
-            for number, leaf in enumerate(program.results)
-        ]
-        arena = self._arenas.take()
-        try:
-            status = self._code.run(
-                [address(array) for array in arguments],
-                [address(array) for array in results],
-                address(arena),
-                address(program.constants),
-                self._context(device, communicator),
-            )
-        finally:
-            self._arenas.give(arena)
-        if status:
-            reason = ERRORS.get(status, f"status {status}")
-            kind = _Deserted if status == DEVICE_FAILED else HloError
-            raise kind(f"{program.name} failed on device {device}: {reason}")
-        return results
-
-    def _context(self, device: int, communicator: int) -> list[int]:
+    def _new_context(self, device: int, communicator: np.ndarray) -> np.ndarray:
         replica, partition = divmod(device, self.program.num_partitions)
         fields = {
             "replica_id": replica,
             "partition_id": partition,
             "device": device,
             "device_count": self.device_count,
-            "communicator": communicator,
+            "communicator": address(communicator),
             "rng_state": address(self._rng_states[device]),
         }
-        return [fields.get(name, 0) for name in CONTEXT_FIELDS]
+        return np.array([fields.get(name, 0) for name in CONTEXT_FIELDS], np.int64)
+
+    def _run(self, device: int, arguments: list[np.ndarray], context: np.ndarray) -> list[np.ndarray]:
+        results = [new_array(leaf.shape, "a result") for leaf in self.program.results]
+        arena = self._arenas.take()
+        try:
+            status = self._code.run(
+                [address(array) for array in arguments],
+                [address(array) for array in results],
+                arena[0],
+                self._constants,
+                address(context),
+            )
+        finally:
+            self._arenas.give(arena)
+        if status:
+            reason = ERRORS.get(status, f"status {status}")
+            kind = _Deserted if status == DEVICE_FAILED else HloError
+            raise kind(f"{self.program.name} failed on device {device}: {reason}")
+        return results

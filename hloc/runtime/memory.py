@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -48,19 +49,21 @@ class Pool:
     def __init__(self, size: int, what: str):
         self.size = size
         self.what = what
-        self._free: list[np.ndarray] = []
+        self._free: list[tuple[int, np.ndarray]] = []
 
-    def take(self) -> np.ndarray:
-        """A block that nobody else uses."""
+    def take(self) -> tuple[int, np.ndarray]:
+        """The address of a block that nobody else uses, and what keeps it alive."""
         try:
             return self._free.pop()
         except IndexError:
-            return block(self.size, self.what)
+            fresh = block(self.size, self.what)
+            return address(fresh), fresh
 
-    def give(self, used: np.ndarray) -> None:
+    def give(self, used: tuple[int, np.ndarray]) -> None:
         """Takes a block back."""
         self._free.append(used)
 
 
+@cache
 def _physical_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
