@@ -11,7 +11,7 @@ class Options:
     """What a compile may be told. The defaults are XLA's where it has such a choice."""
 
     pipeline: str | None = None
-    """Passes to run: a pipeline's name, or pass names separated by commas. None: the target's own pipeline."""
+    """Passes to run: a pipeline's name, or passes separated by commas. None: the target's own pipeline."""
 
     disabled_passes: tuple[str, ...] = ()
     """Names of passes to leave out."""
@@ -23,7 +23,7 @@ class Options:
     """Names of passes after which the module's text goes into the report."""
 
     dump_to: str | os.PathLike | None = None
-    """Directory that receives the module's text after each pass that changed it, and an index of all passes."""
+    """Directory that receives the module's text after each pass that changed it, and an index of passes."""
 
     fold_result_bytes: int = 64 * 1024
     """Constant folding makes no constant larger than this."""

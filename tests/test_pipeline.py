@@ -165,7 +165,11 @@ def test_options_reach_passes() -> None:
 
 def test_runs_are_counted_and_timed() -> None:
     report = run_pipeline(module(), "cse,dce,dce")
-    assert [(run.before, run.after, run.changed) for run in report.runs] == [(5, 4, True), (4, 3, True), (3, 3, False)]
+    assert [(run.before, run.after, run.changed) for run in report.runs] == [
+        (5, 4, True),
+        (4, 3, True),
+        (3, 3, False),
+    ]
     assert all(run.seconds >= 0 for run in report.runs)
     assert report.changed
     assert "cse" in report.table()
@@ -174,7 +178,12 @@ def test_runs_are_counted_and_timed() -> None:
 def test_dumps_are_numbered_and_only_of_changes(tmp_path: Path) -> None:
     m = module()
     run_pipeline(m, "algebraic,cse,algebraic,dce", Options(dump_to=tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00.input.hlo", "02.cse.hlo", "04.dce.hlo", "index.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "00.input.hlo",
+        "02.cse.hlo",
+        "04.dce.hlo",
+        "index.json",
+    ]
     assert (tmp_path / "04.dce.hlo").read_text() == print_module(m)
     assert parse((tmp_path / "00.input.hlo").read_text())
     index = json.loads((tmp_path / "index.json").read_text())
@@ -215,7 +224,9 @@ def break_types(m: Module) -> bool:
 
 
 def add_quietly(m: Module) -> bool:
-    m.entry.add(Instruction("negate", m.entry.parameters[0].shape, [m.entry.parameters[0]]), before=m.entry.root)
+    m.entry.add(
+        Instruction("negate", m.entry.parameters[0].shape, [m.entry.parameters[0]]), before=m.entry.root
+    )
     return False
 
 

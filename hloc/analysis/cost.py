@@ -9,7 +9,9 @@ from hloc.ir.instruction import Instruction
 WEIGHTS: dict[str, float] = {
     **dict.fromkeys(("parameter", "constant", "broadcast", "iota", "reshape", "bitcast", "copy", "slice"), 0),
     **dict.fromkeys(("transpose", "reverse", "real", "imag", "complex", "bitcast-convert"), 1),
-    **dict.fromkeys(("pad", "dynamic-slice", "concatenate", "clamp", "sign", "is-finite", "reduce-precision"), 2),
+    **dict.fromkeys(
+        ("pad", "dynamic-slice", "concatenate", "clamp", "sign", "is-finite", "reduce-precision"), 2
+    ),
     **dict.fromkeys(("gather", "popcnt", "count-leading-zeros", "stochastic-convert"), 4),
     **dict.fromkeys(("divide", "sqrt", "rsqrt"), 8),
     **dict.fromkeys(("exponential", "exponential-minus-one", "logistic", "tanh", "cbrt", "remainder"), 20),

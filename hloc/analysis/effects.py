@@ -8,7 +8,7 @@ from hloc.ir.module import call_order
 from hloc.ir.opcodes import CALLS, COLLECTIVE, IMPURE, SIDE_EFFECT
 
 ORDERING = ("after-all", "add-dependency", "opt-barrier", "domain")
-"""Ops that say something about order or place and do nothing themselves: removable when unused, never merged."""
+"""Ops that speak of order or place and do nothing themselves: removable when unused, never merged."""
 
 _RUNNING = ("custom-call", "reduce", "reduce-window", "scatter", "select-and-scatter", "sort", "map", "scan")
 _NONE: frozenset[str] = frozenset()
@@ -24,7 +24,7 @@ class Effects:
         self._computations: dict[Computation, frozenset[str]] = {}
 
     def of(self, instruction: Instruction) -> frozenset[str]:
-        """Which of the traits SIDE_EFFECT, IMPURE and COLLECTIVE an instruction has, by itself or by its callees."""
+        """The traits among SIDE_EFFECT, IMPURE and COLLECTIVE of an instruction and what it calls."""
         found = _own(instruction)
         if instruction.op.has(CALLS) or instruction.opcode in _RUNNING:
             for callee in instruction.called:

@@ -39,7 +39,7 @@ def reshape_runs(source: Sequence[int], target: Sequence[int]) -> list[tuple[lis
 
 
 def reshaped_order(shape: ArrayShape, dims: Sequence[int]) -> tuple[int, ...] | None:
-    """The major-to-minor order in which a reshape of an array to `dims` moves nothing; None if there is none."""
+    """The major-to-minor order in which a reshape of an array to `dims` moves nothing, or None."""
     runs = reshape_runs(shape.dims, dims)
     if runs is None:
         return tuple(range(len(dims)))

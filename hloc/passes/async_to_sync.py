@@ -18,7 +18,7 @@ _DROPPED = ("cross_program_prefetch_index", "async_execution_thread")
 
 
 def run(module: Module) -> bool:
-    """Replaces each start and its done, and the updates in between, by the plain op at the place of the start.
+    """Replaces each start, its updates and its done by the plain op at the place of the start.
 
     `async-start` becomes a `call` of its computation. A start whose state somebody else looks into stays.
 

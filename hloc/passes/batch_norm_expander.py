@@ -62,12 +62,16 @@ class _Norm:
 
     def shifted(self, variance: Instruction) -> Instruction:
         """variance + epsilon"""
-        return self.emit.map("add", variance, self.emit.full(self.instruction.attributes["epsilon"], variance.shape))
+        return self.emit.map(
+            "add", variance, self.emit.full(self.instruction.attributes["epsilon"], variance.shape)
+        )
 
     def centred(self, data: Instruction, mean: Instruction) -> Instruction:
         return self.emit.map("subtract", data, self.spread(mean))
 
-    def normalized(self, centred: Instruction, variance: Instruction, scale: Instruction, offset: Instruction):
+    def normalized(
+        self, centred: Instruction, variance: Instruction, scale: Instruction, offset: Instruction
+    ):
         """centred * rsqrt(variance + epsilon) * scale + offset"""
         emit = self.emit
         factor = emit.map("rsqrt", self.shifted(variance))

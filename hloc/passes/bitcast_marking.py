@@ -35,6 +35,9 @@ def _is_bitcast(instruction: Instruction) -> bool:
     shapes = [instruction.shape, *(operand.shape for operand in instruction.operands)]
     if instruction.opcode not in ("reshape", "transpose", "copy"):
         return False
-    if any(not shape.is_array or shape.is_dynamic for shape in shapes) or shapes[0].rank == 0 == shapes[1].rank:
+    if (
+        any(not shape.is_array or shape.is_dynamic for shape in shapes)
+        or shapes[0].rank == 0 == shapes[1].rank
+    ):
         return False
     return moves_nothing(instruction)

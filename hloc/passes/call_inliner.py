@@ -35,7 +35,9 @@ class CallInliner:
                 callee = instruction.attributes["to_apply"]
                 added = len(callee) if callers[callee] > 1 else 0
                 if grown + added > self.growth:
-                    self.notes.append(f"%{instruction.name}: inlining {added} more instructions would pass the budget")
+                    self.notes.append(
+                        f"%{instruction.name}: inlining {added} more instructions would pass the budget"
+                    )
                     continue
                 grown += added
                 inline(instruction, callee)
@@ -50,4 +52,3 @@ def _call_sites(module: Module) -> dict[Computation, int]:
             for callee in instruction.called:
                 counts[callee] = counts.get(callee, 0) + 1
     return counts
-

@@ -18,9 +18,9 @@ _NUMBERS = ("partition-id", "replica-id")
 def run(module: Module) -> bool:
     """Replaces collectives of a lone device by their operands, and its numbers by zero.
 
-    A device is alone if the program runs on one, or if each replica group has one member and the groups count
-    all there is: replicas without partitions, or global numbers. A permute that sends nothing to a lone device
-    gives zeros.
+    A device is alone if the program runs on one, or if each replica group has one member and the groups
+    count all there is: replicas without partitions, or global numbers. A permute that sends nothing to a lone
+    device gives zeros.
 
     Requires: async_to_sync, for the pairs.
     Ensures: on one device no all-gather, all-reduce, all-to-all, reduce-scatter, collective-broadcast or

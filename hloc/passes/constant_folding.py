@@ -28,10 +28,10 @@ _SMALL_BYTES = 4096
 class ConstantFolding:
     """Replaces instructions with constant operands by their value, as the reference evaluator gives it.
 
-    No constant of more than `result_bytes` is made, and no more than `work` scalar operations are spent on the
-    module; `seconds` is a guard for what `work` misjudges. `notes` tells what was left for these reasons.
-    Never folded are loops and other calls, custom calls, random numbers, collectives, side effects and barriers.
-    Iotas and broadcasts stay as they are, and so do large arrays that follow from them element by element.
+    No constant of more than `result_bytes` is made, and no more than `work` scalar operations are spent on
+    the module; `seconds` is a guard for what `work` misjudges. `notes` tells what was left for these reasons.
+    Never folded are loops and other calls, custom calls, random numbers, collectives, side effects and
+    barriers. Iotas and broadcasts stay as they are, and large arrays that follow from them alone as well.
 
     Requires: nothing.
     Ensures: no scalar instruction of constants, within the budget.

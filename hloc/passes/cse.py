@@ -18,7 +18,7 @@ _OWN_BODY = ("fusion", "async-start", "async-update", "async-done")
 
 
 def run(module: Module) -> bool:
-    """Keeps the first of several instructions that compute the same, and of several computations that are the same.
+    """Keeps the first of several equal instructions, and of several equal computations.
 
     Two instructions are the same if opcode, shape with layout, attributes and operands are; of commutative
     ops the order of operands does not count, of called computations the name. Metadata never counts.
@@ -42,7 +42,11 @@ def _merge(computation: Computation, kinds: dict[Computation, int], effects: Eff
     first: dict[tuple, Instruction] = {}
     changed = False
     for instruction in computation:
-        if instruction.opcode == "parameter" or instruction.control_predecessors or instruction.control_successors:
+        if (
+            instruction.opcode == "parameter"
+            or instruction.control_predecessors
+            or instruction.control_successors
+        ):
             continue
         if not effects.is_repeatable(instruction):
             continue
@@ -54,7 +58,9 @@ def _merge(computation: Computation, kinds: dict[Computation, int], effects: Eff
     return changed
 
 
-def _key(instruction: Instruction, number: Callable[[Instruction], int], kinds: dict[Computation, int]) -> tuple:
+def _key(
+    instruction: Instruction, number: Callable[[Instruction], int], kinds: dict[Computation, int]
+) -> tuple:
     """What two instructions must have in common to be the same."""
     operands = [number(operand) for operand in instruction.operands]
     if instruction.op.has(COMMUTATIVE):
@@ -75,7 +81,9 @@ class _Value:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Value) and type(self.value) is type(other.value) and self.value == other.value
+        return (
+            isinstance(other, _Value) and type(self.value) is type(other.value) and self.value == other.value
+        )
 
     def __hash__(self) -> int:
         return hash(self.value)

@@ -21,7 +21,9 @@ class Emit:
     Array results are row-major. `like`, an instruction, lends its metadata and its place in the text.
     """
 
-    def __init__(self, computation: Computation, before: Instruction | None = None, like: Instruction | None = None):
+    def __init__(
+        self, computation: Computation, before: Instruction | None = None, like: Instruction | None = None
+    ):
         self.computation = computation
         self.before = before
         self.like = like or before
@@ -31,10 +33,18 @@ class Emit:
         """In front of an instruction, in whose name the new ones stand."""
         return Emit(instruction.computation, instruction)
 
-    def op(self, opcode: str, shape: Shape, operands: Iterable[Instruction] = (), **attributes: object) -> Instruction:
+    def op(
+        self, opcode: str, shape: Shape, operands: Iterable[Instruction] = (), **attributes: object
+    ) -> Instruction:
         """Any op; see `builder.make`."""
         return make(
-            self.computation, opcode, list(operands), attributes, shape=shape, before=self.before, like=self.like
+            self.computation,
+            opcode,
+            list(operands),
+            attributes,
+            shape=shape,
+            before=self.before,
+            like=self.like,
         )
 
     def parameter(self, number: int, shape: Shape, name: str = "") -> Instruction:
@@ -61,7 +71,9 @@ class Emit:
         """An elementwise op whose result has the shape of its last operand (row-major)."""
         return self.op(opcode, dense(operands[-1].shape), operands, **attributes)
 
-    def compare(self, direction: str, left: Instruction, right: Instruction, **attributes: object) -> Instruction:
+    def compare(
+        self, direction: str, left: Instruction, right: Instruction, **attributes: object
+    ) -> Instruction:
         shape = dense(left.shape).with_dtype(PRED)
         return self.op("compare", shape, (left, right), direction=direction, **attributes)
 
@@ -79,11 +91,15 @@ class Emit:
 
     # Data movement
 
-    def broadcast(self, operand: Instruction, dims: Sequence[int], dimensions: Sequence[int] = ()) -> Instruction:
+    def broadcast(
+        self, operand: Instruction, dims: Sequence[int], dimensions: Sequence[int] = ()
+    ) -> Instruction:
         """The operand's dimensions placed at `dimensions` of a result of size `dims`."""
         if tuple(dims) == operand.shape.dims and tuple(dimensions) == tuple(range(len(dims))):
             return operand
-        return self.op("broadcast", array(operand.shape.dtype, *dims), (operand,), dimensions=tuple(dimensions))
+        return self.op(
+            "broadcast", array(operand.shape.dtype, *dims), (operand,), dimensions=tuple(dimensions)
+        )
 
     def reshape(self, operand: Instruction, dims: Sequence[int]) -> Instruction:
         """The operand itself if it has these dimensions."""
@@ -113,12 +129,16 @@ class Emit:
     def concatenate(self, operands: Sequence[Instruction], dimension: int) -> Instruction:
         dims = list(operands[0].shape.dims)
         dims[dimension] = sum(operand.shape.dims[dimension] for operand in operands)
-        return self.op("concatenate", array(operands[0].shape.dtype, *dims), operands, dimensions=(dimension,))
+        return self.op(
+            "concatenate", array(operands[0].shape.dtype, *dims), operands, dimensions=(dimension,)
+        )
 
     def iota(self, dtype: DType, dims: Sequence[int], dimension: int) -> Instruction:
         return self.op("iota", array(dtype, *dims), iota_dimension=dimension)
 
-    def dynamic_slice(self, operand: Instruction, starts: Sequence[Instruction], sizes: Sequence[int]) -> Instruction:
+    def dynamic_slice(
+        self, operand: Instruction, starts: Sequence[Instruction], sizes: Sequence[int]
+    ) -> Instruction:
         shape = array(operand.shape.dtype, *sizes)
         return self.op("dynamic-slice", shape, (operand, *starts), dynamic_slice_sizes=tuple(sizes))
 
@@ -167,7 +187,10 @@ def binary_computation(instruction: Instruction, opcode: str, dtype: DType) -> C
 
 
 def replace(old: Instruction, new: Instruction) -> None:
-    """Let the users of `old` have `new`, and take `old` out; what was made in front of it has its control edges."""
+    """Let the users of `old` have `new`, and take `old` out.
+
+    The control edges of `old` go to what was made just in front of it; an older instruction gets none.
+    """
     computation = old.computation
     if old.previous is new:
         for earlier in old.control_predecessors:

@@ -17,9 +17,9 @@ class Fusion:
     """Puts what is computed element by element into the kernel that uses it, from the results backwards.
 
     A producer goes into its consumer, or into all of several consumers if computing it again costs no more
-    than storing and loading it; expensive ops are never computed twice, nor in the larger index space behind a
-    broadcast. Consumers are loops of elementwise and data-moving ops, and the ops in `fusion_rules.SLOTS` that
-    take an operand element by element: reduce, dynamic-update-slice, concatenate, pad. What others need as well
+    than storing and loading it; expensive ops are never computed twice, nor in the larger index space behind
+    a broadcast. Consumers are loops of elementwise and data-moving ops, and ops with loops of their own that
+    take operands element by element: reduce, dynamic-update-slice, concatenate, pad. What others need as well
     becomes one more result of the loop that it is in. A loop with an input in common with another loop over
     the same index space joins it. Nothing is moved across a side effect.
 

@@ -25,9 +25,9 @@ class Group:
     """Instructions to be computed in one kernel.
 
     `outputs` are the results, the first one has the loops; `members` are all instructions inside, with the
-    indices at which each is wanted. `own` holds the element-by-element operands of an output that has loops of
-    its own, and is None for a plain loop nest. `inputs` are the values from outside, `shape` the index space,
-    `repeated` the work per index that is done elsewhere too.
+    indices at which each is wanted. `own` holds the element-by-element operands of an output that has loops
+    of its own, and is None for a plain loop nest. `inputs` are the values from outside, `shape` the index
+    space, `repeated` the work per index that is done elsewhere too.
     """
 
     def __init__(self, output: Instruction, own: tuple[int, ...] | None):

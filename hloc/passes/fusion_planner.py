@@ -159,7 +159,11 @@ class Planner:
     def _becomes_output(self, producer: Instruction, wanting: dict[Group, Indices]) -> bool:
         """Store a producer that is needed elsewhere too from a loop in which it is computed anyway."""
         for group, indices in wanting.items():
-            if set(indices) == {ROOT_INDEX} and group.has_space(producer) and not self._reaches(producer, group):
+            if (
+                set(indices) == {ROOT_INDEX}
+                and group.has_space(producer)
+                and not self._reaches(producer, group)
+            ):
                 group.add(producer, indices, is_output=True)
                 self.homes.setdefault(producer, []).append(group)
                 return True

@@ -16,7 +16,7 @@ MOVING = frozenset(
 """Data-moving ops of which any one element can be had by itself."""
 
 _PLACING = ("pad", "concatenate")
-"""Ops that choose a source for each element: worth a branch in a small loop only, and loops of their own else."""
+"""Ops that choose a source for each element: worth a branch in a small loop only, else their own loops."""
 
 _PLACING_LIMIT = 2048
 
@@ -30,7 +30,12 @@ NO_INDEX = "no index"
 def is_element_op(instruction: Instruction) -> bool:
     """Whether single elements of the result can be computed on their own."""
     shape = instruction.shape
-    if not shape.is_array or shape.is_dynamic or instruction.control_predecessors or instruction.control_successors:
+    if (
+        not shape.is_array
+        or shape.is_dynamic
+        or instruction.control_predecessors
+        or instruction.control_successors
+    ):
         return False
     if any(not operand.shape.is_array or operand.shape.is_dynamic for operand in instruction.operands):
         return False
@@ -57,7 +62,7 @@ def is_free(instruction: Instruction) -> bool:
 
 
 def own_loop_slots(instruction: Instruction) -> Sequence[int] | None:
-    """The operands that an op with loops of its own takes element by element; None if it is not such an op."""
+    """The operands that an op with loops of its own takes element by element; None for any other op."""
     shape = instruction.shape
     operands = instruction.operands
     if any(leaf.is_dynamic for _, leaf in shape.leaves()):

@@ -97,7 +97,10 @@ def _wanted(instruction: Instruction, demands: dict[Instruction, Shape]) -> list
 
 
 def _changes_width(instruction: Instruction) -> bool:
-    return instruction.opcode == "bitcast-convert" and instruction.shape.rank != instruction.operands[0].shape.rank
+    return (
+        instruction.opcode == "bitcast-convert"
+        and instruction.shape.rank != instruction.operands[0].shape.rank
+    )
 
 
 def _like_first(instruction: Instruction) -> list[Shape | None]:
@@ -110,7 +113,7 @@ def _like_first(instruction: Instruction) -> list[Shape | None]:
 
 
 def _in_order_of(shape: Shape) -> Shape:
-    """The shape without tiles, memory spaces and the like, which mean nothing to the memory of this compiler."""
+    """The shape without tiles, memory spaces and the like, since arrays here are dense and in one memory."""
     if isinstance(shape, TupleShape):
         return TupleShape(tuple(_in_order_of(element) for element in shape.elements))
     if isinstance(shape, ArrayShape) and shape.is_array:
@@ -165,7 +168,7 @@ def _order(instruction: Instruction, shape: ArrayShape) -> Sequence[int]:
 
 
 def _common(instruction: Instruction, shape: ArrayShape) -> Sequence[int]:
-    """The order of the first operand that really lies in memory; broadcasts and the like can be had in any."""
+    """The order of the first operand that really lies in memory; broadcasts can be had in any."""
     arrays = [o for o in instruction.operands if o.shape.is_array and o.shape.rank == shape.rank]
     given = [o for o in arrays if o.opcode not in ("broadcast", "iota", "constant")]
     return next((o.shape.minor_to_major for o in given), range(shape.rank - 1, -1, -1))

@@ -17,7 +17,9 @@ _FIXED = ("custom-call", "infeed", "recv", "recv-done", "send")
 
 
 def run(module: Module) -> bool:
-    """Writes `bitcast`, whose meaning depends on layouts, as transposes and reshapes; makes all arrays row-major.
+    """Writes `bitcast` as transposes and reshapes, and makes all arrays row-major.
+
+    What a bitcast means depends on layouts: on those that the text has.
 
     The layouts that the caller sees are kept in the module's entry layout, those that a custom call or a host
     transfer was written for in its own shape.

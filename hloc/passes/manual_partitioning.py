@@ -24,7 +24,7 @@ def run(module: Module) -> bool:
     by its partition number, on the way in, and the shards are gathered on the way out. Axes of the mesh that
     are not manual do not cut anything. `num_partitions` becomes the size of the mesh.
 
-    Requires: `xla.sdy.meshes` in the module's frontend attributes, if there is a manual region; else HloError.
+    Requires: `xla.sdy.meshes` in the module's frontend attributes if there is a manual region, else HloError.
     Ensures: no custom call of the two border targets.
     Leaves: tuples around several values, for tuple_simplifier.
     """
@@ -64,7 +64,9 @@ def _frontend(annotations: dict, key: str) -> str | None:
 def _meshes(module: Module, border: Instruction) -> dict[str, Mesh]:
     text = _frontend(module.attributes, "xla.sdy.meshes")
     if text is None:
-        raise HloError(f"{_target(border)} needs xla.sdy.meshes in the module's frontend_attributes", border.span)
+        raise HloError(
+            f"{_target(border)} needs xla.sdy.meshes in the module's frontend_attributes", border.span
+        )
     return read_meshes(text, border.span)
 
 
@@ -96,13 +98,17 @@ def _partitions(module: Module, border: Instruction, shardings: list[ValueShardi
     return sizes.pop() if sizes else module.num_partitions
 
 
-def _shard(emit: Emit, border: Instruction, value: Instruction, shape, sharding: ValueSharding) -> Instruction:
+def _shard(
+    emit: Emit, border: Instruction, value: Instruction, shape, sharding: ValueSharding
+) -> Instruction:
     """The part of a whole value that belongs to the device that runs."""
     starts = []
     for dimension, (whole, part) in enumerate(zip(value.shape.dims, shape.dims, strict=True)):
         if whole != part * sharding.shards(dimension):
             shards = sharding.shards(dimension)
-            raise HloError(f"dimension {dimension} of {value.shape!r} in {shards} shards is not {part}", border.span)
+            raise HloError(
+                f"dimension {dimension} of {value.shape!r} in {shards} shards is not {part}", border.span
+            )
         starts.append(_start(emit, sharding, dimension, part))
     if value.shape.dims == shape.dims:
         return value
@@ -145,5 +151,3 @@ def _checked(border: Instruction, value: Instruction, shape) -> Instruction:
     if value.shape.dims != shape.dims:
         raise HloError(f"the shards make {value.shape!r}, not {shape!r}", border.span)
     return value
-
-

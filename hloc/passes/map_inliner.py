@@ -27,7 +27,9 @@ def _is_simple(instruction: Instruction) -> bool:
     """Whether the op, given arrays in place of scalars, does the same to each element."""
     if instruction.opcode in ("parameter", "constant"):
         return True
-    return instruction.op.is_elementwise and instruction.opcode != "map" and not instruction.control_predecessors
+    return (
+        instruction.op.is_elementwise and instruction.opcode != "map" and not instruction.control_predecessors
+    )
 
 
 def _inline(instruction: Instruction) -> None:

@@ -58,7 +58,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass by name. `kind` is a module with `run`, or a dataclass with it whose fields are the pass's options.
+    """A pass by name. `kind` is a module with `run`, or a dataclass with it, its fields the pass's options.
 
     `options` tells which field follows which field of `Options`.
     """
@@ -133,9 +133,15 @@ class FixedPoint:
 Row = tuple[str, str] | FixedPoint
 
 _PREPARATION: tuple[Row, ...] = (
-    ("manual_partitioning", "first of all, while the borders of manual regions and the mesh are as JAX wrote them"),
+    (
+        "manual_partitioning",
+        "first of all, while the borders of manual regions and the mesh are as JAX wrote them",
+    ),
     ("async_to_sync", "makes calls of async computations, for call_inliner"),
-    ("collective_simplifier", "after partitioning, which says how many devices there are, and without async pairs"),
+    (
+        "collective_simplifier",
+        "after partitioning, which says how many devices there are, and without async pairs",
+    ),
     ("sharding_removal", "after partitioning nothing is left that a sharding could say"),
     ("defusion", "what is one kernel is decided here, not by the program that made the text"),
     ("control_edges", "edges that other compilers left keep equal instructions apart and loops from fusing"),
@@ -144,7 +150,10 @@ _PREPARATION: tuple[Row, ...] = (
 )
 
 _EXPANSION: tuple[Row, ...] = (
-    ("layout_removal", "all that follows may forget about layouts; bitcasts need those of the text, so it comes early"),
+    (
+        "layout_removal",
+        "all that follows may forget about layouts; bitcasts need those of the text, so it comes early",
+    ),
     ("map_inliner", "after call_inliner, since a map of a call is left alone"),
     ("rng_expander", "into rng-bit-generator, which has a kernel"),
     ("batch_norm_expander", "into sums and elementwise ops, which fuse"),
@@ -173,10 +182,19 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
         *_EXPANSION,
         ("dce", "again for what was called"),
         _CLEAN_UP,
-        ("layout_assignment", "after all rules: they would undo copies, and make arrays without thought of layouts"),
+        (
+            "layout_assignment",
+            "after all rules: they would undo copies, and make arrays without thought of layouts",
+        ),
         ("cse", "equal copies for several users"),
-        ("fusion", "into kernels; last of what changes values, so that no kernel has to be taken apart again"),
-        ("bitcast_marking", "after fusion, which would rather have a reshape inside of a loop than a bitcast"),
+        (
+            "fusion",
+            "into kernels; last of what changes values, so that no kernel has to be taken apart again",
+        ),
+        (
+            "bitcast_marking",
+            "after fusion, which would rather have a reshape inside of a loop than a bitcast",
+        ),
         ("dce", "computations that are in kernels now"),
         ("schedule", "the order to run in, last"),
     ),
@@ -211,7 +229,10 @@ ORDER: tuple[tuple[str, str, str], ...] = (
 
 
 def run_pipeline(
-    module: Module, pipeline: str | Sequence[str], options: Options | None = None, observer: Observer | None = None
+    module: Module,
+    pipeline: str | Sequence[str],
+    options: Options | None = None,
+    observer: Observer | None = None,
 ) -> Report:
     """Run the passes of a pipeline over a module, and verify after each that changed it.
 
@@ -272,7 +293,9 @@ def _split(text: str) -> list[str]:
 def _pass_named(name: str) -> Pass:
     if name not in PASSES:
         close = difflib.get_close_matches(name, [*PASSES, *PIPELINES], 1)
-        raise HloError(f"there is no pass or pipeline named {name}", hint=f"did you mean {close[0]}?" if close else None)
+        raise HloError(
+            f"there is no pass or pipeline named {name}", hint=f"did you mean {close[0]}?" if close else None
+        )
     return PASSES[name]
 
 

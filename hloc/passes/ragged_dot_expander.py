@@ -79,14 +79,18 @@ def _body(instruction: Instruction, state: TupleShape) -> Computation:
     return computation
 
 
-def _inside(emit: Emit, shape: ArrayShape, dimension: int, group: tuple[Instruction, Instruction]) -> Instruction:
+def _inside(
+    emit: Emit, shape: ArrayShape, dimension: int, group: tuple[Instruction, Instruction]
+) -> Instruction:
     """Whether each element's index along a dimension belongs to the group."""
     place = emit.iota(S64, shape.dims, dimension)
     start, end = (emit.broadcast(border, shape.dims) for border in group)
     return emit.map("and", emit.compare("GE", place, start), emit.compare("LT", place, end))
 
 
-def _contracting(emit: Emit, instruction: Instruction, values: list[Instruction], group, ragged: int) -> Instruction:
+def _contracting(
+    emit: Emit, instruction: Instruction, values: list[Instruction], group, ragged: int
+) -> Instruction:
     """Puts the dot of the group's places into the group's part of the result, which is in front."""
     partner = instruction.get("rhs_contracting_dims")[instruction.get("lhs_contracting_dims").index(ragged)]
     masked = []

@@ -119,7 +119,9 @@ def is_splat(instruction: Instruction, value: float) -> bool:
     known = splat(instruction)
     if known is None or known != value:
         return False
-    return instruction.shape.dtype.is_complex or bool(np.signbit(np.float64(known)) == np.signbit(np.float64(value)))
+    return instruction.shape.dtype.is_complex or bool(
+        np.signbit(np.float64(known)) == np.signbit(np.float64(value))
+    )
 
 
 def scalar_source(instruction: Instruction) -> Instruction | None:

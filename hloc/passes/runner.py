@@ -33,7 +33,7 @@ class InternalError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One pass ready to run: its name, the text that asks for it on a command line, and the object that runs."""
+    """One pass to run: its name, the text that asks for it on a command line, and what makes its object."""
 
     name: str
     text: str
@@ -64,10 +64,14 @@ class PassRun:
 
 @dataclass
 class Report:
-    """All runs of a pipeline in order, and the texts asked for by `Options.print_after`."""
+    """All runs of a pipeline in order, and the texts asked for by `Options.print_after`.
+
+    `checking` is the time in seconds that verifying and comparing took, beside the passes themselves.
+    """
 
     runs: list[PassRun] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
+    checking: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -79,13 +83,16 @@ class Report:
 
     def table(self) -> str:
         """A line a pass: number, name, milliseconds, instructions before and after, notes."""
-        width = max((len(run.name) for run in self.runs), default=4)
+        width = max([6, *(len(run.name) for run in self.runs)])
         lines = [f" no  {'pass':{width}}       ms   before    after"]
         for run in self.runs:
             after = str(run.after) if run.changed else "-"
-            lines.append(f"{run.number:3}  {run.name:{width}} {run.seconds * 1e3:8.2f} {run.before:8} {after:>8}")
+            lines.append(
+                f"{run.number:3}  {run.name:{width}} {run.seconds * 1e3:8.2f} {run.before:8} {after:>8}"
+            )
             lines += [f"     {note}" for note in run.notes]
-        lines.append(f"     {'total':{width}} {self.seconds * 1e3:8.2f}")
+        lines.append(f"     {'passes':{width}} {self.seconds * 1e3:8.2f}")
+        lines.append(f"     {'checks':{width}} {self.checking * 1e3:8.2f}")
         return "\n".join(lines)
 
 
@@ -94,7 +101,7 @@ Observer = Callable[[PassRun, Module], None]
 
 @contextmanager
 def _collection_paused() -> Iterator[None]:
-    """Snapshots make many objects that live on: looking through them for cycles would take most of the time."""
+    """Snapshots make many objects that live on: looking through them for cycles would take longest."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -169,6 +176,7 @@ class Runner:
         seconds = time.perf_counter() - start
         self._state = Snapshot(self.module)
         self._check(step, before, changed)
+        self.report.checking += time.perf_counter() - start - seconds
         self._record(step, changed, seconds, before.instruction_count, tuple(getattr(runner, "notes", ())))
         return changed
 

@@ -64,9 +64,7 @@ def _condition(scan: _Scan) -> Computation:
     emit = Emit(computation, like=scan.instruction)
     state = emit.parameter(0, scan.state, "state")
     step = emit.element(state, 0)
-    computation.root = emit.op(
-        "compare", array(PRED), (step, emit.scalar(scan.length, S32)), direction="LT"
-    )
+    computation.root = emit.op("compare", array(PRED), (step, emit.scalar(scan.length, S32)), direction="LT")
     return computation
 
 
@@ -107,7 +105,9 @@ def _taken(emit: Emit, value: Instruction, dimension: int, place: Instruction) -
     return emit.reshape(part, [size for d, size in enumerate(dims) if d != dimension])
 
 
-def _put(emit: Emit, output: Instruction, part: Instruction, dimension: int, place: Instruction) -> Instruction:
+def _put(
+    emit: Emit, output: Instruction, part: Instruction, dimension: int, place: Instruction
+) -> Instruction:
     dims = output.shape.dims
     sizes = [1 if d == dimension else size for d, size in enumerate(dims)]
     update = emit.reshape(part, sizes)

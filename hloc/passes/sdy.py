@@ -49,7 +49,7 @@ class ValueSharding:
         return shard
 
     def groups(self, dimension: int) -> tuple[tuple[int, ...], ...]:
-        """The devices that hold the shards of a dimension, in the shards' order, a group for each rest of the mesh."""
+        """The devices with the shards of a dimension, in order; a group for each place along other axes."""
         groups: dict[int, dict[int, int]] = {}
         for position in range(self.mesh.size):
             rest = position - sum(position // p.stride % p.size * p.stride for p in self.dims[dimension])
@@ -150,7 +150,7 @@ def read_manual_axes(text: str, span: Span | None = None) -> set[str]:
 def read_shardings(
     text: str, meshes: dict[str, Mesh], manual: set[str], span: Span | None = None
 ) -> list[ValueSharding]:
-    """One sharding a value of `#sdy.sharding_per_value<[<@mesh, [{"a"}, {}]>, ...]>`, along manual axes alone."""
+    """A sharding a value of `#sdy.sharding_per_value<[<@mesh, [{"a"}, {}]>, ...]>`, by manual axes alone."""
     reader = _Reader(text, span)
     reader.expect("#", "sdy.sharding_per_value", "<", "[")
     values = []

@@ -51,7 +51,9 @@ def _is_identity(instruction: Instruction) -> bool:
     target = instruction.attributes["custom_call_target"]
     same = instruction.shape.compatible(instruction.operands[0].shape)
     if target in _PARTITIONED and not same:
-        raise HloError(f"the custom call {target} needs a module that is partitioned already", instruction.span)
+        raise HloError(
+            f"the custom call {target} needs a module that is partitioned already", instruction.span
+        )
     return same and target in (*_IDENTITIES, *_PARTITIONED)
 
 

@@ -11,8 +11,7 @@ class Snapshot:
     """All that a pass may change, as tuples of the objects themselves.
 
     Two snapshots of a module are equal if nothing was changed in between. Values are compared by identity
-    first, so comparing costs little. `restored()` builds a new module in the state of the snapshot; it must be
-    called while no other module uses the same computations' objects in another role.
+    first, so comparing costs little. `restored()` builds a new module in the state of the snapshot.
     """
 
     __slots__ = ("_module", "_header", "_computations")
@@ -80,9 +79,16 @@ def _row(i: Instruction) -> tuple:
 def _rebuilt(original: Computation, name: str, root: Instruction, rows: list[tuple]) -> Computation:
     copy = Computation(name, original.span)
     twins: dict[Instruction, Instruction] = {}
-    for source, label, opcode, shape, operands, attributes, annotations, _ in rows:
-        twin = Instruction(opcode, shape, [twins[o] for o in operands], dict(attributes), name=label,
-                           annotations=dict(annotations), span=source.span)
+    for source, label, opcode, shape, operands, attributes, notes, _ in rows:
+        twin = Instruction(
+            opcode,
+            shape,
+            [twins[o] for o in operands],
+            dict(attributes),
+            name=label,
+            annotations=dict(notes),
+            span=source.span,
+        )
         twins[source] = copy.add(twin)
     for source, *_, edges in rows:
         for earlier in edges:

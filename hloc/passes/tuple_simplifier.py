@@ -8,7 +8,7 @@ from hloc.ir.module import Module, call_order
 
 
 def run(module: Module) -> bool:
-    """Elements taken from a `tuple` become its operands; a tuple of all elements of a tuple becomes that tuple.
+    """Makes elements of a `tuple` its operands, and a tuple of all elements of a tuple that tuple.
 
     Requires: nothing.
     Ensures: no get-tuple-element of a `tuple`.
@@ -18,7 +18,11 @@ def run(module: Module) -> bool:
     for computation in call_order(module.entry):
         for instruction in computation:
             new = _simpler(instruction)
-            if new is not None and not instruction.control_predecessors and not instruction.control_successors:
+            if (
+                new is not None
+                and not instruction.control_predecessors
+                and not instruction.control_successors
+            ):
                 changed |= _replace(computation, instruction, new)
     return changed
 

@@ -50,7 +50,7 @@ def test_passes_in_any_order(seed: int, path: Path) -> None:
 
 
 def test_every_pass_has_something_to_do() -> None:
-    """The programs reach all passes, so that the tests above could fail. Random numbers have no fixed answer."""
+    """The programs reach all passes, so the tests above can fail. Random numbers have no fixed answer."""
     idle = set(PASSES) - {"rng_expander", "manual_partitioning", "collective_simplifier", "sharding_removal"}
     for path in PROGRAMS:
         for name in sorted(idle):

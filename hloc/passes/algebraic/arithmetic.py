@@ -130,10 +130,42 @@ def clamp_between_equals(instruction: Instruction) -> Instruction | None:
 
 
 _SINKING = frozenset(
-    "abs add and atan2 cbrt ceil compare complex convert cosine divide erf exponential exponential-minus-one floor imag "
-    "is-finite log log-plus-one logistic maximum minimum multiply negate not or popcnt power real remainder "
-    "round-nearest-afz round-nearest-even rsqrt select shift-left shift-right-arithmetic shift-right-logical sign sine "
-    "sqrt subtract tan tanh xor".split()
+    (
+        *(
+            "abs",
+            "add",
+            "and",
+            "atan2",
+            "cbrt",
+            "ceil",
+            "compare",
+            "complex",
+            "convert",
+            "cosine",
+            "divide",
+            "erf",
+        ),
+        *(
+            "exponential",
+            "exponential-minus-one",
+            "floor",
+            "imag",
+            "is-finite",
+            "log",
+            "log-plus-one",
+            "logistic",
+        ),
+        *("maximum", "minimum", "multiply", "negate", "not", "or", "popcnt", "power", "real", "remainder"),
+        *(
+            "round-nearest-afz",
+            "round-nearest-even",
+            "rsqrt",
+            "select",
+            "shift-left",
+            "shift-right-arithmetic",
+        ),
+        *("shift-right-logical", "sign", "sine", "sqrt", "subtract", "tan", "tanh", "xor"),
+    )
 )
 
 
@@ -155,7 +187,9 @@ def sink_broadcasts(instruction: Instruction) -> Instruction | None:
         return None
     emit = Emit.at(instruction)
     values = [_narrow(emit, operand, dims) for operand in operands]
-    small = emit.op(instruction.opcode, array(instruction.shape.dtype, *dims), values, **instruction.attributes)
+    small = emit.op(
+        instruction.opcode, array(instruction.shape.dtype, *dims), values, **instruction.attributes
+    )
     return emit.broadcast(small, instruction.shape.dims, dimensions)
 
 

@@ -19,7 +19,9 @@ def fold_transpose_into_dot(instruction: Instruction) -> Instruction | None:
         if operand.opcode != "transpose":
             continue
         order = operand.attributes["dimensions"]
-        named = {f"{side}_{part}_dims": instruction.get(f"{side}_{part}_dims") for part in ("batch", "contracting")}
+        named = {
+            f"{side}_{part}_dims": instruction.get(f"{side}_{part}_dims") for part in ("batch", "contracting")
+        }
         taken = {d for dims in named.values() for d in dims}
         kept = [order[d] for d in range(operand.shape.rank) if d not in taken]
         if kept == sorted(kept):
@@ -65,7 +67,9 @@ def reduce_single_elements(instruction: Instruction) -> Instruction | None:
 def binary_opcode(computation: Computation) -> str | None:
     """The op of a computation that only applies a binary op to its two parameters, in order."""
     root = computation.root
-    simple = len(root.operands) == 2 and root.op.is_elementwise and not root.attributes and root.shape.is_array
+    simple = (
+        len(root.operands) == 2 and root.op.is_elementwise and not root.attributes and root.shape.is_array
+    )
     if not simple or [o.opcode for o in root.operands] != ["parameter", "parameter"]:
         return None
     numbers = [operand.attributes["number"] for operand in root.operands]

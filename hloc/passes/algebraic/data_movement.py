@@ -87,7 +87,9 @@ def _is_bound(operand: Instruction, user: Instruction) -> bool:
 
 
 def _takes_reshape(operand: Instruction, user: Instruction) -> bool:
-    if operand.opcode in ("parameter", "constant", "reshape", "get-tuple-element", "dot") or _is_bound(operand, user):
+    if operand.opcode in ("parameter", "constant", "reshape", "get-tuple-element", "dot") or _is_bound(
+        operand, user
+    ):
         return True
     if scalar_source(operand) is not None:
         return True

@@ -13,7 +13,7 @@ FAMILIES = (arithmetic, contractions, conversions, data_movement, logic, slices)
 def run(module: Module) -> bool:
     """Applies algebraic rules until none fires: fewer ops, never more work, and exactly the same numbers.
 
-    A rule on floats holds for every value, NaN, infinities and the signs of zero included; only that a denormal
+    A rule on floats holds for every value, NaN, infinities and the signs of zero included; only a denormal
     may be kept where it would have been flushed.
 
     Requires: nothing; it does most after layout_removal.

@@ -23,7 +23,9 @@ def join_slices(instruction: Instruction) -> Instruction | None:
     if inner.opcode != "slice":
         return None
     ranges = []
-    for outer, own, size in zip(instruction.attributes["slice"], inner.attributes["slice"], instruction.shape.dims):
+    for outer, own, size in zip(
+        instruction.attributes["slice"], inner.attributes["slice"], instruction.shape.dims
+    ):
         start, stride = own.start + outer.start * own.stride, own.stride * outer.stride
         ranges.append(SliceDim(start, start + max(size - 1, 0) * stride + min(size, 1), stride))
     return Emit.at(instruction).slice(inner.operands[0], ranges)
