@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hloc.codegen.llvm import Builder, Value, const
-from hloc.ir.dtypes import COMPLEX, FLOAT, PREDICATE, SIGNED, UNSIGNED, DType
+from hloc.ir.dtypes import COMPLEX, F32, F64, FLOAT, PREDICATE, SIGNED, UNSIGNED, DType
 
 from .scalar_complex import COMPLEXES
 from .scalar_convert import bitcast_convert, compare, convert, reduce_precision, stochastic_convert
@@ -69,11 +69,12 @@ class UnsupportedScalar(LookupError):
 
 
 def _of_float(function: Callable) -> Emitter:
-    """Arithmetic of floats: in f32 or f64, the result rounded to the type."""
+    """Arithmetic of floats: in f32 or f64, the result rounded to the type that all operands have too."""
 
     def run(b, operands, dtypes, result, attributes):
-        wide = [widen(b, dtype, operand) for operand, dtype in zip(operands, dtypes, strict=True)]
-        return narrow(b, result, function(b, *wide))
+        if result is F32 or result is F64:
+            return function(b, *operands)
+        return narrow(b, result, function(b, *[widen(b, result, operand) for operand in operands]))
 
     return run
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from hloc.codegen.llvm import Builder, Value, with_scalar
+from hloc.codegen.llvm import Builder, Value, integer, mangled, with_scalar
+from hloc.codegen.math import call_helper
 from hloc.codegen.math.expression import Num
 from hloc.ir.dtypes import BF16, F8E8M0FNU, F16, DType
 
@@ -65,13 +66,22 @@ def to_f32(b: Builder, dtype: DType, bits: Value) -> Value:
     type = with_scalar(bits.type, "float")
     if dtype is F16:
         return b.fpext(bits, type)
-    code = Num(b, b.zext(bits, with_scalar(bits.type, "i32")))
     if dtype is BF16:
-        return (code << 16).as_float(type).v
-    if dtype is F8E8M0FNU:
-        exponent = code.equals(0).select(1 << 22, code << 23)
-        return code.equals(255).select(0x7FC00000, exponent).as_float(type).v
-    return _decode(format_of(dtype), code, type).v
+        wide = with_scalar(bits.type, "i32")
+        return b.bitcast(b.shl(b.zext(bits, wide), integer(wide, 16)), type)
+
+    def body(inner: Builder) -> Value:
+        code = Num(inner, inner.zext(inner.function.args[0], with_scalar(bits.type, "i32")))
+        if dtype is F8E8M0FNU:
+            return _decode_power(code, type).v
+        return _decode(format_of(dtype), code, type).v
+
+    return call_helper(b, f"hloc.{dtype}.to.{mangled(type)}", type, [bits], body)
+
+
+def _decode_power(code: Num, type: str) -> Num:
+    exponent = code.equals(0).select(1 << 22, code << 23)
+    return code.equals(255).select(0x7FC00000, exponent).as_float(type)
 
 
 def _decode(f: Format, code: Num, type: str) -> Num:
@@ -94,17 +104,26 @@ def from_f32(b: Builder, dtype: DType, value: Value) -> Value:
     """The register of a narrower float nearest to an f32."""
     if dtype is F16:
         return b.fptrunc(value, with_scalar(value.type, "half"))
-    bits = Num(b, value).bits()
-    size = bits & 0x7FFFFFFF
-    if dtype is BF16:
-        rounded = (bits + ((bits >> 16) & 1) + 0x7FFF) >> 16
-        code = (size > _INFINITY).select((bits >> 16) & 0x8000 | 0x7FC0, rounded)
-        return b.trunc(code.v, with_scalar(value.type, "i16"))
-    if dtype is F8E8M0FNU:
-        code = _encode_power(bits)
-    else:
-        code = _encode(format_of(dtype), bits, size, Num(b, value).abs())
-    return b.trunc(code.v, with_scalar(value.type, "i8"))
+    type = with_scalar(value.type, "i16" if dtype is BF16 else "i8")
+
+    def body(inner: Builder) -> Value:
+        number = Num(inner, inner.function.args[0])
+        bits = number.bits()
+        if dtype is BF16:
+            code = _encode_bf16(bits)
+        elif dtype is F8E8M0FNU:
+            code = _encode_power(bits)
+        else:
+            code = _encode(format_of(dtype), bits, bits & 0x7FFFFFFF, number.abs())
+        return inner.trunc(code.v, type)
+
+    return call_helper(b, f"hloc.{dtype}.of.{mangled(value.type)}", type, [value], body)
+
+
+def _encode_bf16(bits: Num) -> Num:
+    rounded = (bits + ((bits >> 16) & 1) + 0x7FFF) >> 16
+    is_nan = (bits & 0x7FFFFFFF) > _INFINITY
+    return is_nan.select((bits >> 16) & 0x8000 | 0x7FC0, rounded)
 
 
 def _encode_power(bits: Num) -> Num:

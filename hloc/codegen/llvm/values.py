@@ -6,6 +6,7 @@ names it as an operand. Nothing here knows of functions or blocks.
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import cache
 
@@ -147,17 +148,21 @@ def const(type: str, number) -> Constant:
     scalar = scalar_type(type)
     if scalar[0] == "i":
         return integer(type, int(number))
-    if scalar == "double":
-        return float_from_bits(type, struct.unpack("<Q", struct.pack("<d", number))[0])
-    if scalar == "float":
-        return float_from_bits(type, struct.unpack("<I", struct.pack("<f", number))[0])
-    if scalar == "half":
-        return float_from_bits(type, struct.unpack("<H", struct.pack("<e", number))[0])
-    if scalar == "bfloat":
-        return float_from_bits(type, _bfloat_bits(float(number)))
-    if scalar == "ptr" and number == 0:
+    if scalar == "ptr":
+        if number != 0:
+            raise ValueError(f"no constant {number!r} of type {type}")
         return Constant(type, "null" if type == "ptr" else "zeroinitializer", 0)
-    raise ValueError(f"no constant {number!r} of type {type}")
+    number = float(number)
+    return _float_constant(type, scalar, number, math.copysign(1.0, number))
+
+
+@cache
+def _float_constant(type: str, scalar: str, number: float, sign: float) -> Constant:
+    """`sign` keeps the two zeros apart, which are equal keys."""
+    if scalar == "bfloat":
+        return float_from_bits(type, _bfloat_bits(number))
+    packed = struct.pack({"half": "<e", "float": "<f", "double": "<d"}[scalar], number)
+    return float_from_bits(type, int.from_bytes(packed, "little"))
 
 
 def poison(type: str) -> Value:

@@ -43,7 +43,7 @@ class Num:
 
     def of(self, number: Num | float) -> Num:
         """A Python number as a constant of this type; a Num unchanged."""
-        if isinstance(number, Num):
+        if number.__class__ is Num:
             return number
         return Num(self.b, const(self.v.type, number))
 

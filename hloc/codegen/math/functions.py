@@ -30,20 +30,33 @@ def function(name: str) -> Callable:
     return register
 
 
+def call_helper(
+    builder: Builder, symbol: str, return_type: str, args: Sequence[Value], body: Callable[[Builder], Value]
+) -> Value:
+    """Calls an inlined function of this name and these argument types, which `body` writes at first need.
+
+    `body` gets a builder in the function, whose parameters are `builder.function.args`.
+    """
+    callee = builder.module.functions.get(symbol)
+    if callee is None:
+        params = [(arg.type, f"x{index}") for index, arg in enumerate(args)]
+        callee = builder.module.function(symbol, return_type, params, ATTRIBUTES, "internal")
+        inner = Builder(callee)
+        inner.ret(body(inner))
+    return builder.call(callee, args, pure=True)
+
+
 def call(builder: Builder, name: str, args: Sequence[Value]) -> Value:
     """The value of the elementary function `name`, of float or double operands, scalar or vector.
 
     KeyError if there is no such function.
     """
-    type = args[0].type
-    symbol = f"hloc.{name}.{mangled(type)}"
-    callee = builder.module.functions.get(symbol)
-    if callee is None:
-        params = [(arg.type, f"x{index}") for index, arg in enumerate(args)]
-        callee = builder.module.function(symbol, type, params, ATTRIBUTES, "internal")
-        inner = Builder(callee)
-        inner.ret(FUNCTIONS[name](*[Num(inner, arg) for arg in callee.args]).v)
-    return builder.call(callee, args, pure=True)
+    emit, type = FUNCTIONS[name], args[0].type
+
+    def body(b: Builder) -> Value:
+        return emit(*[Num(b, arg) for arg in b.function.args]).v
+
+    return call_helper(builder, f"hloc.{name}.{mangled(type)}", type, args, body)
 
 
 def complex_function(name: str, doubles: bool = False) -> Callable:
@@ -58,27 +71,23 @@ def complex_function(name: str, doubles: bool = False) -> Callable:
 
 def call_complex(builder: Builder, name: str, args: Sequence[tuple[Value, Value]]) -> tuple[Value, Value]:
     """The value of a function of complex numbers, each a pair (real, imaginary). KeyError if unknown."""
+    emit, doubles = COMPLEX_FUNCTIONS[name]
     type = args[0][0].type
-    symbol = f"hloc.complex.{name}.{mangled(type)}"
-    result_type = f"{{ {type}, {type} }}"
-    callee = builder.module.functions.get(symbol)
-    if callee is None:
-        params = [(type, f"{part}{index}") for index in range(len(args)) for part in ("real", "imag")]
-        callee = builder.module.function(symbol, result_type, params, ATTRIBUTES, "internal")
-        _complex_body(Builder(callee), name, type)
-    result = builder.call(callee, [part for arg in args for part in arg], pure=True)
+
+    def body(b: Builder) -> Value:
+        return _complex_body(b, emit, doubles and "float" in type)
+
+    symbol, result_type = f"hloc.complex.{name}.{mangled(type)}", f"{{ {type}, {type} }}"
+    result = call_helper(builder, symbol, result_type, [part for arg in args for part in arg], body)
     return builder.extractvalue(result, 0, type), builder.extractvalue(result, 1, type)
 
 
-def _complex_body(b: Builder, name: str, type: str) -> None:
-    emit, doubles = COMPLEX_FUNCTIONS[name]
+def _complex_body(b: Builder, emit: Callable, in_double: bool) -> Value:
     parts = [Num(b, arg) for arg in b.function.args]
-    narrow = doubles and "float" in type
-    if narrow:
+    if in_double:
         parts = [part.widen() for part in parts]
     result = emit(*[Complex(*parts[at : at + 2]) for at in range(0, len(parts), 2)])
-    values = [part.narrow() if narrow else part for part in (result.real, result.imag)]
     pair = poison(b.function.return_type)
-    for index, value in enumerate(values):
-        pair = b.insertvalue(pair, value.v, index)
-    b.ret(pair)
+    for index, part in enumerate((result.real, result.imag)):
+        pair = b.insertvalue(pair, (part.narrow() if in_double else part).v, index)
+    return pair
