@@ -67,8 +67,8 @@ def modulus(z: Complex) -> Complex:
     return Complex(scale_by_power(size, exponent), size.of(0.0))
 
 
-def principal_sqrt(z: Complex) -> Complex:
-    """The square root in the right half plane, its imaginary part with the sign of z's, of zeros too."""
+def _root_near_one(z: Complex) -> tuple[Complex, Num, Num]:
+    """The root and the modulus of z 2**(-2 k), and k: nothing overflows; the imaginary part has z's sign."""
     _, exponent = _scaled(z)
     half = (exponent * 0.5).rint()
     near = Complex(scale_by_power(z.real, half * -2.0), scale_by_power(z.imag, half * -2.0))
@@ -77,6 +77,12 @@ def principal_sqrt(z: Complex) -> Complex:
     smaller = larger.equals(0.0).select(0.0, near.imag.abs() / (larger + larger))
     left = near.real < 0.0
     root = Complex(left.select(smaller, larger), left.select(larger, smaller).copysign(z.imag))
+    return root, size, half
+
+
+def principal_sqrt(z: Complex) -> Complex:
+    """The square root in the right half plane, its imaginary part with the sign of z's, of zeros too."""
+    root, _, half = _root_near_one(z)
     return _sqrt_of_infinite(z, Complex(scale_by_power(root.real, half), scale_by_power(root.imag, half)))
 
 
@@ -98,10 +104,10 @@ def sqrt(z: Complex) -> Complex:
 
 @complex_function("rsqrt", doubles=True)
 def rsqrt(z: Complex) -> Complex:
-    """1 / sqrt(z): the conjugate of the root, divided by its modulus twice."""
-    root = principal_sqrt(z)
-    size = modulus(root).real
-    result = Complex(root.real / size / size, -root.imag / size / size)
+    """1 / sqrt(z): the conjugate of the root by |z|."""
+    root, size, half = _root_near_one(z)
+    real, imag = (scale_by_power(part / size, -half) for part in (root.real, -root.imag))
+    result = Complex(real, imag)
     none = z.real.of(0.0)
     result = choose(z.is_infinite(), Complex(none.copysign(z.real), -none.copysign(z.imag)), result)
     return choose(z.is_zero(), Complex(z.real.of(INFINITY), z.real.of(NAN)), result)

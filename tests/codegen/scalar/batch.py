@@ -52,6 +52,8 @@ def instruction(case: Case) -> SimpleNamespace:
 
 
 def _set_control(b: Builder, word: int) -> None:
+    if not llvm.get_process_triple().startswith("x86_64"):
+        return
     place = b.alloca("i32")
     b.store(const("i32", word), place)
     b.intrinsic("llvm.x86.sse.ldmxcsr", "void", [place], overloads=[], pure=False)
