@@ -165,11 +165,18 @@ def _points(problem: Problem, count: int) -> list:
     return [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / (count - 1)) for i in range(count)]
 
 
+def _value(coefficients: list, x):
+    result = mp.mpf(0)
+    for coefficient in reversed(coefficients):
+        result = result * x + coefficient
+    return result
+
+
 def extrema(problem: Problem, coefficients: list, samples: int = 601) -> list:
     """(place, error) where the weighted error is extreme, one for each stretch of one sign."""
     found: list = []
     for x in _points(problem, samples):
-        error = (mp.polyval(coefficients[::-1], x) - problem.function(x)) * problem.weight(x)
+        error = (_value(coefficients, x) - problem.function(x)) * problem.weight(x)
         if found and (found[-1][1] > 0) == (error > 0):
             if abs(error) > abs(found[-1][1]):
                 found[-1] = (x, error)
