@@ -21,7 +21,6 @@ from hloc.ir.attributes import (
 from hloc.ir.device_order import iota_tile
 from hloc.text.messages import suggest
 from hloc.text.print_strings import quote
-from hloc.text.print_strings import quote
 from hloc.text.shape_values import shapes_of
 from hloc.text.strings import float_of, int_of, string_of
 from hloc.text.tokens import Token, fault_at
@@ -148,9 +147,9 @@ class AttributeValues:
     def accuracy(self, children: list[Token]) -> ResultAccuracy:
         key, mode = children
         _want_key(key, "mode", ("mode", "tolerance"))
-        if mode.value not in ("default", "highest"):
+        if mode.value.lower() not in ("default", "highest"):
             raise fault_at(mode, f"expected default or highest, got {mode.value!r}")
-        return ResultAccuracy(mode=mode.value)
+        return ResultAccuracy(mode=mode.value.lower())
 
     def tolerances(self, children: list[Any]) -> ResultAccuracy:
         key, *parts = children
@@ -343,4 +342,5 @@ def quick_metadata(pairs: list[tuple[str, str, str]]) -> Metadata | None:
 
 
 def _metadata(fields: dict[str, Any]) -> Metadata:
-    return Metadata(**fields, payload=fields.pop("metadata_payload")) if "metadata_payload" in fields else Metadata(**fields)
+    payload = fields.pop("metadata_payload", None)
+    return Metadata(**fields, payload=payload)

@@ -26,6 +26,7 @@ from hloc.text.async_lines import (
     wrap,
 )
 from hloc.text.coarse import CoarseLine
+from hloc.text.lenient_shapes import PEER_OPCODES, peer_shape, without_bounds
 from hloc.text.literal_values import Elision, literal_of
 from hloc.text.meaning import Meaning
 from hloc.text.messages import suggest
@@ -129,7 +130,7 @@ class InstructionBuilder:
             raise fault_at(token, message, suggest(token.value, scope.names))
         for index in operand.indices:
             found = self._element(found, index, scope)
-        if shape is not None and not found.shape.compatible(shape):
+        if shape is not None and not without_bounds(found.shape).compatible(without_bounds(shape)):
             raise fault_at(token, f"operand {token.value} is declared as {shape!r}, but is {found.shape!r}")
         return found
 
@@ -181,6 +182,8 @@ class InstructionBuilder:
             shape = self._inferred(op, operands, own, operation.opcode)
         if op.name == "constant":
             shape = own["literal"].shape
+        if op.name in PEER_OPCODES:
+            shape = peer_shape(op.name, operands, shape)
         adjust(op, operands, own, shape)
         controls = common.pop("control-predecessors", ())
         instruction = Instruction(op.name, shape, operands, own, name=name, annotations=common)
@@ -259,7 +262,8 @@ class InstructionBuilder:
             return self._finish_step(OPS[step], operation, operands, own, common, scope, name, place)
         taken, result = check_start(shape, opcode).elements[:2]
         self._check_count(op, Operation(result, opcode, []), len(taken.elements))
-        more = {row.name: row for row in STEP_ATTRIBUTES.values() if row.name not in op.attributes}
+        names = STEP_ATTRIBUTES.keys() - (() if op.name == "call" else op.attributes.keys())
+        more = {name: row for name, row in STEP_ATTRIBUTES.items() if name in names}
         own, common, others = self.meaning.attributes(op, listed, more, opcode)
         adjust(op, operands, own, result)
         computation = wrap(op, shape, own)
@@ -351,6 +355,8 @@ class InstructionBuilder:
                 return None
         if template.references and not self._refer(line, own):
             return None
+        if opcode in PEER_OPCODES:
+            shape = peer_shape(opcode, operands, shape)
         if opcode in _ADJUSTED:
             adjust(op, operands, own, shape)
         if common and "sharding" in common:
@@ -397,7 +403,7 @@ class InstructionBuilder:
 
 
 # Opcodes whose attributes `adjust` may change.
-_ADJUSTED = frozenset(("compare", "map", "custom-call", "reshape"))
+_ADJUSTED = frozenset(("compare", "map", "custom-call", "reshape", "outfeed"))
 
 # A missing number would make a list of as many holes.
 MOST_PARAMETERS = 1_000_000
@@ -415,6 +421,8 @@ def adjust(op: Op, operands: list[Instruction], own: dict[str, Any], shape: Shap
         del own["inferred_dimension"]
     elif op.name == "custom-call" and "to_apply" in own:
         own["called_computations"] = (own.pop("to_apply"),)
+    elif op.name == "outfeed":
+        own.setdefault("outfeed_shape", operands[0].shape)
 
 
 def default_comparison(shape: Shape) -> str:

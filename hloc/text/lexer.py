@@ -215,7 +215,8 @@ class Lexer:
             return 0
         end = text.rfind("}", start, close) + 1
         inside = text.count("{", start, end) == text.count("}", start, end)
-        return end if end and inside and not text[end:close].strip() else 0
+        alone = text.find("[", start, end) < 0  # else the shape of another part of a tuple follows
+        return end if end and inside and alone and not text[end:close].strip() else 0
 
     def _matching_bracket(self, start: int) -> int:
         depth = 0

@@ -15,13 +15,13 @@ from math import prod
 
 import numpy as np
 
-from hloc.ir.dtypes import PRED, DType
+from hloc.ir.dtypes import PRED, U64, DType
 from hloc.ir.literals import Literal
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape
 from hloc.text.tokens import Fault
 
-# Beyond this a literal is not held in memory, even if the text elides it.
-MOST_BYTES = 2**34
+# A literal that the text elides has no more bytes than this: a short text cannot fill the memory.
+MOST_ELIDED_BYTES = 2**31
 
 # NumPy's limit.
 MOST_DIMENSIONS = 64
@@ -34,9 +34,13 @@ _PIECE = re.compile(
     r"""|(?P<int>-?[0-9]+)(?![\w.])""",
     re.ASCII,
 )
+# Numbers that are plain in every way, one after the other.
+_NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?![\w.])"
+_RUN = re.compile(rf"{_NUMBER}(?:[ \t\r\n]*,[ \t\r\n]*{_NUMBER}){{31,}}+", re.ASCII)
+_NAN = re.compile(rb"(-?)nan\(0x([0-9a-fA-F]+)\)")
 _FLAT = bytes.maketrans(b"{}(),\t\r\n", b"        ")
-_REAL_CHARACTERS = b"0123456789+-.eEinf{}(), \t\r\n"
-_INT_CHARACTERS = b"0123456789-{}, \t\r\n"
+_REAL_CHARACTERS = b"0123456789+-.eEinfa \t\r\n"
+_INT_CHARACTERS = b"0123456789- \t\r\n"
 _NOT_SKELETON = bytes(sorted(set(range(256)) - set(b"{}(),")))
 
 
@@ -53,7 +57,9 @@ class Elision:
         words, rest = divmod(size, 4)
         mask = 0x01010101 if dtype is PRED else 0xFFFFFFFF
         raw = np.zeros(size, np.uint8)
-        count = (np.arange(self._word, self._word + words, dtype=np.int64) & mask).astype(np.uint32)
+        count = np.arange(words, dtype=np.uint32)
+        count += np.uint32(self._word)
+        count &= np.uint32(mask)
         raw[: 4 * words] = count.view(np.uint8)
         self._word = (self._word + words) & 0xFFFFFFFF
         for place in range(words, words + rest):
@@ -70,7 +76,7 @@ def literal_of(shape: Shape, text: str, start: int, elision: Elision) -> Literal
     As in XLA, a literal is static, and an element of it takes what its type needs: bounds and `E(...)` go.
     """
     reader = _Reader(text, start, elision)
-    literal = reader.literal(_plain(shape))
+    literal = reader.splat(_plain(shape)) if text[:1] not in "{(" else reader.literal(_plain(shape))
     reader.finish()
     return literal
 
@@ -94,23 +100,32 @@ class _Reader:
         self.place = 0
         self.next: re.Match[str] | None = None
 
+    def splat(self, shape: Shape) -> Literal:
+        """A scalar; for an array, all of its elements."""
+        if not isinstance(shape, ArrayShape) or not shape.dims:
+            return self.literal(shape)
+        self._check(shape)
+        element = self.literal(ArrayShape(shape.dtype)).array
+        return Literal(shape, np.full(shape.dims, element, shape.dtype.numpy))
+
     def literal(self, shape: Shape) -> Literal:
         if isinstance(shape, TupleShape):
             return Literal.tuple_of(self._tuple(shape))
-        if not isinstance(shape, ArrayShape) or not shape.is_array:
-            raise self._fault(f"a constant cannot have the shape {shape!r}")
-        if any(size < 0 for size in shape.dims):
-            raise self._fault("a constant has no unbounded dimensions")
-        if shape.rank > MOST_DIMENSIONS:
-            raise self._fault(f"a constant has at most {MOST_DIMENSIONS} dimensions")
-        if shape.byte_size > MOST_BYTES:
-            raise self._fault(f"a constant of {shape.count} elements is too large")
+        self._check(shape)
         if self.place == 0:
             array = regular_array(shape, self.text)
             if array is not None:
                 self.place = len(self.text)
                 return Literal(shape, array)
         return Literal(shape, self._array(shape))
+
+    def _check(self, shape: Shape) -> None:
+        if not isinstance(shape, ArrayShape) or not shape.is_array:
+            raise self._fault(f"a constant cannot have the shape {shape!r}")
+        if any(size < 0 for size in shape.dims):
+            raise self._fault("a constant has no unbounded dimensions")
+        if shape.rank > MOST_DIMENSIONS:
+            raise self._fault(f"a constant has at most {MOST_DIMENSIONS} dimensions")
 
     def _tuple(self, shape: TupleShape) -> list[Literal]:
         self._expect("(", "a tuple literal")
@@ -133,6 +148,8 @@ class _Reader:
             if found is None:
                 raise self._fault(f"the literal of shape {shape!r} is not complete")
             bracket = found["bracket"]
+            if depth == rank > 0 and (found["int"] or found["decimal"]) and self._run(values, seen, shape):
+                continue
             if bracket == "}":
                 depth = self._close(depth, seen, dims)
             elif bracket == "{":
@@ -140,6 +157,8 @@ class _Reader:
             elif found["dots"]:
                 if depth != 1 or values:
                     raise self._fault("expected '...' alone in the outermost braces")
+                if shape.byte_size > MOST_ELIDED_BYTES:
+                    raise self._fault(f"an elided constant of {shape.byte_size} bytes is too large to fill in")
                 self._take()
                 self._expect("}", "the end of an elided literal")
                 return self.elision.fill(dtype, dims)
@@ -153,6 +172,22 @@ class _Reader:
                 values.append(self._complex(dtype) if dtype.is_complex else self._element(dtype))
             if depth == 0:
                 return _array_of(values, dtype, dims)
+
+    def _run(self, values: list[object], seen: list[int], shape: ArrayShape) -> bool:
+        """Take a long run of plain elements at once; False if there is none, or a fault in it."""
+        dtype, start = shape.dtype, self.next.start()
+        found = _RUN.match(self.text, start) if not dtype.is_complex else None
+        if found is None:
+            return False
+        flat = found[0].encode().translate(_FLAT)
+        array = _floats(flat, dtype, {}) if dtype.is_float else _integers(flat, dtype)
+        if array is None or seen[-1] + array.size > shape.dims[-1]:
+            return False
+        values.extend(array)
+        seen[-1] += array.size
+        self._take()
+        self.place = found.end()
+        return True
 
     def _open(self, depth: int, seen: list[int], dims: tuple[int, ...]) -> int:
         if depth == len(dims):
@@ -235,6 +270,8 @@ def _int_element(found: re.Match[str], dtype: DType) -> object:
     value = int(digits)
     if dtype is PRED:
         return value != 0
+    if dtype is U64 and -(2**63) <= value < 0:
+        return value + 2**64  # XLA reads the 64 bits of either kind of integer
     low, high = _int_range(dtype)
     if not low <= value <= high:
         return f"{value} is out of range for {dtype.name}, which goes from {low} to {high}"
@@ -286,13 +323,30 @@ def regular_array(shape: ArrayShape, text: str) -> np.ndarray | None:
     if not dims or 0 in dims or len(text) < 64 or not text.isascii():
         return None
     data = (_COMMENT.sub(" ", text) if "/" in text else text).encode()
-    if data.translate(None, _NOT_SKELETON) != _skeleton(dims, dtype.is_complex):
+    payloads: dict[int, np.generic] = {}
+    if b"nan(" in data:
+        data = _without_payloads(data, dtype.real_part, payloads)
+    if data is None or data.translate(None, _NOT_SKELETON) != _skeleton(dims, dtype.is_complex):
         return None
     flat = b" " + data.translate(_FLAT)
     if dtype is PRED:
         flat = flat.replace(b"true", b"1").replace(b"false", b"0")
-    array = _floats(data, flat, dtype) if dtype.is_float or dtype.is_complex else _integers(flat, dtype)
+    is_float = dtype.is_float or dtype.is_complex
+    array = _floats(flat, dtype, payloads) if is_float else _integers(flat, dtype)
     return array.reshape(dims) if array is not None and array.size == prod(dims) else None
+
+
+def _without_payloads(data: bytes, dtype: DType, payloads: dict[int, np.generic]) -> bytes | None:
+    """NaNs with payloads become plain ones; `payloads` gets their values by place, which is the commas before them."""
+    place, last = 0, 0
+    for found in _NAN.finditer(data):
+        value = _nan(found[1] == b"-", found[2].decode(), dtype) if dtype.is_float else ""
+        if isinstance(value, str):
+            return None
+        place += data.count(b",", last, found.start())
+        last = found.start()
+        payloads[place] = value
+    return _NAN.sub(b"nan", data)
 
 
 def _skeleton(dims: tuple[int, ...], is_complex: bool) -> bytes:
@@ -324,17 +378,20 @@ def _integers(flat: bytes, dtype: DType) -> np.ndarray | None:
     return values.astype(dtype.numpy)
 
 
-def _floats(data: bytes, flat: bytes, dtype: DType) -> np.ndarray | None:
-    if data.translate(None, _REAL_CHARACTERS) or b" ." in flat or b" +" in flat:
+def _floats(flat: bytes, dtype: DType, payloads: dict[int, np.generic]) -> np.ndarray | None:
+    """The numbers in the order of the text, real and imaginary parts joined; None if one is out of range."""
+    if flat.translate(None, _REAL_CHARACTERS) or b" ." in flat or b" +" in flat:
         return None
     values = _numbers(flat, np.float64)
     if values is None:
         return None
     with np.errstate(all="ignore"):
         array = values.astype(dtype.real_part.numpy)
-    wide = array.astype(np.float64)
-    if not np.array_equal(np.isfinite(values), np.isfinite(wide)):
+    finite = np.isfinite(values)
+    if flat.count(b"inf") + flat.count(b"nan") != values.size - np.count_nonzero(finite):
         return None
-    if flat.count(b"inf") != values.size - np.count_nonzero(np.isfinite(values)):
+    if not np.isfinite(array.astype(np.float64)[finite]).all():
         return None
+    for place, value in payloads.items():
+        array[place] = value
     return array.view(dtype.numpy) if dtype.is_complex else array

@@ -31,6 +31,8 @@ from hloc.text.tokens import Fault, Token, fault_at
 
 # Parsed and dropped, as XLA does: the attribute had a meaning for a short while only.
 _DROPPED = frozenset((("all-reduce", "mode"), ("all-reduce-start", "mode"), ("reduce-scatter", "mode")))
+# Kept though it is the default: that it was given says that the result's layout is fixed.
+_KEPT = frozenset((("custom-call", "operand_layout_constraints"),))
 _FLOAT32_MAX = 3.4028234663852886e38
 _BRACES = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
 _GROUP_MODES = ("cross_replica", "cross_partition", "cross_replica_and_partition", "flattened_id")
@@ -81,7 +83,7 @@ class Meaning:
         if (op.name, row.name) in _DROPPED:
             if value.text not in _GROUP_MODES:
                 raise _no_choice(attribute.value, _GROUP_MODES)
-        elif value != row.default and not _says_nothing(value):
+        elif (op.name, row.name) in _KEPT or (value != row.default and not _says_nothing(value)):
             own[row.name] = value
 
     def value(self, row: Row, attribute: Attribute) -> Any:

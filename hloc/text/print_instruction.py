@@ -70,6 +70,7 @@ def _all_dimensions(instruction: Instruction) -> str:
 # What is printed even at its default; the function gives the text where the instruction holds no value.
 _FALLBACKS: dict[tuple[str, str], Fallback | None] = {
     ("custom-call", "operand_layout_constraints"): None,
+    ("collective-reduce", "has_dynamic_root"): lambda _: "false",
     ("broadcast", "dimensions"): lambda _: "{}",
     ("map", "dimensions"): _all_dimensions,
     ("reduce", "dimensions"): lambda _: "{}",
