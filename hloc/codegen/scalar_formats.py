@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from hloc.codegen.llvm import Builder, Value, integer, mangled, with_scalar
-from hloc.codegen.math import call_helper
+from hloc.codegen.math import call_inlined
 from hloc.codegen.math.expression import Num
 from hloc.ir.dtypes import BF16, F8E8M0FNU, F16, DType
 
@@ -76,7 +76,7 @@ def to_f32(b: Builder, dtype: DType, bits: Value) -> Value:
             return _decode_power(code, type).v
         return _decode(format_of(dtype), code, type).v
 
-    return call_helper(b, f"hloc.{dtype}.to.{mangled(type)}", type, [bits], body)
+    return call_inlined(b, f"hloc.{dtype}.to.{mangled(type)}", type, [bits], body)
 
 
 def _decode_power(code: Num, type: str) -> Num:
@@ -117,7 +117,7 @@ def from_f32(b: Builder, dtype: DType, value: Value) -> Value:
             code = _encode(format_of(dtype), bits, bits & 0x7FFFFFFF, number.abs())
         return inner.trunc(code.v, type)
 
-    return call_helper(b, f"hloc.{dtype}.of.{mangled(value.type)}", type, [value], body)
+    return call_inlined(b, f"hloc.{dtype}.of.{mangled(value.type)}", type, [value], body)
 
 
 def _encode_bf16(bits: Num) -> Num:

@@ -92,7 +92,9 @@ class Memory(Core):
     def load_atomic(self, type: str, pointer: Value, ordering: str = "acquire") -> Value:
         """The value of 1 to 8 bytes at an address that another thread may store to at the same time."""
         align = bit_width(type) // 8
-        return self._result(type, f"load atomic {type}, {pointer.type} {pointer.text} {ordering}, align {align}")
+        return self._result(
+            type, f"load atomic {type}, {pointer.type} {pointer.text} {ordering}, align {align}"
+        )
 
     def store_atomic(self, value: Value, pointer: Value, ordering: str = "release") -> None:
         """Puts a value of 1 to 8 bytes where another thread may load it at the same time."""

@@ -11,6 +11,6 @@ from . import (  # noqa: F401 (each registers its functions)
     power,
     trigonometric,
 )
-from .functions import FUNCTIONS, call, call_complex, call_helper
+from .functions import FUNCTIONS, call, call_complex, call_inlined
 
-__all__ = ["FUNCTIONS", "call", "call_complex", "call_helper"]
+__all__ = ["FUNCTIONS", "call", "call_complex", "call_inlined"]

@@ -30,7 +30,7 @@ def function(name: str) -> Callable:
     return register
 
 
-def call_helper(
+def call_inlined(
     builder: Builder, symbol: str, return_type: str, args: Sequence[Value], body: Callable[[Builder], Value]
 ) -> Value:
     """Calls an inlined function of this name and these argument types, which `body` writes at first need.
@@ -56,7 +56,7 @@ def call(builder: Builder, name: str, args: Sequence[Value]) -> Value:
     def body(b: Builder) -> Value:
         return emit(*[Num(b, arg) for arg in b.function.args]).v
 
-    return call_helper(builder, f"hloc.{name}.{mangled(type)}", type, args, body)
+    return call_inlined(builder, f"hloc.{name}.{mangled(type)}", type, args, body)
 
 
 def complex_function(name: str, doubles: bool = False) -> Callable:
@@ -78,7 +78,7 @@ def call_complex(builder: Builder, name: str, args: Sequence[tuple[Value, Value]
         return _complex_body(b, emit, doubles and "float" in type)
 
     symbol, result_type = f"hloc.complex.{name}.{mangled(type)}", f"{{ {type}, {type} }}"
-    result = call_helper(builder, symbol, result_type, [part for arg in args for part in arg], body)
+    result = call_inlined(builder, symbol, result_type, [part for arg in args for part in arg], body)
     return builder.extractvalue(result, 0, type), builder.extractvalue(result, 1, type)
 
 
