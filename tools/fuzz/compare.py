@@ -1,0 +1,174 @@
+"""Whether two results of a program agree, given how far rounding alone can carry them apart.
+
+Results are compared bit for bit first. Where they differ, the evaluator runs again a few times with tiny random
+errors put into every operation that executors may round differently. What that moves may differ as much; what it
+does not move may not differ at all, so that values beyond a comparison or a cancellation raise no false alarms
+while everything exact stays exactly compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from hloc.ir.instruction import Instruction
+from hloc.ir.module import Module
+from hloc.reference import machine
+from hloc.reference.evaluate import evaluate
+from tools.fuzz.elementwise import FUNCTIONS, NOT_IN_XLA
+
+# Rounded differently after the operation; with rounding between the steps of the operation.
+_AFTER = frozenset((*FUNCTIONS, *NOT_IN_XLA, "power", "atan2")) - {"sqrt"}
+_WITHIN = frozenset(
+    "dot ragged-dot convolution fft cholesky triangular-solve reduce reduce-window scatter select-and-scatter scan "
+    "batch-norm-training batch-norm-inference batch-norm-grad".split()
+)
+_COMPLEX = frozenset(("multiply", "divide", "abs", "sign", "sqrt"))
+# XLA's CPU backend contracts products and sums, and keeps more bits of narrow floats.
+_IN_XLA = frozenset(("add", "subtract", "multiply", "divide", "remainder", "sqrt"))
+_UNITS = 4
+_RUNS = 4
+_SLACK = 8
+
+
+@dataclass
+class Spread:
+    """How far rounding errors moved each element of a result, and where they changed it beyond measure."""
+
+    moved: np.ndarray
+    unstable: np.ndarray
+
+
+def is_float(array: np.ndarray) -> bool:
+    return array.dtype.kind in "fc" or "float" in array.dtype.name
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64 if is_float(array) else array.dtype)
+
+
+def unit(dtype: np.dtype) -> float:
+    """The relative spacing of a float or complex type."""
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
+def equal(got: np.ndarray, expected: np.ndarray, signs: bool) -> np.ndarray:
+    """Elementwise: the same number or both NaN; with `signs`, zeros have the same sign too."""
+    if not is_float(got):
+        return np.asarray(got == expected)
+    if got.dtype.kind == "c":
+        return equal(got.real, expected.real, signs) & equal(got.imag, expected.imag, signs)
+    a, b = _wide(got), _wide(expected)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return same & ((np.signbit(a) == np.signbit(b)) | (a != 0)) if signs else same
+
+
+class Judge:
+    """Compares results of a program with the evaluator's, `expected`."""
+
+    def __init__(self, module: Module, arguments: list[np.ndarray], expected: list[np.ndarray]):
+        self.module, self.arguments, self.expected = module, arguments, expected
+        self._spreads: dict[bool, list[Spread]] = {}
+        # Sums that come to zero leave its sign open.
+        self._exact = not any(i.opcode in _WITHIN or _complex(i) for i in module.instructions())
+
+    def difference(self, results: list[np.ndarray], xla: bool = False) -> str | None:
+        """The first difference in words, or None. `xla`: the results are those of XLA."""
+        if len(results) != len(self.expected):
+            return f"{len(results)} results, expected {len(self.expected)}"
+        for number, (got, expected) in enumerate(zip(results, self.expected, strict=True)):
+            if got.shape != expected.shape or got.dtype != expected.dtype:
+                return f"result {number}: {got.dtype}{got.shape}, expected {expected.dtype}{expected.shape}"
+            wrong = ~equal(got, expected, signs=not xla and self._exact)
+            if wrong.any():
+                wrong &= ~self._allowed(number, got, xla)
+            if wrong.any():
+                index = tuple(int(i) for i in np.argwhere(wrong)[0])
+                return (
+                    f"result {number} {index}: {got[index]!r}, the evaluator says {expected[index]!r}; "
+                    f"{int(wrong.sum())} of {wrong.size} wrong"
+                )
+        return None
+
+    def _allowed(self, number: int, got: np.ndarray, xla: bool) -> np.ndarray:
+        if xla not in self._spreads:
+            self._spreads[xla] = self._measure(xla)
+        spread, expected = self._spreads[xla][number], self.expected[number]
+        if not is_float(expected):
+            return spread.unstable | (spread.moved > 0)
+        with np.errstate(all="ignore"):
+            error = np.abs(_wide(got) - _wide(expected))
+            size = np.abs(_wide(expected))
+            tolerance = _SLACK * spread.moved + 2 * unit(expected.dtype) * size
+            tolerance += float(ml_dtypes.finfo(expected.dtype).smallest_normal)
+            return spread.unstable | ((spread.moved > 0) & (error <= tolerance))
+
+    def _measure(self, xla: bool) -> list[Spread]:
+        spreads = [Spread(np.zeros(e.shape), np.zeros(e.shape, bool)) for e in self.expected]
+        for seed in range(_RUNS):
+            with rounding_errors(seed, xla), np.errstate(all="ignore"):
+                results = evaluate(self.module, self.arguments)
+                for spread, result, expected in zip(spreads, results, self.expected, strict=True):
+                    _widen(spread, result, expected)
+        return spreads
+
+
+def _widen(spread: Spread, result: np.ndarray, expected: np.ndarray) -> None:
+    if not is_float(expected):
+        spread.moved = np.maximum(spread.moved, result != expected)
+        return
+    a, b = _wide(result), _wide(expected)
+    same = equal(result, expected, signs=True)
+    distance = np.where(same, 0.0, np.abs(a - b))
+    spread.unstable |= ~np.isfinite(distance)
+    spread.moved = np.maximum(spread.moved, np.where(np.isfinite(distance), distance, 0.0))
+
+
+def _complex(instruction: Instruction) -> bool:
+    return any(leaf.dtype.is_complex for _, leaf in instruction.shape.leaves())
+
+
+@contextmanager
+def rounding_errors(seed: int, xla: bool) -> Iterator[None]:
+    """Lets the evaluator round wrongly by some units for a while."""
+    generator = np.random.default_rng(seed)
+    tables = (machine.FUNCTIONS, machine.LIFTED)
+    saved = [dict(table) for table in tables]
+    for table in tables:
+        for opcode in table.keys() & (_AFTER | _WITHIN | _COMPLEX | _IN_XLA):
+            table[opcode] = _erring(table[opcode], opcode, generator, xla)
+    try:
+        yield
+    finally:
+        for table, before in zip(tables, saved, strict=True):
+            table.update(before)
+
+
+def _erring(function: Callable, opcode: str, generator: np.random.Generator, xla: bool) -> Callable:
+    def run(instruction, operands, context):
+        if opcode in _WITHIN:
+            return function(instruction, [_nudged(o, generator) for o in operands], context)
+        result = function(instruction, operands, context)
+        is_complex = instruction.operands[0].shape.dtype.is_complex
+        errs = opcode in _AFTER or (opcode in _COMPLEX and is_complex) or (xla and opcode in _IN_XLA)
+        return _nudged(result, generator) if errs else result
+
+    return run
+
+
+def _nudged(value: object, generator: np.random.Generator) -> object:
+    """A float array with errors of a few units; complex parts err by units of the modulus."""
+    if not isinstance(value, np.ndarray) or not is_float(value) or not value.size:
+        return value
+    units = unit(value.dtype) * (_UNITS if value.dtype.itemsize > 2 else 1)
+    with np.errstate(all="ignore"):
+        errors = units * generator.uniform(-1, 1, value.shape)
+        if value.dtype.kind == "c":
+            turned = value * (1 + errors + 1j * units * generator.uniform(-1, 1, value.shape))
+            return np.where(np.isfinite(value), turned, value).astype(value.dtype)
+        # At least as far as the next number of the type, or narrow types would never move.
+        return (_wide(value) * (1 + np.copysign(np.maximum(np.abs(errors), units / 2), errors))).astype(value.dtype)

@@ -1,0 +1,49 @@
+"""Random modules: `generate(seed)` is a typed, valid program with its arguments, always the same for a seed."""
+
+from __future__ import annotations
+
+from hloc.errors import HloError
+from tools.fuzz import contractions, elementwise, folds, indexing, movement
+from tools.fuzz.control import Control
+from tools.fuzz.maker import Case, Maker
+
+_DEEPEST = 2
+
+
+class Generator:
+    """Chooses recipes. `families` names those to choose from; all by default."""
+
+    def __init__(self) -> None:
+        self.simple = {
+            recipe: weight
+            for family in (elementwise, movement, folds, contractions, indexing)
+            for recipe, weight in family.RECIPES.items()
+        }
+        self.all = {**self.simple, **Control(self.step).recipes}
+        self.used: list[str] = []
+
+    def step(self, m: Maker) -> None:
+        """Add what one recipe makes to the pool; the elements of a tuple one by one."""
+        recipes = self.all if m.depth < _DEEPEST else self.simple
+        recipe = m.draw.choice(recipes, recipes.values())
+        self.used.append(recipe.__name__.strip("_"))
+        made = recipe(m)
+        if made.shape.is_tuple:
+            m.pool += [m.b.get_tuple_element(made, i) for i in range(len(made.shape.elements))]
+        else:
+            m.pool.append(made)
+
+    def case(self, seed: int) -> Case:
+        m = Maker(seed)
+        for _ in range(m.draw.choice((1, 2, 3, 4, 6, 9), (3, 4, 4, 3, 1.5, 0.7))):
+            self.step(m)
+        return m.finish(self.used)
+
+
+def generate(seed: int) -> Case:
+    """The module of a seed with its arguments."""
+    generator = Generator()
+    try:
+        return generator.case(seed)
+    except HloError as error:
+        raise RuntimeError(f"seed {seed}: {generator.used[-1]} made no valid instruction: {error}") from error
