@@ -37,7 +37,7 @@ _PIECE = re.compile(
 # Numbers that are plain in every way, one after the other.
 _NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?![\w.])"
 _RUN = re.compile(rf"{_NUMBER}(?:[ \t\r\n]*,[ \t\r\n]*{_NUMBER}){{31,}}+", re.ASCII)
-_NAN = re.compile(rb"(-?)nan\(0x([0-9a-fA-F]+)\)")
+_NAN = re.compile(rb"(-?)nan(?:\(0x([0-9a-fA-F]+)\))?")
 _FLAT = bytes.maketrans(b"{}(),\t\r\n", b"        ")
 _REAL_CHARACTERS = b"0123456789+-.eEinfa \t\r\n"
 _INT_CHARACTERS = b"0123456789- \t\r\n"
@@ -76,7 +76,7 @@ def literal_of(shape: Shape, text: str, start: int, elision: Elision) -> Literal
     As in XLA, a literal is static, and an element of it takes what its type needs: bounds and `E(...)` go.
     """
     reader = _Reader(text, start, elision)
-    literal = reader.splat(_plain(shape)) if text[:1] not in "{(" else reader.literal(_plain(shape))
+    literal = reader.literal(_plain(shape), bare=text[:1] not in "{(")
     reader.finish()
     return literal
 
@@ -100,18 +100,13 @@ class _Reader:
         self.place = 0
         self.next: re.Match[str] | None = None
 
-    def splat(self, shape: Shape) -> Literal:
-        """A scalar; for an array, all of its elements."""
-        if not isinstance(shape, ArrayShape) or not shape.dims:
-            return self.literal(shape)
-        self._check(shape)
-        element = self.literal(ArrayShape(shape.dtype)).array
-        return Literal(shape, np.full(shape.dims, element, shape.dtype.numpy))
-
-    def literal(self, shape: Shape) -> Literal:
+    def literal(self, shape: Shape, bare: bool = False) -> Literal:
+        """The next literal. The one element of an array may be `bare`, without its braces."""
         if isinstance(shape, TupleShape):
             return Literal.tuple_of(self._tuple(shape))
         self._check(shape)
+        if bare and shape.count == 1:
+            return Literal(shape, self._array(ArrayShape(shape.dtype)).reshape(shape.dims))
         if self.place == 0:
             array = regular_array(shape, self.text)
             if array is not None:
@@ -324,7 +319,7 @@ def regular_array(shape: ArrayShape, text: str) -> np.ndarray | None:
         return None
     data = (_COMMENT.sub(" ", text) if "/" in text else text).encode()
     payloads: dict[int, np.generic] = {}
-    if b"nan(" in data:
+    if b"nan(" in data or b"-nan" in data:
         data = _without_payloads(data, dtype.real_part, payloads)
     if data is None or data.translate(None, _NOT_SKELETON) != _skeleton(dims, dtype.is_complex):
         return None
@@ -337,10 +332,11 @@ def regular_array(shape: ArrayShape, text: str) -> np.ndarray | None:
 
 
 def _without_payloads(data: bytes, dtype: DType, payloads: dict[int, np.generic]) -> bytes | None:
-    """NaNs with payloads become plain ones; `payloads` gets their values by place, which is the commas before them."""
+    """NaNs with sign or payload become plain ones; `payloads` gets them by place, which is the commas before them."""
     place, last = 0, 0
     for found in _NAN.finditer(data):
-        value = _nan(found[1] == b"-", found[2].decode(), dtype) if dtype.is_float else ""
+        payload = found[2] and found[2].decode()
+        value = _nan(found[1] == b"-", payload, dtype) if dtype.is_float else ""
         if isinstance(value, str):
             return None
         place += data.count(b",", last, found.start())
