@@ -10,6 +10,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.module import Module
 from hloc.passes.fusion_planner import Planner
 from hloc.passes.fusion_rewrite import write_fusions
+from hloc.passes.ordering import reorder
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Fusion:
         effects = Effects()
         changed = False
         for computation in _kernels_inside(module):
+            changed |= reorder(computation, effects)
             groups = Planner(computation, self.instructions, self.operands, effects).plan()
             changed |= write_fusions(computation, groups, effects)
         if changed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hloc.analysis.cost import weight
 from hloc.analysis.effects import Effects
@@ -10,13 +10,8 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import SIDE_EFFECT
 from hloc.passes.fusion_groups import ROOT_INDEX, Group, Indices
-from hloc.passes.fusion_rules import (
-    CLONED,
-    is_element_op,
-    is_free,
-    is_producer,
-    own_loop_slots,
-)
+from hloc.passes.fusion_order import Node, RunOrder
+from hloc.passes.fusion_rules import CLONED, is_element_op, is_free, is_producer, own_loop_slots
 from hloc.passes.ordering import changed_in_place
 
 _SLACK = 256
@@ -31,18 +26,12 @@ _MOST_REPEATED = 8
 _MOST_INDICES = 16
 """Different indices at which one loop may ask for the same producer."""
 
-_MOST_VISITED = 2000
-"""Nodes to look at for a path before taking it that there is one."""
-
-Node = Group | Instruction
-"""What runs as one: a group, or an instruction that is in none."""
-
 
 class Planner:
     """Decides for each instruction, users first, into which groups it goes.
 
-    An order in which the groups can run exists at any time. It counts as an order, too, that readers of an
-    array come before an op that changes the array in place.
+    An order in which the groups can run exists at any time. In it, readers of an array come before an op that
+    changes the array in place, where they do so in the computation's own order.
     """
 
     def __init__(
@@ -54,11 +43,13 @@ class Planner:
         self.position = {instruction: place for place, instruction in enumerate(computation)}
         self.homes: dict[Instruction, list[Group]] = {}
         self._groups: list[Group] = []
-        self._next_effect = self._effect_order(effects)
         self._changers: dict[Instruction, list[Instruction]] = {}
         for instruction in computation:
             for operand in changed_in_place(instruction):
                 self._changers.setdefault(operand, []).append(instruction)
+        chain = [i for i in computation if SIDE_EFFECT in effects.of(i)]
+        self._next_effect = dict(zip(chain, chain[1:], strict=False))
+        self._order = RunOrder(computation, self._after)
 
     def plan(self) -> list[Group]:
         """The groups that need a fusion, in the order of their last instruction."""
@@ -68,23 +59,17 @@ class Planner:
         found = [g for g in self._groups if sum(m.opcode != "constant" for m in g.members) > 1]
         return sorted(found, key=lambda group: self.position[group.last])
 
-    def _effect_order(self, effects: Effects) -> dict[Instruction, Instruction]:
-        """Each instruction with side effects -> the next one."""
-        chain = [i for i in self.computation if SIDE_EFFECT in effects.of(i)]
-        return dict(zip(chain, chain[1:], strict=False))
-
     # One producer
 
     def _place(self, producer: Instruction) -> None:
         if is_producer(producer) and not self._stays_outside(producer):
             wanting, escapes = self._wanting(producer)
-            if producer.opcode in CLONED:
+            is_inside = producer.opcode in CLONED or (not escapes and self._pays(producer, wanting))
+            if wanting and is_inside:
                 self._enter(wanting, producer)
                 if not escapes:
+                    self._order.drop(producer)
                     return
-            elif wanting and not escapes and self._pays(producer, wanting):
-                self._enter(wanting, producer)
-                return
             elif self._becomes_output(producer, wanting):
                 return
         self._open(producer)
@@ -104,6 +89,7 @@ class Planner:
         group = Group(instruction, None if own is None else tuple(own))
         self._groups.append(group)
         self.homes.setdefault(instruction, []).append(group)
+        self._order.replace(instruction, group)
 
     def _stays_outside(self, producer: Instruction) -> bool:
         """A free reshape or transpose of what lies in memory anyway."""
@@ -136,12 +122,11 @@ class Planner:
         new = [operand for operand in dict.fromkeys(producer.operands) if operand not in group.inputs]
         if new and len(group.inputs) - 1 + len(new) + len(group.outputs) > self.most_operands:
             return False
-        changers = [c for operand in producer.operands for c in self._changers.get(operand, ())]
-        return not any(self._comes_before(changer, group) for changer in changers)
+        return all(self._can_read_before(changer, group) for changer in self._changers_after(producer))
 
-    def _comes_before(self, changer: Instruction, group: Group) -> bool:
-        """Whether a group would read an array after, or while, it is changed in place."""
-        return changer in group.members or self._reaches(changer, group, direct=True)
+    def _can_read_before(self, changer: Instruction, group: Group) -> bool:
+        """Whether a group can run before an array that it reads is changed in place."""
+        return changer not in group.members and self._order.put_behind(self._nodes_of(changer), group)
 
     def _pays(self, producer: Instruction, wanting: dict[Group, Indices]) -> bool:
         """Whether computing it inside of all groups costs no more than storing and loading it."""
@@ -159,67 +144,40 @@ class Planner:
     def _becomes_output(self, producer: Instruction, wanting: dict[Group, Indices]) -> bool:
         """Store a producer that is needed elsewhere too from a loop in which it is computed anyway."""
         for group, indices in wanting.items():
-            if (
-                set(indices) == {ROOT_INDEX}
-                and group.has_space(producer)
-                and not self._reaches(producer, group)
-            ):
+            if set(indices) != {ROOT_INDEX} or not group.has_space(producer):
+                continue
+            others = [node for node in self._after(producer) if node is not group]
+            if self._order.put_behind(others, group):
                 group.add(producer, indices, is_output=True)
                 self.homes.setdefault(producer, []).append(group)
+                self._order.drop(producer)
                 return True
         return False
 
     # Order
 
-    def _reaches(self, start: Instruction, target: Group, direct: bool = False) -> bool:
-        """Whether a way leads from an instruction to a group, through others unless `direct`."""
-        last = max(self.position[member] for member in target.members)
-        nodes = list(self._after_instruction(start))
-        if direct and target in nodes:
-            return True
-        stack = [node for node in nodes if node is not target]
-        seen: set[Node] = set()
-        while stack:
-            node = stack.pop()
-            if node in seen or self._first_position(node) > last:
-                continue
-            seen.add(node)
-            if len(seen) > _MOST_VISITED:
-                return True
-            for following in self._after(node):
-                if following is target:
-                    return True
-                stack.append(following)
-        return False
-
-    def _first_position(self, node: Node) -> int:
-        outputs = node.outputs if isinstance(node, Group) else (node,)
-        return min(self.position[output] for output in outputs)
+    def _nodes_of(self, instruction: Instruction) -> Sequence[Node]:
+        """The groups that an instruction runs in, or itself."""
+        return self.homes.get(instruction) or (instruction,)
 
     def _after(self, node: Node) -> Iterator[Node]:
-        """What has to run after a node."""
-        if isinstance(node, Group):
-            for output in node.outputs:
-                yield from self._after_instruction(output)
-            for member in node.members:
-                yield from self._changers_after(member, node)
-        else:
-            yield from self._after_instruction(node)
-            yield from self._changers_after(node, node)
+        """What has to run after a node; perhaps itself."""
+        is_group = isinstance(node, Group)
+        for output in node.outputs if is_group else (node,):
+            for user in (*output.users, *output.control_successors):
+                yield from self._nodes_of(user)
+            if output in self._next_effect:
+                yield from self._nodes_of(self._next_effect[output])
+        for reader in node.members if is_group else (node,):
+            for changer in self._changers_after(reader):
+                yield from self._nodes_of(changer)
 
-    def _after_instruction(self, instruction: Instruction) -> Iterator[Node]:
-        for user in (*instruction.users, *instruction.control_successors):
-            yield from self.homes.get(user) or (user,)
-        if instruction in self._next_effect:
-            following = self._next_effect[instruction]
-            yield from self.homes.get(following) or (following,)
-
-    def _changers_after(self, reader: Instruction, node: Node) -> Iterator[Node]:
-        """Ops that change in place what an instruction reads."""
+    def _changers_after(self, reader: Instruction) -> Iterator[Instruction]:
+        """The ops behind an instruction that change in place what it reads."""
         for operand in reader.operands if self._changers else ():
             for changer in self._changers.get(operand, ()):
-                if changer is not reader:
-                    yield from (n for n in self.homes.get(changer) or (changer,) if n is not node)
+                if self.position[reader] < self.position[changer]:
+                    yield changer
 
     # Loops side by side
 
@@ -234,12 +192,12 @@ class Planner:
         gone: set[Group] = set()
         for groups in readers.values():
             for first, second in zip(groups, groups[1:], strict=False):
-                if first not in gone and second not in gone and self._can_join(first, second):
+                if first not in gone and second not in gone and self._join(first, second):
                     gone.add(first)
-                    self._join(first, second)
         self._groups = [group for group in self._groups if group not in gone]
 
-    def _can_join(self, first: Group, second: Group) -> bool:
+    def _join(self, first: Group, second: Group) -> bool:
+        """Put everything of `first` into `second`, if nothing has to run between them."""
         if not second.has_space(first.last):
             return False
         if len(first.members) + len(second.members) > self.most_instructions:
@@ -247,18 +205,17 @@ class Planner:
         inputs = len({**first.inputs, **second.inputs})
         if inputs + len(first.outputs) + len(second.outputs) > self.most_operands:
             return False
-        return not self._leads_to(first, second) and not self._leads_to(second, first)
-
-    def _leads_to(self, start: Group, target: Group) -> bool:
-        following = [node for node in self._after(start) if node is not start]
-        if target in following:
-            return True
-        return any(self._reaches(output, target) for output in start.outputs)
-
-    def _join(self, first: Group, second: Group) -> None:
+        earlier, later = sorted((first, second), key=self._order.rank)
+        others = [node for node in self._after(earlier) if node is not earlier]
+        if not self._order.put_behind(others, later):
+            return False
+        self._order.drop(earlier)
+        if earlier is second:
+            self._order.replace(first, second)
         second.join(first)
         for member in first.members:
             homes = self.homes[member]
             homes.remove(first)
             if second not in homes:
                 homes.append(second)
+        return True
