@@ -20,8 +20,8 @@ _WIDEST = 20_000
 class RunOrder:
     """Nodes in an order in which each comes before those that have to run after it.
 
-    `after(node)` gives the latter. Joins move only the nodes in between (Pearce and Kelly, "A dynamic topological
-    sort algorithm for directed acyclic graphs", 2007).
+    `after(node)` gives the latter. Joins move only the nodes in between (Pearce and Kelly, "A dynamic
+    topological sort algorithm for directed acyclic graphs", 2007).
     """
 
     def __init__(self, nodes: Iterable[Node], after: Callable[[Node], Iterable[Node]]):

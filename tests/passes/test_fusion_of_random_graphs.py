@@ -1,4 +1,4 @@
-"""Fusion of random graphs: whatever it joins, an order of the kernels exists and the answer stays the same."""
+"""Fusion of random graphs: whatever it joins, the kernels have an order and the answer stays the same."""
 
 from __future__ import annotations
 
