@@ -189,20 +189,25 @@ class KernelContext:
     # Loops
 
     def loop_nest(
-        self, dims: Sequence[int], body: Callable[[Index], object], order: Sequence[int] | None = None
+        self,
+        dims: Sequence[int],
+        body: Callable[[Index], object],
+        order: Sequence[int] | None = None,
+        interleave: int = 0,
     ) -> None:
         """Runs `body(index)` for every index of a space of `dims`, the last dimension fastest.
 
         `order` lists the dimensions from the outermost loop to the innermost (`shape.layout.major_to_minor`
         walks an array in memory order). Iterations must not depend on each other; several dimensions may be
-        run through by one loop. No value made in the body may be used after it.
+        run through by one loop. No value made in the body may be used after it. `interleave` is how many
+        vectors the innermost loop handles at a time; 0 leaves it to LLVM.
         """
 
         def iteration(index: Index, carried: list[Register]) -> Sequence[Register]:
             body(index)
             return ()
 
-        self.reduce_loop(dims, (), iteration, order)
+        self.reduce_loop(dims, (), iteration, order, interleave)
 
     def reduce_loop(
         self,
@@ -210,6 +215,7 @@ class KernelContext:
         initial: Sequence[Register],
         body: Callable[[Index, list[Register]], Sequence[Register]],
         order: Sequence[int] | None = None,
+        interleave: int = 0,
     ) -> list[Register]:
         """A loop nest, in order, with values carried from each iteration to the next; the last ones.
 
@@ -235,7 +241,10 @@ class KernelContext:
                     index[order[position]] = part
                 return level(depth + 1, values)
 
-            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration)
+            hints = ""
+            if interleave and depth == len(groups) - 1:
+                hints = self.b.module.loop_metadata(interleave=interleave)
+            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration, metadata=hints)
 
         return grouped(level(0, flattened(initial)), pairs)
 

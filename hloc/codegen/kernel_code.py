@@ -25,6 +25,9 @@ SMALL = 16
 _CACHED_BYTES = 1 << 15
 """Arrays of this size stay in the innermost cache however they are walked through."""
 
+_LARGE, _SHORT = 1 << 16, 40
+"""Elements, and instructions of a fusion, for which a loop computes several vectors at a time."""
+
 _TILE_ACROSS, _TILE_ALONG = 64, 8
 """Sides of a tile. Rows whose size is a power of two meet in one set of the innermost cache: 8 at a time."""
 
@@ -190,9 +193,19 @@ def _write(k: KernelContext, step: KernelStep) -> None:
 
     across = _dimension_across(step)
     if across is None:
-        k.loop_nest(shape.dims, one, shape.minor_to_major[::-1])
+        k.loop_nest(shape.dims, one, shape.minor_to_major[::-1], _interleaving(step))
     else:
         _tiled_loops(k, shape, across, one)
+
+
+def _interleaving(step: KernelStep) -> int:
+    """How many vectors to compute at a time: several hide the latency of a long chain of operations.
+
+    LLVM would take one for long bodies. It is worth the time of a compile for large arrays alone.
+    """
+    instruction = step.instruction
+    size = len(instruction.called[0]) if instruction.opcode == "fusion" else 1
+    return 4 if step.outputs[0].shape.count >= _LARGE and size <= _SHORT else 0
 
 
 def _dimension_across(step: KernelStep) -> int | None:
