@@ -94,7 +94,7 @@ EXCEPTIONS = (
     Allowed(
         "async operation in full",
         "XLA names the one operation of an async computation in the opcode even where that reads back as "
-        "another program: `all-reduce-start` is an opcode itself; the operation's notes and its own shapes are lost",
+        "another program: `all-reduce-start` is an opcode itself, notes and shapes of the operation get lost",
         _without_async,
     ),
 )

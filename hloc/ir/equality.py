@@ -53,6 +53,8 @@ class _Comparison:
                 return _unlike(name, left, right)
         left, right = _without_empty(a.attributes), _without_empty(b.attributes)
         rows = left.pop("origin_recovery_table", ()), right.pop("origin_recovery_table", ())
+        for side in (left, right):
+            side["debug_attributes"] = "".join(side.get("debug_attributes", "").split())
         return _unlike("header attributes", left, right) if left != right else _recoveries(*rows)
 
     def _computations(self) -> str | None:

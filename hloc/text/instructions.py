@@ -262,9 +262,10 @@ class InstructionBuilder:
             return self._finish_step(OPS[step], operation, operands, own, common, scope, name, place)
         taken, result = check_start(shape, opcode).elements[:2]
         self._check_count(op, Operation(result, opcode, []), len(taken.elements))
-        names = STEP_ATTRIBUTES.keys() - (() if op.name == "call" else op.attributes.keys())
-        more = {name: row for name, row in STEP_ATTRIBUTES.items() if name in names}
+        more = {name: row for name, row in STEP_ATTRIBUTES.items() if name not in op.attributes}
         own, common, others = self.meaning.attributes(op, listed, more, opcode)
+        if op.name == "call" and _ALIASING in own:
+            others[_ALIASING] = own.pop(_ALIASING)  # newer XLA lets a call have it too, but here it is the start's
         adjust(op, operands, own, result)
         computation = wrap(op, shape, own)
         self.wrapped(computation)
@@ -403,6 +404,8 @@ class InstructionBuilder:
 
 
 # Opcodes whose attributes `adjust` may change.
+_ALIASING = "output_to_operand_aliasing"
+
 _ADJUSTED = frozenset(("compare", "map", "custom-call", "reshape", "outfeed"))
 
 # A missing number would make a list of as many holes.

@@ -87,7 +87,7 @@ def _recoveries(rows: tuple[Recovery, ...], options: PrintOptions, print_whole: 
 
 def _debug_attributes(value: Raw, tab: str) -> str:
     rows = []
-    for origin, actions in sorted(_DEBUG_ROW.findall(value.text)):
+    for origin, actions in _DEBUG_ROW.findall(value.text):
         listed = ["".join(action.split()) for action in re.findall(r"\{[^}]*\}", actions)]
         rows.append(f"{tab}{' '.join(origin.split())}:({','.join(listed)})")
     return ",\ndebug_attributes={\n" + ",\n".join(rows) + "\n}" if rows else ""

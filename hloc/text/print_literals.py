@@ -101,11 +101,22 @@ def _distinct_texts(flat: np.ndarray, dtype: DType) -> list[str]:
         if dtype is F32 or dtype is F64:
             texts = float_texts(flat)
         else:
-            digits = ceil(1 + (dtype.mantissa_bits + 1) * log10(2))
-            texts = [f"%.{digits}g" % value for value in flat.astype(np.float64).tolist()]
+            texts = _narrow_texts(flat, dtype)
         nans = np.flatnonzero(np.isnan(flat)).tolist()
     for place in nans:
         texts[place] = _nan_text(flat[place : place + 1], dtype)
+    return texts
+
+
+def _narrow_texts(flat: np.ndarray, dtype: DType) -> list[str]:
+    """Texts of floats of at most 16 bits, with more digits for the few that would not read back."""
+    digits = ceil(1 + (dtype.mantissa_bits + 1) * log10(2))
+    values = flat.astype(np.float64)
+    texts = [f"{value:.{digits}g}" for value in values.tolist()]
+    with np.errstate(over="ignore"):
+        read = np.array(list(map(float, texts))).astype(dtype.numpy)
+    for place in np.flatnonzero((read != flat) & ~np.isnan(values)).tolist():
+        texts[place] = repr(values[place].item())
     return texts
 
 
