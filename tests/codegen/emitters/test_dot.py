@@ -1,0 +1,121 @@
+"""dot: plain loops, thin and packed products, every direction, layout and element type."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from emitter_cases import check
+
+
+def dot(lhs: str, rhs: str, out: str, numbers: str) -> str:
+    """`numbers` is lhs batch, rhs batch, lhs contracting, rhs contracting dimensions, separated by blanks."""
+    lb, rb, lc, rc = (part.strip("-") for part in numbers.split())
+    batch = f"lhs_batch_dims={{{lb}}}, rhs_batch_dims={{{rb}}}, " if lb else ""
+    return f"{out} dot({lhs}, {rhs}), {batch}lhs_contracting_dims={{{lc}}}, rhs_contracting_dims={{{rc}}}"
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [
+        (1, 1, 3),
+        (1, 1, 5000),
+        (1, 70, 33),
+        (70, 1, 33),
+        (2, 50, 50),
+        (50, 3, 50),
+        (4, 9, 130),
+        (5, 5, 0),
+        (0, 5, 5),
+        (13, 17, 40),
+        (64, 33, 64),
+        (33, 65, 300),
+        (100, 90, 2),
+        (7, 2100, 5),
+        (3, 2100, 9),
+    ],
+)
+def test_all_directions(m: int, n: int, k: int) -> None:
+    parameters = [f"f32[{m},{k}]", f"f32[{k},{m}]", f"f32[{k},{n}]", f"f32[{n},{k}]"]
+    ops = [
+        dot(lhs, rhs, f"f32[{m},{n}]", f"- - {lc} {rc}")
+        for lhs, lc in (("p0", 1), ("p1", 0))
+        for rhs, rc in (("p2", 0), ("p3", 1))
+    ]
+    check(parameters, ops)
+
+
+def test_batch_and_several_dimensions() -> None:
+    check(
+        ["f32[3,10,20]", "f32[3,20,30]", "f32[10,3,20]", "f32[20,30,3]", "f32[2,3,14,15]", "f32[15,14,6,2]"],
+        [
+            dot("p0", "p1", "f32[3,10,30]", "0 0 2 1"),
+            dot("p2", "p3", "f32[3,10,30]", "1 2 2 0"),
+            dot("p4", "p5", "f32[2,3,6]", "0 3 2,3 1,0"),
+            dot("p4", "p5", "f32[2,3,14,14,6]", "0 3 3 0"),
+            dot("p0", "p0", "f32[3,20,3,20]", "- - 1 1"),
+        ],
+    )
+
+
+def test_without_contracting_dimensions() -> None:
+    check(["f32[20]", "f32[40,3]"], [dot("p0", "p1", "f32[20,40,3]", "- - - -")])
+
+
+@pytest.mark.parametrize("layout", ["2,1,0", "0,1,2", "1,2,0", "0,2,1"])
+def test_layouts(layout: str) -> None:
+    check(
+        ["f32[3,10,20]{1,0,2}", "f32[3,20,30]{0,2,1}", "f32[10,12,20]{2,0,1}", "f32[20,30]{0,1}"],
+        [
+            dot("p0", "p1", f"f32[3,10,30]{{{layout}}}", "0 0 2 1"),
+            dot("p2", "p3", f"f32[10,12,30]{{{layout}}}", "- - 2 0"),
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "result"),
+    [
+        ("f64", "f64"),
+        ("bf16", "bf16"),
+        ("bf16", "f32"),
+        ("f16", "f16"),
+        ("s32", "s32"),
+        ("s8", "s32"),
+        ("s8", "s8"),
+        ("u8", "s32"),
+        ("s64", "s64"),
+        ("c64", "c64"),
+        ("c128", "c128"),
+        ("pred", "pred"),
+        ("f8e4m3fn", "f32"),
+        ("u16", "u16"),
+        ("s4", "s32"),
+    ],
+)
+def test_element_types(dtype: str, result: str) -> None:
+    """Small, thin with either direction, and packed."""
+    check(
+        [f"{dtype}[20,30]", f"{dtype}[30,40]", f"{dtype}[3,30]", f"{dtype}[2,200]", f"{dtype}[200,20]"],
+        [
+            dot("p2", "p2", f"{result}[3,3]", "- - 1 1"),
+            dot("p0", "p1", f"{result}[20,40]", "- - 1 0"),
+            dot("p0", "p2", f"{result}[20,3]", "- - 1 1"),
+            dot("p3", "p4", f"{result}[2,20]", "- - 1 0"),
+        ],
+        tolerance=1e-4 if result == "f32" else None,
+    )
+
+
+def test_integers_wrap() -> None:
+    full = np.full((6, 64), 100, np.int8)
+    wide, narrow = check(
+        ["s8[6,64]"],
+        [dot("p0", "p0", "s32[6,6]", "- - 1 1"), dot("p0", "p0", "s8[6,6]", "- - 1 1")],
+        "",
+        [full],
+    )
+    assert (wide == 640000).all() and (narrow == np.int32(640000).astype(np.int8)).all()
+
+
+def test_a_product_larger_than_the_blocks() -> None:
+    check(["f32[130,600]", "f32[600,150]"], [dot("p0", "p1", "f32[130,150]", "- - 1 0")], tolerance=1e-5)

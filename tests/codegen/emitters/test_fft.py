@@ -1,0 +1,64 @@
+"""fft: all kinds and lengths against NumPy's transforms in double precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from emitter_cases import NONE, program, value
+
+import hloc
+
+BOUND = {"f32": 1e-6, "f64": 4e-15}
+
+KINDS = {
+    "FFT": lambda x, sizes, axes: np.fft.fftn(x, axes=axes),
+    "IFFT": lambda x, sizes, axes: np.fft.ifftn(x, axes=axes),
+    "RFFT": lambda x, sizes, axes: np.fft.rfftn(x, axes=axes),
+    "IRFFT": lambda x, sizes, axes: np.fft.irfftn(x, s=sizes, axes=axes),
+}
+
+
+def transform(kind: str, dims: tuple[int, ...], rank: int, real: str, layout: str = "") -> None:
+    """`dims` are those of the longer side."""
+    complex_type = {"f32": "c64", "f64": "c128"}[real]
+    half = (*dims[:-1], dims[-1] // 2 + 1)
+    full, short = (",".join(map(str, each)) for each in (dims, half))
+    operand, result = {
+        "FFT": (f"{complex_type}[{full}]", f"{complex_type}[{full}]"),
+        "IFFT": (f"{complex_type}[{full}]", f"{complex_type}[{full}]"),
+        "RFFT": (f"{real}[{full}]", f"{complex_type}[{short}]"),
+        "IRFFT": (f"{complex_type}[{short}]", f"{real}[{full}]"),
+    }[kind]
+    lengths = ",".join(map(str, dims[len(dims) - rank :]))
+    op = f"{result}{layout} fft(p0), fft_type={kind}, fft_length={{{lengths}}}"
+    x = value(operand + layout)
+    (got,) = hloc.compile(program([operand + layout], [op]), options=NONE).execute(x)
+    wide = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+    axes = tuple(range(len(dims) - rank, len(dims)))
+    wanted = KINDS[kind](wide, dims[len(dims) - rank :], axes)
+    assert got.shape == wanted.shape
+    assert np.abs(got - wanted).max() <= BOUND[real] * np.abs(wanted).max(), (kind, dims)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 6, 8, 9, 13, 35, 64, 77, 97, 120])
+def test_lengths(kind: str, length: int) -> None:
+    """Passes of every radix, and Bluestein's method (97)."""
+    transform(kind, (3, length), 1, "f32")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dims", "rank"), [((5, 17, 9), 3), ((11, 4, 6), 2), ((4, 30), 2), ((19, 12), 1)])
+def test_several_dimensions(kind: str, dims: tuple[int, ...], rank: int) -> None:
+    transform(kind, dims, rank, "f64")
+
+
+@pytest.mark.parametrize("length", [4098, 4099, 8192])
+def test_long_lines(length: int) -> None:
+    """Beyond what roots of unity are kept as constants for."""
+    transform("FFT", (2, length), 1, "f32")
+
+
+def test_another_layout() -> None:
+    transform("FFT", (6, 10, 12), 2, "f32", "{0,2,1}")
+    transform("IFFT", (6, 10), 2, "f64", "{0,1}")

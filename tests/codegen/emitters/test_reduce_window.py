@@ -1,0 +1,98 @@
+"""reduce-window: windows of every kind, cumulative ones in linear time."""
+
+from __future__ import annotations
+
+import pytest
+from emitter_cases import check, computation, window_sizes
+
+INITIAL = {"add": "0", "maximum": "-inf", "subtract": "0", "multiply": "1"}
+
+FORMS = [
+    ("10", "size=10 pad=9_0"),
+    ("10", "size=10 pad=0_9"),
+    ("10", "size=3"),
+    ("10", "size=3 stride=2 pad=1_1"),
+    ("10", "size=3 stride=2 pad=1_1 lhs_dilate=2 rhs_dilate=2"),
+    ("10", "size=12 pad=12_0"),
+    ("10", "size=3 pad=-2_-1"),
+    ("6", "size=8 pad=9_3"),
+    ("6", "size=8 pad=3_9"),
+    ("4,9,9,5", "size=1x3x3x1 stride=1x2x2x1 pad=0_0x1_1x1_1x0_0"),
+    ("4,9,9,3", "size=1x2x2x1 stride=1x2x2x1"),
+    ("4,3,9,9", "size=1x1x2x3 stride=1x1x2x2 pad=0_0x0_0x0_0x1_0"),
+    ("40,17", "size=40x1 pad=39_0x0_0"),
+    ("40,17", "size=1x17 pad=0_0x16_0"),
+    ("40,17", "size=1x17 pad=0_0x0_16"),
+    ("40,17", "size=7x1 pad=7_0x0_0"),
+    ("7,3000", "size=3x1 pad=1_1x0_0"),
+    ("6,50", "size=20x1 pad=25_0x0_0"),
+    ("0,4", "size=2x1 pad=1_1x0_0"),
+    ("5,6,7", "size=1x2x3 stride=1x1x1 pad=0_0x0_0x2_2"),
+    ("5,6,7", "size=2x2x2 stride=1x2x1 pad=0_0x2_2x-1_3 lhs_dilate=1x1x2 rhs_dilate=3x3x1"),
+]
+
+
+@pytest.mark.parametrize("opcode", ["add", "maximum", "subtract"])
+def test_windows(opcode: str) -> None:
+    """`subtract` is applied in order; the others may be regrouped."""
+    shapes = list(dict.fromkeys(shape for shape, _ in FORMS))
+    ops = [f"f32[] constant({INITIAL[opcode]})"]
+    for shape, window in FORMS:
+        operand, out = f"p{shapes.index(shape)}", window_sizes(shape, window)
+        ops.append(f"f32[{out}] reduce-window({operand}, r0), window={{{window}}}, to_apply=f")
+    check([f"f32[{shape}]" for shape in shapes], ops, computation("f", opcode, "f32"))
+
+
+def test_layouts() -> None:
+    check(
+        ["f32[16,31]{0,1}", "f32[16,31,8]{1,2,0}", "f32[]"],
+        [
+            "f32[16,16]{0,1} reduce-window(p0, p2), window={size=3x3 stride=1x2 pad=1_1x1_1}, to_apply=f",
+            "f32[16,31]{1,0} reduce-window(p0, p2), window={size=16x1 pad=15_0x0_0}, to_apply=f",
+            "f32[16,16,8]{0,1,2} reduce-window(p1, p2), window={size=1x3x1 stride=1x2x1 pad=0_0x1_1x0_0}, to_apply=f",
+        ],
+        computation("f", "add", "f32"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("opcode", "dtype"), [("add", "s32"), ("add", "bf16"), ("add", "c64"), ("multiply", "c64")]
+)
+def test_element_types(opcode: str, dtype: str) -> None:
+    initial = f"({INITIAL[opcode]}, 0)" if dtype == "c64" else INITIAL[opcode]
+    check(
+        [f"{dtype}[6,31]"],
+        [
+            f"{dtype}[] constant({initial})",
+            f"{dtype}[6,31] reduce-window(p0, r0), window={{size=3x3 pad=1_1x1_1}}, to_apply=f",
+            f"{dtype}[6,31] reduce-window(p0, r0), window={{size=3x1 pad=1_1x0_0}}, to_apply=f",
+            f"{dtype}[6,31] reduce-window(p0, r0), window={{size=6x1 pad=5_0x0_0}}, to_apply=f",
+            f"{dtype}[6,31] reduce-window(p0, r0), window={{size=1x31 pad=0_0x30_0}}, to_apply=f",
+        ],
+        computation("f", opcode, dtype),
+    )
+
+
+def test_two_operands_at_once() -> None:
+    body = """f {
+  a = f32[] parameter(0)
+  i = s32[] parameter(1)
+  b = f32[] parameter(2)
+  j = s32[] parameter(3)
+  first = pred[] compare(a, b), direction=GE
+  value = f32[] select(first, a, b)
+  place = s32[] select(first, i, j)
+  ROOT r = (f32[], s32[]) tuple(value, place)
+}
+
+"""
+    windows = (
+        ("5,5", "size=1x3 stride=1x2 pad=0_0x1_1"),
+        ("5,9", "size=3x1 pad=1_1x0_0"),
+        ("5,9", "size=5x1 pad=4_0x0_0"),
+    )
+    ops = [
+        f"(f32[{out}], s32[{out}]) reduce-window(p0, p1, p2, p3), window={{{window}}}, to_apply=f"
+        for out, window in windows
+    ]
+    check(["f32[5,9]", "s32[5,9]", "f32[]", "s32[]"], ops, body)
