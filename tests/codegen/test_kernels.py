@@ -80,6 +80,12 @@ def test_a_chain_is_vectorized_and_needs_no_check_of_overlap() -> None:
     assert "memcheck" not in text
 
 
+@pytest.mark.parametrize("stage, start", [("hlo", "HloModule m"), ("asm", "\t"), ("obj", b"\x7fELF")])
+def test_stages(stage: str, start: str | bytes) -> None:
+    content = llvm_ir("  x = f32[4] parameter(0)\n  ROOT y = f32[4] negate(x)", stage)
+    assert content[: len(start)] == start
+
+
 def test_equal_kernels_are_made_once() -> None:
     module = hloc.parse(entry("""
   x = f32[64] parameter(0)

@@ -89,6 +89,7 @@ def _leave_unchanged(b: Builder, before: Value) -> None:
 def _optimized(llvm_ir: str) -> llvm.ModuleRef:
     try:
         module = llvm.parse_assembly(llvm_ir)
+        module.verify()
     except RuntimeError as error:
         raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
