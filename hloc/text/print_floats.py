@@ -40,7 +40,8 @@ def float_texts(flat: np.ndarray) -> list[str]:
 
 
 def _chunk_texts(flat: np.ndarray, few: int, many: int) -> list[str]:
-    size = np.abs(flat.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # a signalling NaN is no error here
+        size = np.abs(flat.astype(np.float64))
     plain = (size > 10.0**-_LIMIT) & (size < 10.0**_LIMIT)
     if plain.all():
         settled, made = _settled_texts(flat, few, many)

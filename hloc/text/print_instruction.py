@@ -166,7 +166,7 @@ class InstructionPrinter:
         if self._simple_operands and len(shown) <= 5:
             return ", ".join([self.name(operand.name) for operand in shown])
         texts = [self._operand(operand) for operand in shown]
-        for place in range(5, len(texts), 5):
+        for place in range(5, len(texts), 5) if self.options.operand_comments else ():
             texts[place] = f"/*index={place}*/{texts[place]}"
         if len(shown) < len(operands):
             texts.append(f"...(+{len(operands) - len(shown)})")
