@@ -21,6 +21,10 @@ _CHUNK = 8192
 # Powers of ten outside of this range are left to the one-by-one path.
 _LIMIT = 280
 
+# Beyond the first a number rounds to an infinite f32; below the second f32 are denormal.
+_F32_LIMIT = 2.0**128 - 2.0**103
+_F32_SMALL = 2.0**-126
+
 # How far, in units of the last digit asked for, a scaled value must lie from a decision to be trusted.
 _MARGIN = 1e-6
 
@@ -67,8 +71,13 @@ def _one_text(value: np.floating, few: int, many: int) -> str:
 
 def _reads_as(text: str, value: np.floating) -> bool:
     """Whether the value of that type nearest to the number (the even one of two) is `value`."""
+    read = float(text)
     if value.dtype == np.float64:
-        return float(text) == value
+        return read == value
+    nearest = np.float32(read) if abs(read) < _F32_LIMIT else np.float32(np.inf)
+    low = np.float64(read).view(np.int64) & 0x1FFFFFFF
+    if low != 0x10000000 and abs(read) > _F32_SMALL:  # no tie of f32: rounding twice is rounding once
+        return nearest == value
     number, middle = Fraction(text), Fraction(float(value))
     even = int(np.array(value).view(np.uint32)) % 2 == 0
     neighbour = np.nextafter(value, np.float32(np.inf if number > middle else -np.inf))

@@ -12,7 +12,7 @@ from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.opcodes import OPS
-from hloc.ir.shapes import TupleShape
+from hloc.ir.shapes import Shape, TupleShape
 from hloc.text.print_literals import ELIDED, LARGE, print_literal
 from hloc.text.print_metadata import metadata_fields
 from hloc.text.print_options import PrintOptions
@@ -125,6 +125,13 @@ def _plan(opcode: str) -> list[tuple[str, str, Callable[[Any], str], object, Fal
 
 _PLANS = {opcode: _plan(opcode) for opcode in OPS}
 
+# Opcodes with attributes that name computations.
+CALLING = frozenset(
+    op.name
+    for op in OPS.values()
+    if any(row.kind in (kinds.COMPUTATION, kinds.COMPUTATIONS) for row in op.attributes.values())
+)
+
 
 class InstructionPrinter:
     """Prints instructions with one set of options; `frames` numbers the stack frames of their module."""
@@ -134,9 +141,10 @@ class InstructionPrinter:
         self._frames = frames
         self._percent = "%" if options.percent else ""
         self._plain_names = options.ids
-        self._simple_operands = (
-            options.operand_names and not options.operand_shapes and not options.compact_operands
-        )
+        self._plain_operands = options.ids and options.operand_names
+        if options.operand_shapes or options.compact_operands:
+            self._plain_operands = False
+        self._shapes: dict[int, str] = {}
 
     def name(self, name: str) -> str:
         """A name with `%`, or what is left of it without ids."""
@@ -144,15 +152,23 @@ class InstructionPrinter:
 
     def line(self, instruction: Instruction) -> str:
         """`%add.1 = f32[4]{0} add(%a, %b), metadata={...}`."""
-        shape = ""
-        if self.options.result_shapes:
-            shape = print_shape(instruction.shape, self.options.layouts) + " "
-        wrapped = wrapped_instruction(instruction)
-        opcode = instruction.opcode if wrapped is None else wrapped.opcode + _ASYNC[instruction.opcode]
+        opcode = instruction.opcode
+        if opcode in _ASYNC:
+            wrapped = wrapped_instruction(instruction)
+            opcode = opcode if wrapped is None else wrapped.opcode + _ASYNC[opcode]
+        shape = f"{self._shape(instruction.shape)} " if self.options.result_shapes else ""
         head = f"{self.name(instruction.name)} = {shape}{opcode}({self._operands(instruction)})"
-        parts = self.attributes(instruction)
-        parts += self._notes(instruction)
-        return ", ".join((head, *parts)) if parts else head
+        parts = [head]
+        self._add_attributes(instruction, parts, ())
+        self._add_notes(instruction, parts)
+        return ", ".join(parts) if len(parts) > 1 else head
+
+    def _shape(self, shape: Shape) -> str:
+        """The text of a shape of the module (shapes live as long as it, so their ids tell them apart)."""
+        text = self._shapes.get(id(shape))
+        if text is None:
+            text = self._shapes[id(shape)] = print_shape(shape, self.options.layouts)
+        return text
 
     # Operands.
 
@@ -162,9 +178,11 @@ class InstructionPrinter:
         if instruction.opcode == "parameter":
             return str(instruction.attributes["number"])
         operands = instruction.operands
+        if not operands:
+            return ""
+        if self._plain_operands and len(operands) <= 5:
+            return self._percent + f", {self._percent}".join([operand.name for operand in operands])
         shown = operands[:4] if self.options.compact_operands else operands
-        if self._simple_operands and len(shown) <= 5:
-            return ", ".join([self.name(operand.name) for operand in shown])
         texts = [self._operand(operand) for operand in shown]
         for place in range(5, len(texts), 5) if self.options.operand_comments else ():
             texts[place] = f"/*index={place}*/{texts[place]}"
@@ -173,9 +191,8 @@ class InstructionPrinter:
         return ", ".join(texts)
 
     def _operand(self, operand: Instruction) -> str:
-        options = self.options
-        texts = [print_shape(operand.shape, options.layouts)] if options.operand_shapes else []
-        if options.operand_names:
+        texts = [self._shape(operand.shape)] if self.options.operand_shapes else []
+        if self.options.operand_names:
             texts.append(self.name(operand.name))
         return " ".join(texts)
 
@@ -187,15 +204,17 @@ class InstructionPrinter:
 
     # Attributes.
 
-    def attributes(self, instruction: Instruction, hidden: Container[str] = ()) -> list[str]:
+    def _add_attributes(self, instruction: Instruction, parts: list[str], hidden: Container[str]) -> None:
         """`name=value` texts of all but origin, metadata, backend_config and the annotations in `hidden`."""
-        parts: list[str] = []
         if self.options.attributes:
             self._own_attributes(instruction, parts)
-        if instruction.called:
+        if instruction.opcode in CALLING:
             self._computations(instruction, parts)
-        self._common_attributes(instruction, parts, hidden)
-        return parts
+        if instruction.annotations or instruction.control_predecessors:
+            self._common_attributes(instruction, parts, hidden)
+        accuracy = instruction.attributes.get("result_accuracy")
+        if accuracy is not None and accuracy.mode != "default":
+            parts.append(f"result_accuracy={PRINTERS[kinds.ACCURACY](accuracy)}")
 
     def _own_attributes(self, instruction: Instruction, parts: list[str]) -> None:
         opcode, attributes = instruction.opcode, instruction.attributes
@@ -209,9 +228,8 @@ class InstructionPrinter:
             elif value != default and not (sometimes_hidden and _hidden(instruction, name, value)):
                 parts.append(prefix + text(value))
         if opcode == "parameter" and "parameter_replication" in instruction.annotations:
-            parts.append(
-                f"parameter_replication={PRINTERS[kinds.BOOLS](instruction.annotations['parameter_replication'])}"
-            )
+            flags = PRINTERS[kinds.BOOLS](instruction.annotations["parameter_replication"])
+            parts.append(f"parameter_replication={flags}")
 
     def _async_attributes(self, instruction: Instruction, parts: list[str]) -> None:
         """The thread, what the one operation that it runs has, and the aliases."""
@@ -220,7 +238,7 @@ class InstructionPrinter:
             parts.append(f'async_execution_thread="{thread}"')
         wrapped = wrapped_instruction(instruction)
         if wrapped is not None:
-            parts += self.attributes(wrapped, hidden=instruction.annotations)
+            self._add_attributes(wrapped, parts, hidden=instruction.annotations)
         aliases = instruction.get("output_to_operand_aliasing")
         if aliases:
             parts.append(f"output_to_operand_aliasing={PRINTERS[kinds.ALIASES](aliases)}")
@@ -233,7 +251,9 @@ class InstructionPrinter:
         elif opcode == "conditional":
             self._branches(instruction, parts)
         elif opcode == "custom-call":
-            parts.append(f"called_computations={{{', '.join(map(self._callee, instruction.called))}}}")
+            called = instruction.called
+            if called:
+                parts.append(f"called_computations={{{', '.join(map(self._callee, called))}}}")
         elif "to_apply" in attributes:
             parts.append(f"to_apply={self._callee(attributes['to_apply'])}")
             if attributes.get("is_composite"):
@@ -265,19 +285,16 @@ class InstructionPrinter:
         statistics = notes.get("statistics")
         if statistics is not None and statistics.text != "{}" and "statistics" not in hidden:
             parts.append(f"statistics={statistics.text}")
-        accuracy = instruction.attributes.get("result_accuracy")
-        if accuracy is not None and accuracy.mode != "default":
-            parts.append(f"result_accuracy={PRINTERS[kinds.ACCURACY](accuracy)}")
 
-    def _notes(self, instruction: Instruction) -> list[str]:
+    def _add_notes(self, instruction: Instruction, parts: list[str]) -> None:
         """Origin, metadata and backend_config."""
         notes = instruction.annotations
-        parts: list[str] = []
-        origin = origin_of(instruction)
-        if origin is not None:
-            parts.append(f"origin={origin.text}")
+        if "origin" in notes or instruction.opcode == "get-tuple-element":
+            origin = origin_of(instruction)
+            if origin is not None:
+                parts.append(f"origin={origin.text}")
         if not notes:
-            return parts
+            return
         metadata = notes.get("metadata")
         if metadata is not None and self.options.metadata:
             frame = metadata.stack_frame_id
@@ -288,7 +305,6 @@ class InstructionPrinter:
         config = notes.get("backend_config")
         if config is not None and config != "" and self.options.backend_config:
             parts.append(f"backend_config={PRINTERS[kinds.CONFIG](config)}")
-        return parts
 
 
 def origin_of(instruction: Instruction) -> Raw | None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from hloc.ir.attributes import Metadata
-from hloc.text.print_strings import escape, quote
+from hloc.text.print_strings import quote
 
-_STRINGS = ("op_type", "op_name", "source_file")
 _NUMBERS = ("source_line", "source_end_line", "source_column", "source_end_column")
 
 
 def metadata_fields(metadata: Metadata, frame: int | None = None) -> str:
     """What stands between the braces, without empty fields; `frame` replaces the stack frame's number."""
     parts = []
-    for name in _STRINGS:
-        text = getattr(metadata, name)
-        if text:
-            parts.append(f'{name}="{escape(text)}"')
-    for name in _NUMBERS:
-        number = getattr(metadata, name)
-        if number:
-            parts.append(f"{name}={number}")
+    if metadata.op_type:
+        parts.append(f"op_type={quote(metadata.op_type)}")
+    if metadata.op_name:
+        parts.append(f"op_name={quote(metadata.op_name)}")
+    if metadata.source_file:
+        parts.append(f"source_file={quote(metadata.source_file)}")
+    if metadata.source_line is not None or metadata.source_file:
+        parts += (f"{name}={number}" for name in _NUMBERS if (number := getattr(metadata, name)))
     if metadata.profile_type:
         parts.append(f"profile_type={{{','.join(map(str, metadata.profile_type))}}}")
     if metadata.deduplicated_name:

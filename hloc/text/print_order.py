@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
-from hloc.text.print_instruction import is_sugar
+from hloc.text.print_instruction import CALLING, is_sugar
+
+Calls = dict[Computation, list[list[Computation]]]
 
 
 def computations_in_order(module: Module) -> list[Computation]:
@@ -17,21 +19,30 @@ def computations_in_order(module: Module) -> list[Computation]:
     prints a computation that an instruction calls next to another one, which calls it as well, behind that
     other one, so that its text does not parse; here it comes first.
     """
-    called = {callee for instruction in module.instructions() for callee in instruction.called}
-    hidden = {
-        instruction.attributes["calls"]
-        for instruction in module.instructions()
-        if instruction.opcode == "async-start" and is_sugar(instruction)
-    }
+    calls = {computation: _calls(computation) for computation in module}
+    called = {callee for groups in calls.values() for group in groups for callee in group}
     order: dict[Computation, None] = {}
     for computation in module:
         if computation not in called:
-            order.update(dict.fromkeys(_reached(computation)))
+            order.update(dict.fromkeys(_reached(computation, calls)))
     order.update(dict.fromkeys(module))  # those of a cycle of calls, which the verifier refuses
-    return [computation for computation in _callees_first(order) if computation not in hidden]
+    hidden = _named_by_opcodes(module)
+    return [computation for computation in _callees_first(order, calls) if computation not in hidden]
 
 
-def _reached(start: Computation) -> list[Computation]:
+def _calls(computation: Computation) -> list[list[Computation]]:
+    """What each instruction calls, of those that call; XLA has a loop's body before its condition."""
+    calling = [instruction for instruction in computation if instruction.opcode in CALLING]
+    return [i.called[::-1] if i.opcode == "while" else i.called for i in calling]
+
+
+def _named_by_opcodes(module: Module) -> set[Computation]:
+    """The bodies of async instructions whose opcode tells of them."""
+    starts = [i for i in module.instructions() if i.opcode == "async-start"]
+    return {start.attributes["calls"] for start in starts if is_sugar(start)}
+
+
+def _reached(start: Computation, calls: Calls) -> list[Computation]:
     """What `start` calls, directly or not, callees first, and `start` itself. Without recursion.
 
     All callees of an instruction are marked as seen at once and then worked on one after the other, so one
@@ -39,21 +50,21 @@ def _reached(start: Computation) -> list[Computation]:
     """
     order: list[Computation] = []
     seen = {start}
-    stack = [(start, iter(start))]
+    stack = [(start, iter(calls[start]))]
     while stack:
         computation, rest = stack[-1]
-        callees = next((found for found in map(_callees, rest) if found), None)
+        callees = next(rest, None)
         if callees is None:
             stack.pop()
             order.append(computation)
             continue
         fresh = [callee for callee in dict.fromkeys(reversed(callees)) if callee not in seen]
         seen.update(fresh)
-        stack += [(callee, iter(callee)) for callee in fresh]
+        stack += [(callee, iter(calls[callee])) for callee in fresh]
     return order
 
 
-def _callees_first(order: Iterable[Computation]) -> dict[Computation, None]:
+def _callees_first(order: Iterable[Computation], calls: Calls) -> dict[Computation, None]:
     """The same order, but for computations that stand before what they call."""
     done: dict[Computation, None] = {}
     entered: set[Computation] = set()
@@ -64,17 +75,11 @@ def _callees_first(order: Iterable[Computation]) -> dict[Computation, None]:
             callees: dict[Computation, None] = {}
             if computation not in entered:
                 entered.add(computation)
-                callees = {c: None for i in computation for c in _callees(i) if c not in entered}
+                callees = {c: None for group in calls[computation] for c in group if c not in entered}
             stack += reversed(callees)
             if not callees:
                 done[stack.pop()] = None
     return done
-
-
-def _callees(instruction: Instruction) -> list[Computation]:
-    """The computations an instruction calls; XLA has a loop's body before its condition."""
-    called = instruction.called
-    return called[::-1] if instruction.opcode == "while" else called
 
 
 def instructions_in_order(computation: Computation, scheduled: bool) -> list[Instruction]:

@@ -6,8 +6,6 @@ Known differences are those where XLA's print does not read back as the same mod
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hloc.ir import opcodes as kinds
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -78,7 +76,7 @@ def _signature(computation: Computation, printer: InstructionPrinter) -> str:
     text += ("%" if options.percent else "") + (f"{computation.name} " if options.ids else "")
     if not options.program_shapes:
         return text
-    names = replace(options, percent=False)
-    bare = InstructionPrinter(names).name
-    parameters = ", ".join(f"{bare(p.name)}: {print_shape(p.shape, False)}" for p in computation.parameters)
+    names = (printer.name(parameter.name).removeprefix("%") for parameter in computation.parameters)
+    shapes = (print_shape(parameter.shape, False) for parameter in computation.parameters)
+    parameters = ", ".join(map("{}: {}".format, names, shapes))
     return f"{text}({parameters}) -> {print_shape(computation.root.shape, False)} "

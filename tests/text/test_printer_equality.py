@@ -89,7 +89,9 @@ def test_same_text_clones_and_prints_are_equal() -> None:
 
 def test_numbers_of_frames_and_order_of_lines_do_not_matter() -> None:
     other = TEXT.replace("1 {file_location_id=1 p", "3 {file_location_id=1 p")
-    other = other.replace("2 {file_location_id=2 parent_frame_id=2", "7 {file_location_id=2 parent_frame_id=4")
+    other = other.replace(
+        "2 {file_location_id=2 parent_frame_id=2", "7 {file_location_id=2 parent_frame_id=4"
+    )
     other = other.replace("stack_frame_id=2", "stack_frame_id=7")
     line = "  q = f32[4] parameter(1)\n"
     other = other.replace(line, "").replace("  p = f32[4]", line + "  p = f32[4]")
