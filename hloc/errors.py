@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,8 @@ class Source:
         return self.text[start:] if end < 0 else self.text[start:end]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The half-open range [start, end) of characters of a source."""
+class Span(NamedTuple):
+    """The half-open range [start, end) of characters of a source. A tuple, as each instruction has one."""
 
     source: Source
     start: int

@@ -75,6 +75,24 @@ class Computation:
             self.module.adopt(instruction)
         return instruction
 
+    def append(self, instruction: Instruction) -> Instruction:
+        """`add` at the end, for a computation in no module yet: for the parser, which adds very many."""
+        instruction.computation = self
+        last = self._last
+        if last is None:
+            self._first = instruction
+        else:
+            instruction.previous = last
+            last.next = instruction
+        self._last = instruction
+        self._count += 1
+        for operand in instruction.operands:
+            users = operand.users
+            users[instruction] = users.get(instruction, 0) + 1
+        if instruction.opcode == "parameter":
+            self._place_parameter(instruction)
+        return instruction
+
     def _link(self, instruction: Instruction, before: Instruction | None) -> None:
         previous = self._last if before is None else before.previous
         instruction.previous, instruction.next = previous, before

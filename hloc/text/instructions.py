@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from hloc.errors import HloError, Source, Span
@@ -31,6 +32,7 @@ from hloc.text.literal_values import Elision, literal_of
 from hloc.text.meaning import Meaning
 from hloc.text.messages import suggest
 from hloc.text.syntax import Attribute, Body, Line, Operand, Operation
+from hloc.text.templates import Entry
 from hloc.text.tokens import Fault, Token, fault_at
 
 _STEPS = frozenset(STEPS.values())
@@ -292,52 +294,40 @@ class InstructionBuilder:
             share(start.attributes["calls"], common)
         return self._finish(op, operation, operands, own, common, scope, name, place)
 
-    # Coarse lines.
+    # Lines that were read in one piece.
 
     def run(self, lines: list[CoarseLine], scope: Scope) -> None:
         """Add instructions that were read in one piece. One that isn't plain is read again by the fine rules."""
-        names, computation, source = scope.names, scope.computation, self.source
+        names, append, source, text = scope.names, scope.computation.append, self.source, self.source.text
+        instruction = None
         for line in lines:
-            name = line.name
-            known = name in names or name.startswith("__")
-            instruction = None if known else self._plain(line, scope)
+            start, end, root, name, operands, shape, entry = line
+            instruction = None if name in names else self._plain(name, shape, operands, entry, scope)
             if instruction is None:
-                read = self.fine(line.start, line.end)
-                if line.root:
-                    read.root = Token("ROOT", "ROOT", line.start - 5, line.start - 1)
-                self.line(read, scope)
+                instruction = self.line(self.fine(start, end), scope)
                 continue
-            instruction.span = Span(source, line.start, line.start + len(name))
-            computation.add(instruction)
-            names[name] = instruction
-            scope.last = instruction
-            if line.root:
+            if root:
+                start += 5
                 if scope.root is not None:
-                    place = Token("ROOT", "ROOT", line.start - 5, line.start - 1)
+                    place = Token("ROOT", "ROOT", start - 5, start - 1)
                     raise fault_at(place, f"a second ROOT: {scope.root.name} is the root")
                 scope.root = instruction
+            instruction.span = _new_span(Span, (source, start, start + len(name) + (text[start] == "%")))
+            names[name] = append(instruction)
+        scope.last = instruction
 
-    def _plain(self, line: CoarseLine, scope: Scope) -> Instruction | None:
+    def _plain(self, name: str, shape: Shape, text: str, entry: Entry, scope: Scope) -> Instruction | None:
         """The instruction of a line, in no computation yet; None if anything about it is wrong or unusual."""
-        opcode, shape, text, template = line.opcode, line.shape, line.operands, line.template
-        if opcode in _STEPS:
-            return None
-        op = OPS[opcode]
-        own = template.own.copy()
-        common = template.common.copy()
+        (op, own, common, references, _), callees, metadata = entry
+        opcode = op.name
+        own = own.copy() if own else {}
+        common = common.copy() if common else {}
         operands: list[Instruction] = []
-        if opcode == "parameter":
-            parameters = scope.computation.parameters
-            number = int(text) if text.isdecimal() and len(text) < 6 else -1
-            if number < 0 or (number < len(parameters) and parameters[number] is not None) or common:
-                return None
-            own["number"] = number
-        elif opcode == "constant":
-            literal = self._literal(shape, text, line)
+        if opcode in _SPECIAL:
+            literal = _SPECIAL[opcode](self, shape, text, own, scope)
             if literal is None:
                 return None
-            own["literal"] = literal
-            shape = literal.shape
+            shape = literal
         else:
             if text:
                 names = scope.names
@@ -348,46 +338,52 @@ class InstructionBuilder:
                         operands = [names[operand] for operand in text.split(", ")]
                 except KeyError:
                     return None
-            count = len(operands)
             least, most = op.arity
-            if count < least or (most is not None and count > most):
+            count = len(operands)
+            if count < least or (most is not None and count > most) or name[:2] == "__":
                 return None
-            if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != count):
-                return None
-        if template.references and not self._refer(line, own):
+            if opcode in _PECULIAR:
+                if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != count):
+                    return None
+                if opcode in PEER_OPCODES:
+                    shape = peer_shape(opcode, operands, shape)
+                adjust(op, operands, own, shape)
+        if references and not self._refer(references, callees, own):
             return None
-        if opcode in PEER_OPCODES:
-            shape = peer_shape(opcode, operands, shape)
-        if opcode in _ADJUSTED:
-            adjust(op, operands, own, shape)
         if common and "sharding" in common:
             common["sharding"] = common["sharding"].for_shape(shape)
-        if line.metadata is not None:
-            common["metadata"] = line.metadata
-        return Instruction(opcode, shape, operands, own, name=line.name, annotations=common)
+        if metadata is not None:
+            common["metadata"] = metadata
+        return Instruction(opcode, shape, operands, own, name=name, annotations=common)
 
-    def _literal(self, shape: Shape, text: str, line: CoarseLine) -> Literal | None:
+    def _plain_parameter(self, shape: Shape, text: str, own: dict[str, Any], scope: Scope) -> Shape | None:
+        parameters = scope.computation.parameters
+        number = int(text) if text.isdecimal() and len(text) < 6 else -1
+        if number < 0 or (number < len(parameters) and parameters[number] is not None):
+            return None
+        own["number"] = number
+        return shape
+
+    def _plain_constant(self, shape: Shape, text: str, own: dict[str, Any], scope: Scope) -> Shape | None:
         literal = self.literals.get((shape, text))
         if literal is None:
             try:
                 literal = literal_of(shape, text, 0, self.elision)
             except Fault:
                 return None
-            if "." not in text or "..." not in text:
+            if "..." not in text:
                 self.literals[shape, text] = literal
-        return literal
+        own["literal"] = literal
+        return literal.shape
 
-    def _refer(self, line: CoarseLine, own: dict[str, Any]) -> bool:
+    def _refer(self, references: list[tuple[str, int, bool]], callees: tuple[str, ...], own: dict[str, Any]) -> bool:
         """Look up the computations that a line's attributes name."""
-        names = iter(line.names)
-        for attribute, count, is_list in line.template.references:
-            found = []
-            for _ in range(count):
-                known = self.named.get(next(names))
-                if known is None:
-                    return False
-                found.append(known[0])
-            own[attribute] = tuple(found) if is_list else found[0]
+        names = iter(callees)
+        for attribute, count, is_list in references:
+            found = [self.named.get(name) for name in islice(names, count)]
+            if None in found:
+                return False
+            own[attribute] = tuple(known[0] for known in found) if is_list else found[0][0]
         return True
 
     def _add(self, scope: Scope, instruction: Instruction, token: Token | None) -> Instruction:
@@ -403,10 +399,18 @@ class InstructionBuilder:
         return instruction
 
 
-# Opcodes whose attributes `adjust` may change.
+# Opcodes of plain lines that hold something else than operands in their parentheses.
+_SPECIAL = {
+    "parameter": InstructionBuilder._plain_parameter,
+    "constant": InstructionBuilder._plain_constant,
+}
+
+# Opcodes whose attributes `adjust` may change, or whose shape is not what it is declared to be.
+_PECULIAR = frozenset(("compare", "map", "custom-call", "reshape", "tuple", *PEER_OPCODES))
+
 _ALIASING = "output_to_operand_aliasing"
 
-_ADJUSTED = frozenset(("compare", "map", "custom-call", "reshape", "outfeed"))
+_new_span = tuple.__new__
 
 # A missing number would make a list of as many holes.
 MOST_PARAMETERS = 1_000_000

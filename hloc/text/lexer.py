@@ -8,7 +8,6 @@ terminals first and falls back to the fine ones wherever something is out of the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from hloc.ir.dtypes import BY_NAME
@@ -50,7 +49,7 @@ RESERVED = frozenset(
 NO_NAMES = RESERVED | BY_NAME.keys()
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*=?\Z")
-_COARSE = ("INSTRUCTIONS", "COMPUTATION_OPEN", "ARRAYS", "ARRAY", "METADATA", "NAME_ROWS", "LOCATION_ROWS", "FRAME_ROWS")
+_COARSE = ("INSTRUCTIONS", "COMPUTATION_OPEN", "ATTRIBUTES", "ARRAYS", "ARRAY", "METADATA", "NAME_ROWS", "LOCATION_ROWS", "FRAME_ROWS")
 
 
 class Scanner:
@@ -61,14 +60,14 @@ class Scanner:
         self.key_types = {name: f"{kind.upper()}_KEY" for name, kind in KIND_OF_NAME.items()}
         self.words: dict[str, list[str]] = {}
         self.marks: dict[str, list[str]] = {}
-        self.coarse: dict[str, Callable[..., re.Match[str] | None]] = {}
+        self.coarse: dict[str, re.Pattern[str]] = {}
         patterns = {name: text for name, text, _, _ in tables["terminals"]}
         fine = []
         for name, text, fixed, priority in tables["terminals"]:
             if fixed is not None:
                 (self.words if _WORD.match(fixed) else self.marks).setdefault(fixed, []).append(name)
             elif name in _COARSE:
-                self.coarse[name] = re.compile(text, re.ASCII).match
+                self.coarse[name] = re.compile(text, re.ASCII)
             elif name not in ("WHITESPACE", "COMMENT"):
                 fine.append((-priority, f"(?P<{name}>{text})"))
         marks = [mark for mark in self.marks if len(mark) > 1]

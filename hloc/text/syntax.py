@@ -219,11 +219,15 @@ class Callbacks(ShapeValues, AttributeValues, ShardingValues):
     def name_operand(self, children: list[Token]) -> Operand:
         return Operand(children[0], tuple(children[1:]))
 
-    def attributes(self, children: list[Attribute]) -> list[Attribute]:
-        return children
+    def attributes(self, children: list[Any]) -> list[Attribute]:
+        listed: list[Attribute] = []
+        for child in children:
+            listed += child.value if isinstance(child, Token) else [child]
+        return listed
 
     def attribute(self, children: list[Any]) -> Attribute:
-        key, value = children
+        # Of a scalar, padding has no dimensions to write.
+        key, value = children if len(children) == 2 else (children[0], ())
         if isinstance(value, Token):
             value = _token_value(value)
         return Attribute(key, value)

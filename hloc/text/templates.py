@@ -1,0 +1,144 @@
+"""Attribute lists that recur: read once by the grammar's rules, then remembered by their text.
+
+Only lists whose meaning does not depend on the place are remembered: computations are left as names, and literals,
+bodies and control predecessors are not taken at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hloc.ir.attributes import Metadata
+from hloc.ir.opcodes import COMPUTATION, COMPUTATIONS, LITERAL, OPS, Op
+from hloc.text.async_lines import STEPS
+from hloc.text.attribute_values import quick_metadata
+from hloc.text.lexer import KIND_OF_NAME
+from hloc.text.literal_values import Elision
+from hloc.text.meaning import Meaning
+from hloc.text.syntax import Attribute, Body
+from hloc.text.tokens import Fault, Token
+
+# Remembered texts are dropped together when there are this many.
+MOST_REMEMBERED = 20_000
+
+_PLACEHOLDER = "%_"
+_STEPS = frozenset(STEPS.values())
+
+
+class Template(NamedTuple):
+    """What an attribute list says of an op: its own attributes, the common ones, and which of them name computations.
+
+    `references` has rows (attribute, number of names, whether it is a list), `names` the names in the order of the
+    text, for which a line that shares the template has its own.
+    """
+
+    op: Op
+    own: dict[str, Any]
+    common: dict[str, Any]
+    references: list[tuple[str, int, bool]]
+    names: tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """The attribute list of one line: a template, the names that the line gives, and its metadata."""
+
+    template: Template
+    names: tuple[str, ...]
+    metadata: Metadata | None
+
+
+class Templates:
+    """The memory. `read` gives the attributes of a text, or raises Fault; `metadata_at` finds a METADATA terminal."""
+
+    def __init__(
+        self, read: Callable[[str], list[Attribute]], metadata_at: Callable[[str, int], re.Match[str] | None]
+    ):
+        self.read = read
+        self.metadata_at = metadata_at
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.templates: dict[tuple[str, str], Template] = {}
+        self.metadata: dict[str, Metadata | None] = {}
+        self.meaning = Meaning(lambda name: name, Elision())
+        callees = [name for name, kind in KIND_OF_NAME.items() if kind == COMPUTATION]
+        name = r"[A-Za-z_][A-Za-z0-9_.\-]*"
+        self.references = re.compile(rf"%({name})|(?<=, )((?:{'|'.join(callees)})=)({name})(?![^,])", re.ASCII)
+        self.fields = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*+)"|([0-9]+))', re.DOTALL | re.ASCII).findall
+
+    def forget(self) -> None:
+        """Drop all remembered texts."""
+        self.entries.clear()
+        self.templates.clear()
+        self.metadata.clear()
+
+    def entry(self, opcode: str, attributes: str) -> Entry | None:
+        """The entry of an attribute list that is not remembered yet; None if the fine rules must read it."""
+        if opcode not in OPS or opcode in _STEPS:
+            return None
+        rest, metadata = attributes, None
+        place = attributes.find(", metadata={")
+        if place >= 0 and attributes.find('"', 0, place) < 0:
+            whole = self.metadata_at(attributes, place + 11)
+            metadata = whole and self.metadata_of(whole[0])
+            if metadata is None:
+                return None
+            rest = attributes[:place] + attributes[whole.end() :]
+        template, names = self._template(opcode, rest)
+        if template is None or (metadata is not None and "metadata" in template.common):
+            return None
+        return _remember(self.entries, (opcode, attributes), Entry(template, names, metadata))
+
+    def metadata_of(self, text: str) -> Metadata | None:
+        """The metadata of a text in braces, remembered; None if it is out of the ordinary."""
+        if text not in self.metadata:
+            _remember(self.metadata, text, quick_metadata(self.fields(text)))
+        return self.metadata[text]
+
+    def _template(self, opcode: str, attributes: str) -> tuple[Template | None, tuple[str, ...]]:
+        """(template, names that it refers to); (None, ()) if the fine rules must read the list."""
+        rows = () if '"' in attributes else self.references.findall(attributes)
+        key = attributes
+        if rows:
+            key = self.references.sub(lambda found: (found[2] or "") + _PLACEHOLDER, attributes)
+        template = self.templates.get((opcode, key))
+        if template is None:
+            template = self._read(opcode, key)
+            if template is None:
+                return None, ()
+            _remember(self.templates, (opcode, key), template)
+        if not rows:
+            return template, template.names
+        if len(template.names) != len(rows):
+            return None, ()
+        return template, tuple(first or last for first, _, last in rows)
+
+    def _read(self, opcode: str, attributes: str) -> Template | None:
+        op = OPS[opcode]
+        try:
+            listed = self.read(attributes) if attributes else []
+            own, common, _ = self.meaning.attributes(op, listed, {}, Token("IDENT", opcode, 0, 0))
+        except Fault:
+            return None
+        references: list[tuple[str, int, bool]] = []
+        names: list[str] = []
+        for attribute in listed:
+            row = op.attributes.get(attribute.name)
+            kind = row.kind if row is not None else ""
+            if kind == LITERAL or attribute.name == "control-predecessors":
+                return None
+            if kind in (COMPUTATION, COMPUTATIONS):
+                tokens = attribute.value if kind == COMPUTATIONS else (attribute.value,)
+                if any(isinstance(token, Body) for token in tokens):
+                    return None
+                references.append((attribute.name, len(tokens), kind == COMPUTATIONS))
+                names += [token.value for token in tokens]
+                own.pop(attribute.name, None)
+        return Template(op, own, common, references, tuple(names))
+
+
+def _remember(memory: dict[Any, Any], key: Any, value: Any) -> Any:
+    if len(memory) >= MOST_REMEMBERED:
+        memory.clear()
+    memory[key] = value
+    return value
