@@ -16,8 +16,8 @@ from hloc.passes.emit import Emit, dense, replace
 def run(module: Module) -> bool:
     """Makes empty results constants, and ops that only see empty operands what the rest of them says.
 
-    A reduction of nothing is its initial value, a dot over nothing zero, a padded nothing the padding value;
-    concatenating, updating or scattering nothing changes nothing.
+    A reduction of nothing is its initial value, a dot over nothing and a gather from it zero, a padded nothing
+    the padding value; concatenating, updating or scattering nothing changes nothing.
 
     Requires: nothing.
     Ensures: empty arrays are parameters, constants, or results of calls, collectives and side effects.
@@ -61,6 +61,11 @@ def _zeros(instruction: Instruction) -> Instruction:
     return Emit.at(instruction).full(0, instruction.shape)
 
 
+def _nothing_gathered(instruction: Instruction) -> Instruction | None:
+    """Slices of an empty operand have no elements, but where their dimensions are dropped zeros stand for them."""
+    return _zeros(instruction) if _is_empty(instruction.operands[0]) else None
+
+
 def _concatenated(instruction: Instruction) -> Instruction | None:
     parts = [operand for operand in instruction.operands if not _is_empty(operand)]
     if len(parts) == 1:
@@ -78,6 +83,7 @@ _RULES: dict[str, Callable[[Instruction], Instruction | None]] = {
     "reduce": _initial,
     "pad": _initial,
     "dot": _zeros,
+    "gather": _nothing_gathered,
     "concatenate": _concatenated,
     "dynamic-update-slice": _unchanged,
     "scatter": _unchanged,

@@ -91,6 +91,9 @@ def _split_dimensions(shape: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[l
 def gather(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     """A slice for every index vector, its start clamped so that it fits (X18)."""
     array = operands[0]
+    if array.size == 0:
+        # Slices without elements still show where their dimensions are dropped; XLA gives zeros there.
+        return np.zeros(instruction.shape.dims, array.dtype)
     sizes = tuple(min(size, whole) for size, whole in zip(instruction.get("slice_sizes"), array.shape))
     vector_dim, batching = instruction.get("index_vector_dim"), instruction.get("operand_batching_dims")
     starts = _batch_starts(
@@ -138,7 +141,8 @@ def scatter(instruction: Instruction, operands: list[np.ndarray], context: Conte
         instruction.get("input_batching_dims"),
         instruction.get("scatter_indices_batching_dims"),
         vector_dim,
-    ).reshape((-1, len(shape)))
+    )
+    starts = starts.reshape((prod(starts.shape[:-1]), len(shape)))
     sizes = _window_sizes(instruction, len(shape), updates[0].shape)
     fits = ((starts >= 0) & (starts <= np.array(shape, np.int64) - np.array(sizes, np.int64))).all(axis=-1)
     indexed, whole = _split_dimensions(shape, sizes)
@@ -168,7 +172,8 @@ def _windows(
     """The updates as (index vectors, window dimensions in the order given)."""
     window = instruction.get("update_window_dims")
     batch = [d for d in range(update.ndim) if d not in window]
-    flat = update.transpose([*batch, *window]).reshape((-1, *sizes))
+    count = prod(update.shape[d] for d in batch)
+    flat = update.transpose([*batch, *window]).reshape((count, *sizes))
     return flat.transpose([0, *(1 + d for d in order)])
 
 
