@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ml_dtypes
+import numpy as np
+
 from hloc.ir import dtypes
 from hloc.ir.attributes import Window, WindowDim
 from hloc.ir.computation import Computation
@@ -10,7 +13,7 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape, Shape
 from tools.fuzz import elementwise
 from tools.fuzz.maker import Maker
-from tools.fuzz.values import ANY, FLOATS, INTEGERS, NUMBERS, PRED, WIDE_FLOATS
+from tools.fuzz.values import ANY, FLOATS, INTEGERS, NUMBERS, PRED, WIDE_FLOATS, limits
 
 _FOLDS = {
     "add": NUMBERS + PRED,
@@ -31,9 +34,26 @@ def known(m: Maker, dtype: DType) -> tuple[str, Computation]:
 
 
 def initial(m: Maker, opcode: str, dtype: DType) -> Instruction:
-    if opcode in _NEUTRAL and m.draw.chance(0.6):
-        return m.b.constant(_NEUTRAL[opcode], dtype)
+    """The value that changes nothing; now and then another one, which XLA may leave out or use twice."""
+    if m.draw.chance(0.85):
+        return m.b.constant(neutral(opcode, dtype), dtype)
+    m.portable = False
     return m.scalar(dtype, "" if m.draw.chance(0.1) else "tame")
+
+
+def neutral(opcode: str, dtype: DType) -> object:
+    """What a fold starts from when nothing else is meant."""
+    if opcode in _NEUTRAL:
+        return _NEUTRAL[opcode]
+    if opcode == "and":
+        return True if dtype is dtypes.PRED else -1 if dtype.is_signed else limits(dtype)[1]
+    if dtype is dtypes.PRED:
+        return opcode == "minimum"
+    if dtype.is_integer:
+        return limits(dtype)[opcode == "minimum"]
+    infinite = np.array(np.inf).astype(dtype.numpy)
+    top = float(infinite) if np.isinf(float(infinite)) else float(ml_dtypes.finfo(dtype.numpy).max)
+    return top if opcode == "minimum" else max(-top, float(ml_dtypes.finfo(dtype.numpy).min))
 
 
 def reduce(m: Maker) -> Instruction:
@@ -57,15 +77,17 @@ def reduce_several(m: Maker) -> Instruction:
     dtype, companion = m.draw.dtype(INTEGERS + FLOATS), m.draw.dtype(INTEGERS)
     keys = m.value(dtype, m.draw.dims(), m.draw.choice(("tame", "wide", "whole")))
     others = m.value(companion, keys.shape.dims)
-    body = _pair_reducer(m, dtype, companion)
-    starts = m.scalar(dtype, "whole"), m.scalar(companion)
+    body, starts = _pair_reducer(m, dtype, companion)
     return m.b.op(
         "reduce", keys, others, *starts, dimensions=_dimensions(m, keys.shape.rank), to_apply=body
     )
 
 
-def _pair_reducer(m: Maker, dtype: DType, companion: DType) -> Computation:
+def _pair_reducer(m: Maker, dtype: DType, companion: DType) -> tuple[Computation, list[Instruction]]:
+    """The computation, and the starts that lose against everything."""
     direction = m.draw.choice(("GT", "LT"))
+    worst = neutral("maximum" if direction == "GT" else "minimum", dtype)
+    starts = [m.b.constant(worst, dtype), m.b.constant(limits(companion)[1], companion)]
 
     def body(p: list[Instruction]) -> Instruction:
         better = m.b.compare(p[0], p[2], direction)
@@ -73,7 +95,7 @@ def _pair_reducer(m: Maker, dtype: DType, companion: DType) -> Computation:
         first = m.b.op("or", better, ties)
         return m.b.tuple(m.b.op("select", first, p[0], p[2]), m.b.op("select", first, p[1], p[3]))
 
-    return m.scalars("pick", [dtype, companion] * 2, body)
+    return m.scalars("pick", [dtype, companion] * 2, body), starts
 
 
 def reduce_in_order(m: Maker) -> Instruction:
@@ -138,9 +160,9 @@ def reduce_window(m: Maker) -> Instruction:
 def reduce_window_several(m: Maker) -> Instruction:
     dtype, companion = m.draw.dtype(INTEGERS + FLOATS), m.draw.dtype(INTEGERS)
     keys = m.value(dtype, m.draw.dims(1, 3), m.draw.choice(("tame", "wide", "whole")))
-    operands = keys, m.value(companion, keys.shape.dims), m.scalar(dtype, "whole"), m.scalar(companion)
-    body = _pair_reducer(m, dtype, companion)
-    return m.b.op("reduce-window", *operands, to_apply=body, window=window_dims(m, keys.shape.dims))
+    others = m.value(companion, keys.shape.dims)
+    body, starts = _pair_reducer(m, dtype, companion)
+    return m.b.op("reduce-window", keys, others, *starts, to_apply=body, window=window_dims(m, keys.shape.dims))
 
 
 def select_and_scatter(m: Maker) -> Instruction:

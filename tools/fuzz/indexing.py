@@ -140,7 +140,7 @@ def random_bits(m: Maker) -> Instruction:
     algorithm = m.draw.choice(("rng_three_fry", "rng_philox", "rng_default"))
     words = 2 if algorithm == "rng_three_fry" else m.draw.choice((2, 3))
     state = m.value(dtypes.U64, (words,), "wide")
-    bits = m.draw.choice((dtypes.U32, dtypes.U64, dtypes.U16, dtypes.U8, dtypes.S32))
+    bits = m.draw.choice((dtypes.U32, dtypes.U64, dtypes.U16, dtypes.U8))
     shape = TupleShape((state.shape.without_layout(), ArrayShape(bits, m.draw.dims())))
     return m.b.op("rng-bit-generator", state, shape=shape, algorithm=algorithm)
 

@@ -65,6 +65,8 @@ def slice_(m: Maker) -> Instruction:
 
 def pad(m: Maker) -> Instruction:
     operand = m.operand(most=4)
+    if not operand.shape.dims:
+        m.portable = False  # XLA does not parse the padding of a scalar
     padding, total = [], 1
     for size in operand.shape.dims:
         low, high = m.draw.choice((0, 0, 1, 2, -1, -2)), m.draw.choice((0, 0, 1, 2, -1, -3))
