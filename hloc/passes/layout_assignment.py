@@ -18,7 +18,7 @@ _FOLLOW_FIRST = (
 )
 """Ops whose result lies in memory as their first operand does; the in-place ones have to."""
 
-_SAME_AS_OPERAND = ("opt-barrier", "domain", "add-dependency", "all-reduce-done", "optimization-barrier")
+_SAME_AS_OPERAND = ("opt-barrier", "domain", "add-dependency", "all-reduce-done")
 
 _WANT_ROW_MAJOR = (
     *("call", "while", "conditional", "fusion", "async-start", "async-update", "async-done", "custom-call"),
