@@ -18,11 +18,17 @@ from hloc.codegen.program import ALIGNMENT
 from hloc.codegen.schedule import Schedule
 from hloc.codegen.values import ARGUMENT, Step, Value, View
 
-ARENA, RESULT = "arena", "result"
+ARENA, RESULT, STACK = "arena", "result", "stack"
+
+SMALL_BYTES = 16
+"""Values so small lie on the stack, where LLVM sees all that is done to them and keeps them in registers."""
+
+_MOST_ON_STACK = 500
+"""Steps of a computation up to which that is so."""
 
 
 class Place(NamedTuple):
-    """Where a value lies: argument, constant (by its Value) or result `number`, or arena offset `number`."""
+    """Where a value lies: argument, result or stack slot `number`, or at offset `number` of the arena."""
 
     kind: str
     number: int
@@ -33,6 +39,7 @@ class Buffers:
     """The plan of one computation.
 
     `places` of all values but constants; `scratch` the arena offset of each step's temporary memory;
+    `stack_slots` of SMALL_BYTES each;
     `copies` (view, result number, arena offset or None) to be done at the end: those with an offset pass
     through the arena, since their source is overwritten by another copy.
     """
@@ -41,6 +48,7 @@ class Buffers:
     scratch: list[int] = field(default_factory=list)
     copies: list[tuple[View, int, int | None]] = field(default_factory=list)
     arena_bytes: int = 0
+    stack_slots: int = 0
 
 
 class _Chain:
@@ -63,9 +71,10 @@ def assign(plan: Schedule, temporary: Sequence[int], in_place: bool) -> Buffers:
     """
     _find_lifetimes(plan)
     chains = _chains(plan, in_place)
-    _give_results(plan, chains, in_place)
+    small = SMALL_BYTES if len(plan.steps) <= _MOST_ON_STACK else 0
+    _give_results(plan, chains, in_place, small)
     buffers = Buffers()
-    _lay_out(plan, chains, temporary, buffers)
+    _lay_out(plan, chains, temporary, buffers, small)
     for view in () if in_place else plan.arguments:
         buffers.places[view.value] = Place(ARGUMENT, view.value.number)
     _plan_copies(plan, buffers)
@@ -129,8 +138,11 @@ def _continued(
             yield chain
 
 
-def _give_results(plan: Schedule, chains: dict[Value, _Chain], in_place: bool) -> None:
-    """Lets chains that end as a result lie in the result's memory, where that is free from their start on."""
+def _give_results(plan: Schedule, chains: dict[Value, _Chain], in_place: bool, small: int) -> None:
+    """Lets chains that end as a result lie in the result's memory, where that is free from their start on.
+
+    The results of a loop's body may be on the stack themselves; others are copied from there at the end.
+    """
     free_from = [-1] * len(plan.results)
     if in_place:
         free_from = [chains[view.value].tail.last_use for view in plan.arguments]
@@ -139,25 +151,32 @@ def _give_results(plan: Schedule, chains: dict[Value, _Chain], in_place: bool) -
         chain = chains.get(view.value)
         if chain is None or chain.slot is not None or number in taken or chain.start <= free_from[number]:
             continue
+        if chain.bytes <= small and not in_place:
+            continue
         chain.slot = number
         taken.add(number)
 
 
-def _lay_out(plan: Schedule, chains: dict[Value, _Chain], temporary: Sequence[int], buffers: Buffers) -> None:
-    """Offsets in the arena for all other chains and for the steps' temporary memory, by time of need."""
+def _lay_out(
+    plan: Schedule, chains: dict[Value, _Chain], temporary: Sequence[int], buffers: Buffers, small: int
+) -> None:
+    """Places for all other chains and for the steps' temporary memory, in the arena by time of need."""
     starting: dict[int, list[_Chain]] = {}
     for value, chain in chains.items():
         if chain.slot is None and chain.start == value.defined:
             starting.setdefault(chain.start, []).append(chain)
     arena = _Arena()
-    offsets: dict[_Chain, int] = {}
+    places: dict[_Chain, Place] = {}
     for number, size in enumerate(temporary):
         for chain in starting.get(number, ()):
-            offsets[chain] = arena.take(number, chain.tail.last_use, chain.bytes)
+            if chain.bytes <= small:
+                places[chain] = Place(STACK, buffers.stack_slots)
+                buffers.stack_slots += 1
+            else:
+                places[chain] = Place(ARENA, arena.take(number, chain.tail.last_use, chain.bytes))
         buffers.scratch.append(arena.take(number, number, size))
     for value, chain in chains.items():
-        in_arena = chain.slot is None
-        buffers.places[value] = Place(ARENA, offsets[chain]) if in_arena else Place(RESULT, chain.slot)
+        buffers.places[value] = places[chain] if chain.slot is None else Place(RESULT, chain.slot)
     buffers.arena_bytes = arena.bytes
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from hloc.codegen import scalar
 from hloc.codegen.bodies import immediate
-from hloc.codegen.buffers import ARENA, RESULT, Buffers, Place, aligned, assign
+from hloc.codegen.buffers import ARENA, RESULT, SMALL_BYTES, STACK, Buffers, Place, aligned, assign
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Value, integer
@@ -103,11 +103,14 @@ class ComputationCode:
         self.function = kernels.module.function(name, "i32", PARAMETERS, attributes, "internal")
         self.b = Builder(self.function)
         self.pointers: dict[object, Value] = {}
+        self.stack: list[Value] = []
 
     def write(self) -> Compiled:
         """The whole function."""
         b = self.b
         tables = [self._pointer_tables(step) for step in self.plan.steps]
+        slot = f"[{SMALL_BYTES} x i8]"
+        self.stack = [b.alloca(slot, align=SMALL_BYTES) for _ in range(self.buffers.stack_slots)]
         for number, step in enumerate(self.plan.steps):
             if isinstance(step, KernelStep):
                 self._kernel(step, number)
@@ -143,6 +146,8 @@ class ComputationCode:
     def _at(self, place: Place) -> Value:
         if place.kind == ARENA:
             return self._arena_at(place.number)
+        if place.kind == STACK:
+            return self.stack[place.number]
         if place not in self.pointers:
             table = self.function.args[1 if place.kind == RESULT else 0]
             self.pointers[place] = self.b.load("ptr", self.b.gep("ptr", table, integer("i64", place.number)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hloc
 from hloc.codegen import emitters  # noqa: F401  fills the tables that a schedule asks
-from hloc.codegen.buffers import ARENA, RESULT, Buffers, Place, assign
+from hloc.codegen.buffers import ARENA, RESULT, STACK, Buffers, Place, assign
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.values import argument_shapes, array_shapes
 
@@ -63,9 +63,9 @@ def test_an_operand_read_at_other_indices_is_not_written_over() -> None:
 
 def test_results_that_are_arguments_or_each_other_are_copied() -> None:
     _, buffers = planned("""
-  x = f32[4] parameter(0)
-  y = f32[4] negate(x)
-  ROOT t = (f32[4], f32[4], f32[4]) tuple(x, y, y)""")
+  x = f32[100] parameter(0)
+  y = f32[100] negate(x)
+  ROOT t = (f32[100], f32[100], f32[100]) tuple(x, y, y)""")
     assert [(number, offset) for _, number, offset in buffers.copies] == [(0, None), (2, None)]
 
 
@@ -82,6 +82,17 @@ def test_a_loop_carried_array_is_updated_in_its_own_memory() -> None:
     assert place_of(plan, buffers, "y") == Place(RESULT, 1)
     assert place_of(plan, buffers, "j") == Place(RESULT, 0)
     assert not buffers.copies
+
+
+def test_scalars_lie_on_the_stack_until_the_end() -> None:
+    plan, buffers = planned("""
+  x = f32[] parameter(0)
+  a = f32[] negate(x)
+  b = f32[] add(a, x)
+  ROOT c = f32[] multiply(b, a)""")
+    assert place_of(plan, buffers, "c").kind == STACK
+    assert [number for _, number, _ in buffers.copies] == [0]
+    assert buffers.arena_bytes == 0
 
 
 def test_a_loop_result_waits_for_the_last_reader_of_the_old_value() -> None:
