@@ -5,8 +5,8 @@
     softmax = hloc.compile(module)
     y = softmax(x)
 
-`parse`, `verify`, `evaluate`, `optimize` and `compile` are described in `hloc.api`. They are loaded when first
-used, so that `import hloc` alone stays quick.
+`parse`, `verify`, `evaluate`, `optimize` and `compile` are described in `hloc.api`; `register_custom_call` says
+what a custom call runs. They are loaded when first used, so that `import hloc` alone stays quick.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _HOMES = {
     "evaluate": "hloc.api",
     "optimize": "hloc.api",
     "compile": "hloc.api",
+    "register_custom_call": "hloc.host.custom_calls",
     "Options": "hloc.options",
     "Executable": "hloc.runtime.executable",
     "Builder": "hloc.ir.builder",

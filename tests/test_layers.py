@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "hloc"
 LAYERS = [
     ("errors", "options"),
     ("ir",),
+    ("host",),
     ("text",),
     ("analysis",),
     ("reference",),
@@ -34,7 +35,7 @@ HOMES = {
     "llvmlite": ("codegen/targets/", "runtime/cpu.py"),
     "cuda": ("runtime/cuda.py",),
     "click": ("cli.py",),
-    "scipy": ("reference/",),
+    "scipy": ("reference/", "host/lapack.py"),
     "jax": (),
     "jaxlib": (),
 }

@@ -55,6 +55,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         replica_count=module.replica_count,
         num_partitions=module.num_partitions,
         kernels=code.kernels.kernels,
+        externals=tuple(code.kernels.externals),
     )
 
 

@@ -16,6 +16,7 @@ from hloc.codegen.arrays import ArrayRef, Element, Register, flattened, grouped
 from hloc.codegen.bodies import Body
 from hloc.codegen.llvm import Builder, Value, integer
 from hloc.codegen.loops import Flat, Index, index_constant, loop_groups
+from hloc.codegen.program import CONTEXT_FIELDS, External
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -111,6 +112,7 @@ class KernelContext:
         scratch: Value,
         context: Value,
         splits: dict[int, set[int]] | None = None,
+        externals: dict[External, int] | None = None,
     ):
         self.b = b
         self.target = target
@@ -121,6 +123,7 @@ class KernelContext:
         self.context = context
         self.status: Value = integer("i32", 0)
         self._splits = splits or {}
+        self._externals = {} if externals is None else externals
         self._flats: list[tuple[int, list[int], Flat]] = []
         self._nests = 0
 
@@ -179,6 +182,15 @@ class KernelContext:
             return
         order = target.shape.minor_to_major[::-1]
         self.loop_nest(target.shape.dims, lambda i: target.store(i, source.load(i)), order)
+
+    # The world outside
+
+    def external(self, external: External) -> tuple[int, Value]:
+        """The number of a function outside of the program, and its address."""
+        number = self._externals.setdefault(external, len(self._externals))
+        field = index_constant(CONTEXT_FIELDS.index("externals"))
+        table = self.b.load("ptr", self.b.gep("ptr", self.context, field), invariant=True)
+        return number, self.b.load("ptr", self.b.gep("ptr", table, index_constant(number)), invariant=True)
 
     # Nested computations
 

@@ -12,8 +12,9 @@ from hloc.codegen.kernel import KERNELS, KernelContext
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.loops import Index, tile_loop
-from hloc.codegen.program import Kernel
+from hloc.codegen.program import External, Kernel
 from hloc.codegen.targets.target import Target
+from hloc.host.custom_calls import config_text
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
@@ -46,6 +47,7 @@ class KernelCode:
         self._rows: dict[str, tuple[list[str], int, int]] = {}
         self._known: dict[object, Function] = {}
         self._structures: dict[Computation, object] = {}
+        self.externals: dict[External, int] = {}
 
     def function(self, step: KernelStep, shared: dict[int, int]) -> Function:
         """The kernel of a step; `shared` maps inputs to the outputs whose memory they are."""
@@ -80,7 +82,8 @@ class KernelCode:
     def _structure(self, instruction: Instruction) -> object:
         """An op without its name and operands."""
         attributes = tuple((name, self._attribute(value)) for name, value in instruction.attributes.items())
-        return instruction.opcode, instruction.shape, attributes
+        config = config_text(instruction) if instruction.opcode == "custom-call" else ""
+        return instruction.opcode, instruction.shape, attributes, config
 
     def _attribute(self, value: Any) -> object:
         if isinstance(value, Computation):
@@ -159,7 +162,7 @@ class KernelCode:
         body = Body({leaf: immediate(literal) for leaf, literal in step.immediates}, arrays)
         results = [ArrayRef(b, view.shape, out) for view, out in zip(step.outputs, outputs, strict=True)]
         subject = step.form.own or step.instruction
-        return KernelContext(b, self.target, subject, body, results, rest[0], rest[1], splits)
+        return KernelContext(b, self.target, subject, body, results, rest[0], rest[1], splits, self.externals)
 
     def _attributes(self, step: KernelStep) -> str:
         small = all(view.shape.count <= SMALL for view in (*step.inputs, *step.outputs))

@@ -3,7 +3,8 @@
 The entry is `i32 hloc_entry(ptr args, ptr results, ptr arena, ptr constants, ptr context)`: `args` and
 `results` are arrays of pointers to the leaves of all parameters and of the result, depth first, without
 tokens; `arena` is `arena_bytes` of memory and `constants` the constants' bytes, both 64-byte aligned;
-`context` is an array of 8-byte fields, one a name in CONTEXT_FIELDS. It returns 0, or a key of ERRORS.
+`context` is an array of 8-byte fields, one a name in CONTEXT_FIELDS. It returns 0, a key of ERRORS, or
+`external_failed(number)` when a function from outside failed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hloc.ir.attributes import Alias
-from hloc.ir.shapes import ArrayShape, Shape
+from hloc.ir.shapes import ArrayShape, Shape, TupleShape
 
 ENTRY = "hloc_entry"
 ALIGNMENT = 64
@@ -26,7 +27,7 @@ CONTEXT_FIELDS = (
     "device_count",  # i64
     "communicator",  # ptr to `communicator_bytes` that all devices of one run share
     "rng_state",  # ptr to u64[2]: the device's generator
-    "host_hooks",  # ptr: functions of the host for infeed, outfeed, send and recv; null where there are none
+    "externals",  # ptr to the addresses of `Program.externals`
 )
 
 DEVICE_FAILED, DEVICE_LATE = 1, 2
@@ -35,6 +36,30 @@ ERRORS = {
     DEVICE_FAILED: "another device of this run failed",
     DEVICE_LATE: "a device of this run did not come in time",
 }
+
+
+LAPACK, CUSTOM, INFEED, OUTFEED, SEND, RECV = "lapack", "custom", "infeed", "outfeed", "send", "recv"
+
+
+class External(NamedTuple):
+    """A function outside of the program that it calls by its address: object code stays free of relocations.
+
+    `kind` tells where it is found: LAPACK has routines by their C `name`, CUSTOM the functions registered for
+    the target `name`; INFEED, OUTFEED, SEND and RECV are the host's queues, `name` a channel's number. All
+    but LAPACK's are called as `void f(ptr outs, ptr ins, ptr config, i64 config_size, ptr status)`, as
+    `host.custom_calls.register_custom_call` describes; `operands` and `result` are their shapes.
+    """
+
+    kind: str
+    name: str
+    operands: tuple[Shape, ...] = ()
+    result: Shape = TupleShape()
+    config: str = ""
+
+
+def external_failed(number: int) -> int:
+    """The status of a program of which an external failed; its own inverse."""
+    return -1 - number
 
 
 def communicator_bytes(devices: int) -> int:
@@ -89,3 +114,4 @@ class Program:
     replica_count: int
     num_partitions: int
     kernels: tuple[Kernel, ...]
+    externals: tuple[External, ...]

@@ -6,12 +6,12 @@ with the answer. All other ops are plain functions of (instruction, operand valu
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from hloc.host.queues import HostQueues
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.reference.values import Value
@@ -38,20 +38,6 @@ class Exchange:
     operands: list[Value]
     members: tuple[int, ...]
     meeting: object
-
-
-@dataclass
-class HostQueues:
-    """The host's side of one device: what it feeds and what it gets.
-
-    `infeed` holds values (arrays, or tuples of them) that `infeed` takes from the left; `outfeed` collects
-    what `outfeed` gives. `to_device` and `from_device` do the same for recv and send, by channel number.
-    """
-
-    infeed: deque[Value] = field(default_factory=deque)
-    outfeed: list[Value] = field(default_factory=list)
-    to_device: dict[int, deque[Value]] = field(default_factory=dict)
-    from_device: dict[int, list[Value]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

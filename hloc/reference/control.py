@@ -10,9 +10,11 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from hloc.errors import HloError
+from hloc.host.queues import HostQueues
+from hloc.host.values import given_leaves, structured
 from hloc.ir.instruction import Instruction
-from hloc.reference.context import Call, Context, HostQueues
-from hloc.reference.values import TOKEN, Value, leaves_of, zeros
+from hloc.reference.context import Call, Context
+from hloc.reference.values import TOKEN, Value, zeros
 
 Run = Generator[Call, Value, Value]
 
@@ -73,40 +75,25 @@ def _queues(instruction: Instruction, context: Context) -> HostQueues:
 
 def infeed(instruction: Instruction, operands: list[Value], context: Context) -> tuple:
     queue = _queues(instruction, context).infeed
-    if not queue:
+    if queue.empty():
         raise HloError("the host's infeed queue is empty", instruction.span)
-    return _from_host(queue.popleft(), instruction, instruction.shape.elements[0]), TOKEN
+    return _from_host(queue.get(), instruction), TOKEN
 
 
 def outfeed(instruction: Instruction, operands: list[Value], context: Context) -> Value:
-    _queues(instruction, context).outfeed.append(operands[0])
+    _queues(instruction, context).outfeed.put(operands[0])
     return TOKEN
 
 
 def send(instruction: Instruction, operands: list[Value], context: Context) -> tuple:
     channel = instruction.get("channel_id") or 0
-    _queues(instruction, context).from_device.setdefault(channel, []).append(operands[0])
+    _queues(instruction, context).channel(channel).from_device.put(operands[0])
     return operands[0], np.zeros((), np.uint32), TOKEN
 
 
 def recv(instruction: Instruction, operands: list[Value], context: Context) -> tuple:
-    channel = instruction.get("channel_id") or 0
-    queue = _queues(instruction, context).to_device.get(channel)
-    if not queue:
-        raise HloError(f"the host has nothing to send on channel {channel}", instruction.span)
-    return (
-        _from_host(queue.popleft(), instruction, instruction.shape.elements[0]),
-        np.zeros((), np.uint32),
-        TOKEN,
-    )
-
-
-def _from_host(value: Value, instruction: Instruction, shape) -> Value:
-    wanted = [(leaf.dims, leaf.dtype.numpy) for _, leaf in shape.leaves() if leaf.is_array]
-    got = [(array.shape, array.dtype) for array in leaves_of(value)]
-    if wanted != got:
-        raise HloError(f"the host gave {got} to {instruction.opcode}, expected {shape!r}", instruction.span)
-    return value
+    """The value comes with `recv-done`."""
+    return zeros(instruction.shape.elements[0]), np.zeros((), np.uint32), TOKEN
 
 
 def send_done(instruction: Instruction, operands: list[Value], context: Context) -> Value:
@@ -114,7 +101,18 @@ def send_done(instruction: Instruction, operands: list[Value], context: Context)
 
 
 def recv_done(instruction: Instruction, operands: list[Value], context: Context) -> tuple:
-    return operands[0][0], TOKEN
+    channel = instruction.get("channel_id") or 0
+    queue = _queues(instruction, context).channel(channel).to_device
+    if queue.empty():
+        raise HloError(f"the host has nothing to send on channel {channel}", instruction.span)
+    return _from_host(queue.get(), instruction), TOKEN
+
+
+def _from_host(value: object, instruction: Instruction) -> Value:
+    """A value that the host gave, held against the op's data."""
+    shape = instruction.shape.elements[0]
+    leaves = iter(given_leaves(f"the host, for {instruction.opcode},", value, shape))
+    return structured(shape, leaves, TOKEN)
 
 
 GENERATORS: dict[str, Callable] = {

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import numpy as np
 
 from hloc.errors import HloError
+from hloc.host.custom_calls import (
+    CustomFunction,
+    call_python,
+    config_text,
+    registered,
+    registered_targets,
+)
+from hloc.host.values import given_leaves, structured
 from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
 from hloc.reference import lapack
 from hloc.reference.context import Context
 from hloc.reference.sort import greatest
-from hloc.reference.values import Value, narrow, widest
+from hloc.reference.values import TOKEN, Value, array_leaves, leaves_of, narrow, widest
 
 CustomCall = Callable[[Instruction, list[Value], Context], Value]
 
@@ -86,8 +96,7 @@ def eigh(instruction: Instruction, operands: list[np.ndarray], context: Context)
 
     The first number of the configuration says whether the lower triangle is read.
     """
-    config = instruction.annotations.get("backend_config")
-    lower = str(getattr(config, "text", config) or "1").strip('"').split(",")[0] != "0"
+    lower = config_text(instruction).split(",")[0] != "0"
     wide = widest(operands[0], instruction.operands[0].shape.dtype)
     values, vectors = np.linalg.eigh(wide, UPLO="L" if lower else "U")
     shapes = instruction.shape.elements
@@ -119,16 +128,80 @@ TARGETS: dict[str, CustomCall] = {
 
 def custom_call(instruction: Instruction, operands: list[Value], context: Context) -> Value:
     target = instruction.get("custom_call_target")
+    custom = registered(target)
+    if custom is not None:
+        return _registered_call(custom, instruction, operands)
     found = TARGETS.get(target) or lapack.find(target)
-    if found is not None:
-        return found(instruction, operands, context)
+    if found is None:
+        raise unknown_target(instruction)
+    return found(instruction, operands, context)
+
+
+def unknown_target(instruction: Instruction) -> HloError:
+    """The error about a target that nobody knows: it says which are known."""
+    target = instruction.get("custom_call_target")
     if "callback" in target:
-        raise HloError(
+        return HloError(
             f"{target} calls back into the Python process that made the program: it isn't here",
             instruction.span,
+            hint="hloc.register_custom_call may put another function in its place",
         )
-    known = ", ".join([*TARGETS, *lapack.known_targets()])
-    raise HloError(f"unknown custom-call target {target!r}", instruction.span, hint=f"known are {known}")
+    known = ", ".join([*TARGETS, *lapack.known_targets(), *registered_targets()])
+    hint = f"known are {known}; hloc.register_custom_call adds others"
+    return HloError(f"unknown custom-call target {target!r}", instruction.span, hint=hint)
+
+
+def _registered_call(custom: CustomFunction, instruction: Instruction, operands: list[Value]) -> Value:
+    config = config_text(instruction)
+    shape = instruction.shape
+    if custom.kind == "python":
+        value = call_python(custom, [_frozen(operand) for operand in operands], config)
+        leaves = given_leaves(f'the function of custom call "{custom.target}"', value, shape)
+    else:
+        leaves = _c_call(custom, instruction, operands, config)
+    return structured(shape, iter(leaves), TOKEN)
+
+
+def _frozen(value: Value) -> Value:
+    """Read-only views."""
+    if isinstance(value, tuple):
+        return tuple(map(_frozen, value))
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
+def _c_call(
+    custom: CustomFunction, instruction: Instruction, operands: list[Value], config: str
+) -> list[np.ndarray]:
+    """Calls a C function with arrays in the layouts that it expects."""
+    constraints = instruction.get("operand_layout_constraints")
+    shapes = constraints or [operand.shape for operand in instruction.operands]
+    layouts = [leaf for shape in shapes for leaf in array_leaves(shape)]
+    ins = [_laid_out(leaf, shape) for leaf, shape in zip(leaves_of(tuple(operands)), layouts, strict=True)]
+    results = array_leaves(instruction.shape)
+    outs = [_laid_out(np.zeros(shape.dims, shape.dtype.numpy), shape) for shape in results]
+    tables = [
+        (ctypes.c_void_p * max(1, len(arrays)))(*[array.ctypes.data for array in arrays])
+        for arrays in (outs, ins)
+    ]
+    text, status = config.encode(), ctypes.c_int32(0)
+    types = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p]
+    function = ctypes.CFUNCTYPE(None, *types)(custom.address)
+    function(*tables, text, len(text), ctypes.addressof(status))
+    if status.value:
+        message = f'the function of custom call "{custom.target}" said that it failed'
+        raise HloError(message, instruction.span)
+    pairs = zip(outs, results, strict=True)
+    return [array.transpose(np.argsort(shape.minor_to_major[::-1])) for array, shape in pairs]
+
+
+def _laid_out(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
+    """The elements in the order in which they lie in memory."""
+    return np.ascontiguousarray(array.transpose(shape.minor_to_major[::-1])).reshape(
+        [shape.dims[d] for d in shape.minor_to_major[::-1]]
+    )
 
 
 TABLE: dict[str, Callable] = {"custom-call": custom_call}

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from hloc.errors import ArgumentError, HloError
+from hloc.host.queues import HostQueues
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.module import Module
 from hloc.ir.opcodes import COLLECTIVE
 from hloc.ir.shapes import ArrayShape, Shape
-from hloc.reference.context import Device, HostQueues
+from hloc.reference.context import Device
 from hloc.reference.devices import run_together
 from hloc.reference.dynamic import fits
 from hloc.reference.machine import Machine, Plans, finish, located

@@ -100,6 +100,8 @@ def syevd(run: Routines, at: Attributes, a: np.ndarray) -> Results:
 
 def geev(run: Routines, at: Attributes, a: np.ndarray) -> Results:
     left, right = (_letter(at, name) == "V" for name in ("compute_left", "compute_right"))
+    if not np.isfinite(a).all():
+        return _no_eigenvalues(run, a)
     results = run.geev(a, compute_vl=left, compute_vr=right)
     if run.prefix in "cz":
         values, left_vectors, right_vectors, info = results
@@ -110,6 +112,13 @@ def geev(run: Routines, at: Attributes, a: np.ndarray) -> Results:
         for vectors, wanted in ((left_vectors, left), (right_vectors, right))
     ]
     return real, imag, *pairs, info
+
+
+def _no_eigenvalues(run: Routines, a: np.ndarray) -> Results:
+    """Of a matrix with infinities or NaN: LAPACK is not asked."""
+    values = np.full(len(a), np.nan, a.dtype)
+    vectors = np.full_like(a, np.nan, np.result_type(a, np.complex64))
+    return (values, *([values] if run.prefix in "sd" else []), vectors, vectors, -4)
 
 
 def _kept(vectors: np.ndarray, wanted: bool, like: np.ndarray) -> np.ndarray:

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hloc.errors import HloError
+from hloc.host.queues import HostQueues
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import Shape
-from hloc.reference.context import Call, Device, Exchange, HostQueues
+from hloc.reference.context import Call, Device, Exchange
 from hloc.reference.dynamic import fits, resized
 from hloc.reference.table import FUNCTIONS, GENERATORS, LIFTED
 from hloc.reference.values import Value, reads_dynamic

@@ -120,10 +120,3 @@ def _described(value: Any) -> str:
         return f"a {type(value).__name__}"
     known = BY_NUMPY.get(value.dtype)
     return f"{known.name if known else value.dtype}[{','.join(map(str, value.shape))}]"
-
-
-def structured(shape: Shape, leaves: Iterator[np.ndarray]) -> Any:
-    """Result leaves in the structure of a shape: arrays, tuples; None for a token."""
-    if shape.is_tuple:
-        return tuple(structured(element, leaves) for element in shape.elements)
-    return next(leaves) if shape.is_array else None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_FAILED, ERRORS, Program, communicator_bytes
 from hloc.errors import ArgumentError, HloError
-from hloc.runtime.arguments import flat_arguments, structured
+from hloc.host.queues import Channel, HostQueues
+from hloc.host.values import structured
+from hloc.runtime.arguments import flat_arguments
 from hloc.runtime.cpu import NativeCode
+from hloc.runtime.externals import Externals, Run
 from hloc.runtime.memory import Pool, address, new_array
 
 _RNG_SEED = 0x9E3779B97F4A7C15
@@ -28,7 +32,10 @@ class Executable:
     its shape is. A leaf is anything that NumPy views without a copy (buffers, `__array_interface__`, DLPack),
     of exactly the parameter's type, shape and layout; a Python number may stand for a rank-0 array.
 
-    `patience` is the time in seconds that devices wait for each other before the run fails.
+    `patience` is the time in seconds that devices wait for each other, or for the host, before the run fails.
+
+    A program with infeed, outfeed, send or recv talks with the host through queues, which any thread may use
+    before, during and after a run: `infeed`, `outfeed` and `channel` give them.
     """
 
     def __init__(self, program: Program):
@@ -39,6 +46,8 @@ class Executable:
         self._arenas = Pool(program.arena_bytes, f"the working memory of {program.name}")
         self._constants = address(program.constants)
         self._rng_states = [np.array([_RNG_SEED, device], np.uint64) for device in range(self.device_count)]
+        self._queues = [HostQueues() for _ in range(self.device_count)]
+        self._externals = Externals(program.externals)
         self._communicator = self._new_communicator()
         self._alone = self._new_context(0, self._communicator)
 
@@ -54,7 +63,7 @@ class Executable:
         """
         given = flat_arguments(self.program, arguments)
         if self.device_count == 1:
-            return self._run(0, given, self._alone)
+            return self._run(0, given, self._alone, self._communicator)
         return self._run_all([given] * self.device_count)[0]
 
     def execute_replicated(self, arguments: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
@@ -66,6 +75,24 @@ class Executable:
             raise ArgumentError(f"got arguments for {len(arguments)} devices, expected {self.device_count}")
         given = [flat_arguments(self.program, of_device) for of_device in arguments]
         return self._run_all(given)
+
+    def infeed(self, device: int = 0) -> SimpleQueue[Any]:
+        """The queue from which a device's infeed takes values: `put` arrays, or tuples of them."""
+        return self._attended(device).infeed
+
+    def outfeed(self, device: int = 0) -> SimpleQueue[Any]:
+        """The queue to which a device's outfeed gives values: `get(timeout=seconds)`."""
+        return self._attended(device).outfeed
+
+    def channel(self, number: int, device: int = 0) -> Channel:
+        """A channel of a device's send and recv: `put` what recv takes, `get` what send gives."""
+        return self._attended(device).channel(number)
+
+    def _attended(self, device: int) -> HostQueues:
+        if not 0 <= device < self.device_count:
+            raise ArgumentError(f"there is no device {device} among {self.device_count}")
+        self._queues[device].attended = True
+        return self._queues[device]
 
     def _run_all(self, arguments: Sequence[list[np.ndarray]]) -> list[list[np.ndarray]]:
         with ThreadPoolExecutor(self.device_count) as threads:
@@ -90,7 +117,8 @@ class Executable:
     ) -> list[np.ndarray]:
         """One of several devices' runs. If it fails, the others are told."""
         try:
-            return self._run(device, arguments, self._new_context(device, communicator))
+            context = self._new_context(device, communicator)
+            return self._run(device, arguments, context, communicator)
         except BaseException:
             communicator[0] = communicator[0] or DEVICE_FAILED
             raise
@@ -104,14 +132,31 @@ class Executable:
             "device_count": self.device_count,
             "communicator": address(communicator),
             "rng_state": address(self._rng_states[device]),
+            "externals": address(self._externals.table),
         }
         return np.array([fields.get(name, 0) for name in CONTEXT_FIELDS], np.int64)
 
-    def _run(self, device: int, arguments: list[np.ndarray], context: np.ndarray) -> list[np.ndarray]:
+    def _run(
+        self, device: int, arguments: list[np.ndarray], context: np.ndarray, communicator: np.ndarray
+    ) -> list[np.ndarray]:
         results = [new_array(leaf.shape, "a result") for leaf in self.program.results]
+        if self._externals.have_hosts:
+            run = Run(self._queues[device], self.patience, communicator)
+            with self._externals.serving(run):
+                status = self._run_native(arguments, results, context)
+        else:
+            run = None
+            status = self._run_native(arguments, results, context)
+        if status:
+            raise self._failure(device, status, run)
+        return results
+
+    def _run_native(
+        self, arguments: list[np.ndarray], results: list[np.ndarray], context: np.ndarray
+    ) -> int:
         arena = self._arenas.take()
         try:
-            status = self._code.run(
+            return self._code.run(
                 [address(array) for array in arguments],
                 [address(array) for array in results],
                 arena[0],
@@ -120,8 +165,12 @@ class Executable:
             )
         finally:
             self._arenas.give(arena)
-        if status:
-            reason = ERRORS.get(status, f"status {status}")
-            kind = _Deserted if status == DEVICE_FAILED else HloError
-            raise kind(f"{self.program.name} failed on device {device}: {reason}")
-        return results
+
+    def _failure(self, device: int, status: int, run: Run | None) -> BaseException:
+        """What to raise for the status of a device's run."""
+        failure = None if run is None else self._externals.failure(status, run)
+        if failure is not None:
+            return failure
+        reason = ERRORS.get(status, f"status {status}")
+        kind = _Deserted if status == DEVICE_FAILED else HloError
+        return kind(f"{self.program.name} failed on device {device}: {reason}")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 import pytest
 from evaluating import f32, leaves, one, s32, same
 
 from hloc.errors import ArgumentError, HloError
+from hloc.host.queues import HostQueues
 from hloc.ir.literals import Literal
-from hloc.reference.context import HostQueues
 from hloc.reference.evaluate import evaluate, evaluate_structured, fold
 from hloc.text.parser import parse
 
@@ -121,11 +119,18 @@ ENTRY e {
 }"""
 
 
+def fed(value: np.ndarray) -> HostQueues:
+    queues = HostQueues()
+    queues.infeed.put(value)
+    return queues
+
+
 def test_the_host_feeds_and_is_fed() -> None:
-    queues = HostQueues(infeed=deque([f32(1, 2)]), to_device={2: deque([np.array(7, np.int32)])})
+    queues = fed(f32(1, 2))
+    queues.channel(2).put(np.array(7, np.int32))
     assert int(evaluate(parse(HOST), [], queues=queues)[0]) == 7
-    same(queues.outfeed[0], [1, 2])
-    same(queues.from_device[1][0], [1, 2])
+    same(queues.outfeed.get(timeout=0), [1, 2])
+    same(queues.channel(1).get(timeout=0), [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -133,8 +138,8 @@ def test_the_host_feeds_and_is_fed() -> None:
     [
         (None, "infeed needs a host"),
         (HostQueues(), "infeed queue is empty"),
-        (HostQueues(infeed=deque([f32(1)])), "the host gave"),
-        (HostQueues(infeed=deque([f32(1, 2)])), "nothing to send on channel 2"),
+        (fed(f32(1)), r"the host, for infeed, gave float32\[1\], expected f32\[2\]"),
+        (fed(f32(1, 2)), "nothing to send on channel 2"),
     ],
 )
 def test_a_host_that_is_missing_or_wrong_is_an_error_at_its_op(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -32,6 +33,7 @@ def target() -> Target:
         function_attributes=_function_attributes(vector_bytes),
         enter_flushing=_enter_flushing if x86 else _enter_unchanged,
         leave_flushing=_leave_flushing if x86 else _leave_unchanged,
+        enter_exact=_enter_exact if x86 else _enter_unchanged,
         stages={"llvm-opt": optimized_text, "asm": assembly, "obj": object_code},
     )
 
@@ -64,10 +66,19 @@ def _machine() -> llvm.TargetMachine:
 
 
 def _enter_flushing(b: Builder) -> Value:
+    return _changed(b, lambda before: b.or_(before, const("i32", _FLUSH_RESULTS | _FLUSH_OPERANDS)))
+
+
+def _enter_exact(b: Builder) -> Value:
+    return _changed(b, lambda before: b.and_(before, const("i32", ~(_FLUSH_RESULTS | _FLUSH_OPERANDS))))
+
+
+def _changed(b: Builder, change: Callable[[Value], Value]) -> Value:
+    """Changes MXCSR; what it was before."""
     place = b.alloca("i32")
     b.intrinsic("llvm.x86.sse.stmxcsr", "void", [place], overloads=(), pure=False)
     before = b.load("i32", place)
-    b.store(b.or_(before, const("i32", _FLUSH_RESULTS | _FLUSH_OPERANDS)), place)
+    b.store(change(before), place)
     b.intrinsic("llvm.x86.sse.ldmxcsr", "void", [place], overloads=(), pure=False)
     return before
 

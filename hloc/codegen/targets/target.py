@@ -19,8 +19,8 @@ class Target:
     `pipeline` names its passes; `triple`, `data_layout`, `cpu` and `features` are LLVM's. `vector_bytes` is
     the width of its vector registers. `function_attributes` is LLVM text that every function carries.
     `enter_flushing(b)` emits what makes float operations flush denormals and returns what
-    `leave_flushing(b, value)` needs to undo it. `stages` turns LLVM IR text into later forms: "llvm-opt"
-    and "asm" give text, "obj" bytes.
+    `leave_flushing(b, value)` needs to undo it; `enter_exact(b)` emits what makes them keep denormals, to be
+    undone alike. `stages` turns LLVM IR text into later forms: "llvm-opt" and "asm" give text, "obj" bytes.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Target:
     function_attributes: str
     enter_flushing: Callable[[Builder], Value]
     leave_flushing: Callable[[Builder, Value], None]
+    enter_exact: Callable[[Builder], Value]
     stages: dict[str, Callable[[str, Options], str | bytes]] = field(hash=False)
 
     def lower(self, llvm_ir: str, stage: str, options: Options) -> str | bytes:

@@ -1,0 +1,56 @@
+"""custom-call: LAPACK's routines, and functions registered by name."""
+
+from __future__ import annotations
+
+from hloc.codegen.host_calls import call_external
+from hloc.codegen.kernel import KernelContext, kernel
+from hloc.codegen.lapack import recipe_of
+from hloc.codegen.lapack_code import LapackCode, scratch_places
+from hloc.codegen.program import CUSTOM, External
+from hloc.host.custom_calls import config_text, registered
+from hloc.ir.instruction import Instruction
+from hloc.reference.custom_calls import unknown_target
+
+
+def _recipe(instruction: Instruction):
+    """The LAPACK call that an op is; None if its target was registered. HloError if it is not known."""
+    if registered(instruction.get("custom_call_target")) is not None:
+        return None
+    recipe = recipe_of(instruction)
+    if recipe is None:
+        raise unknown_target(instruction)
+    return recipe
+
+
+def _scratch(instruction: Instruction) -> int:
+    recipe = _recipe(instruction)
+    return 0 if recipe is None else scratch_places(recipe, instruction)[1]
+
+
+def _in_place(instruction: Instruction) -> tuple[tuple[int, int], ...]:
+    """A routine works on the copy of an operand: on the operand itself, if nobody else needs it."""
+    recipe = _recipe(instruction)
+    results = () if recipe is None else recipe.results
+    return tuple((r.source, number) for number, r in enumerate(results) if r.source is not None)
+
+
+@kernel("custom-call", scratch=_scratch, in_place=_in_place, fails=True)
+def custom_call(k: KernelContext, instruction: Instruction) -> None:
+    recipe = _recipe(instruction)
+    if recipe is not None:
+        LapackCode(k, recipe).write()
+        return
+    operands = [
+        k.input_array(number, leaf)
+        for number, operand in enumerate(instruction.operands)
+        for leaf, shape in operand.shape.leaves()
+        if shape.is_array
+    ]
+    external = External(
+        CUSTOM,
+        instruction.get("custom_call_target"),
+        tuple(operand.shape for operand in instruction.operands),
+        instruction.shape,
+        config_text(instruction),
+    )
+    call_external(k, external, [a.pointer for a in operands], [a.pointer for a in k.outputs])

@@ -1,0 +1,75 @@
+"""infeed, outfeed, send and recv: values that go to the host, or come from it, while the program runs.
+
+A transfer that begins with `recv` is done by its `recv-done`, so that what the host has to see first can be
+sent in between; `send` gives its value away at once.
+"""
+
+from __future__ import annotations
+
+from hloc.codegen.arrays import ArrayRef
+from hloc.codegen.host_calls import call_external
+from hloc.codegen.kernel import KernelContext, index_constant, kernel
+from hloc.codegen.llvm import Value, integer
+from hloc.codegen.program import INFEED, OUTFEED, RECV, SEND, External
+from hloc.ir.instruction import Instruction
+
+
+def _operand_arrays(k: KernelContext, instruction: Instruction) -> list[ArrayRef]:
+    """The leaves of operand 0, where they lie."""
+    leaves = instruction.operands[0].shape.leaves()
+    return [k.input_array(0, leaf) for leaf, shape in leaves if shape.is_array]
+
+
+def _channel(instruction: Instruction) -> str:
+    return str(instruction.get("channel_id") or 0)
+
+
+def _pointers(arrays: list[ArrayRef]) -> list[Value]:
+    return [array.pointer for array in arrays]
+
+
+def _clear(k: KernelContext, array: ArrayRef) -> None:
+    k.b.memset(array.pointer, integer("i8", 0), index_constant(array.shape.byte_size))
+
+
+@kernel("infeed", fails=True)
+def infeed(k: KernelContext, instruction: Instruction) -> None:
+    external = External(INFEED, "", (), instruction.shape.elements[0])
+    call_external(k, external, [], _pointers(k.outputs))
+
+
+@kernel("outfeed", fails=True)
+def outfeed(k: KernelContext, instruction: Instruction) -> None:
+    arrays = _operand_arrays(k, instruction)
+    call_external(k, _taking(OUTFEED, "", instruction), _pointers(arrays), [])
+
+
+@kernel("send", fails=True)
+def send(k: KernelContext, instruction: Instruction) -> None:
+    arrays = _operand_arrays(k, instruction)
+    external = _taking(SEND, _channel(instruction), instruction)
+    for array, output in zip(arrays, k.outputs, strict=False):
+        k.copy(array, output)
+    _clear(k, k.outputs[-1])
+    call_external(k, external, _pointers(arrays), [])
+
+
+def _taking(kind: str, name: str, instruction: Instruction) -> External:
+    return External(kind, name, (instruction.operands[0].shape,))
+
+
+@kernel("recv")
+def recv(k: KernelContext, instruction: Instruction) -> None:
+    for output in k.outputs:
+        _clear(k, output)
+
+
+@kernel("recv-done", fails=True)
+def recv_done(k: KernelContext, instruction: Instruction) -> None:
+    external = External(RECV, _channel(instruction), (), instruction.shape.elements[0])
+    call_external(k, external, [], _pointers(k.outputs))
+
+
+@kernel("send-done")
+def send_done(k: KernelContext, instruction: Instruction) -> None:
+    """The value went to the host when it was sent."""
