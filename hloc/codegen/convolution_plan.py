@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from itertools import product
 from math import prod
 
-from hloc.codegen.gemm import Tile
-from hloc.codegen.loops import row_major_strides
+from hloc.codegen.llvm import Builder, Value
+from hloc.codegen.loops import Index, row_major_strides
 from hloc.codegen.products import summing_type
+from hloc.codegen.routines import i64
+from hloc.codegen.tiles import Tile
 from hloc.ir.attributes import ConvDims, WindowDim
 from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
@@ -62,6 +64,22 @@ class ConvolutionPlan:
     def is_expanded(self) -> bool:
         """Whether input features are repeated, an input feature an output feature."""
         return self.groups * self.batch_groups > 1 and self.group_outputs < 8
+
+    def input_index(self, batch: Value, channel: Value, place: Sequence[Value]) -> Index:
+        """The input's index of an image, an input feature, and a place."""
+        labels = self.labels
+        index = dict(zip(labels.input_spatial, place, strict=True))
+        index |= {labels.input_batch: batch, labels.input_feature: channel}
+        return tuple(index[d] for d in range(self.lhs.rank))
+
+    def kernel_index(self, b: Builder, channel: Value, feature: Value, window: Sequence[Value]) -> Index:
+        """The kernel's index of an input and an output feature, and a place in the window."""
+        labels = self.labels
+        pairs = zip(self.windows, window, strict=True)
+        place = [b.sub(i64(w.size - 1), i) if w.reversed else i for w, i in pairs]
+        index = dict(zip(labels.kernel_spatial, place, strict=True))
+        index |= {labels.kernel_input_feature: channel, labels.kernel_output_feature: feature}
+        return tuple(index[d] for d in range(self.rhs.rank))
 
     # The image that a result is computed from
 

@@ -23,9 +23,7 @@ _ODD = (3, 5, 7, 11, 13)
 """Odd radices."""
 
 _TABLE = 4096
-"""Up to this length the roots of unity are constants of the program; beyond, they are computed from two
-tables
-of their square root's length."""
+"""Up to this length roots of unity are constants; beyond, they are computed from two short tables."""
 
 
 def padded(size: int) -> int:
@@ -104,44 +102,55 @@ def _pass_routine(routines: Routines, dtype: DType, radix: int, lanes: int, sing
     x holds `radix` x `groups` x `width` values, y `groups` x `radix` x `width`. `roots` holds, for k = 1 ..
     radix - 1, `groups` real parts and then as many imaginary parts. With `single`, width is 1.
     """
-    type, align = scalar.memory_type(dtype), dtype.itemsize
-
-    def load(b: Builder, kind: str, start: Value, offset: Value) -> Value:
-        return b.load(kind, b.gep(type, start, offset), align=align)
-
-    def values(
-        b: Builder, p: SimpleNamespace, group: Value, place: Value, roots: list[Split], kind: str
-    ) -> None:
-        count = lane_count(kind)
-        offsets = [b.add(b.mul(b.add(group, b.mul(p.groups, i64(j))), p.width), place) for j in range(radix)]
-        x = [(load(b, kind, p.xr, offset), load(b, kind, p.xi, offset)) for offset in offsets]
-        y = _butterfly(b, x)
-        for k, value in enumerate(y):
-            if k:
-                value = _multiply(b, value, tuple(b.splat(part, count) for part in roots[k - 1]))
-            offset = b.add(b.mul(b.add(b.mul(group, i64(radix)), i64(k)), p.width), place)
-            b.store(value[0], b.gep(type, p.yr, offset), align=align)
-            b.store(value[1], b.gep(type, p.yi, offset), align=align)
+    params = ", ".join(f"ptr noalias {name}" for name in ("xr", "xi", "yr", "yi", "roots"))
+    name = f"hloc.fft.{dtype.name}.{radix}{'.single' if single else ''}"
 
     def write(b: Builder, p: SimpleNamespace) -> None:
         if single:
             p.width = i64(1)
+        _PassWriter(b, p, dtype, radix).write(0 if single else lanes)
+
+    return routines.get(name, f"{params}, i64 groups, i64 width", write)
+
+
+class _PassWriter:
+    """Writes the body of a pass with parameters `p`."""
+
+    def __init__(self, b: Builder, p: SimpleNamespace, dtype: DType, radix: int):
+        self.b, self.p, self.radix = b, p, radix
+        self.type, self.align = scalar.memory_type(dtype), dtype.itemsize
+
+    def write(self, lanes: int) -> None:
+        """By vectors of `lanes` along the width, then one by one; 0 for a width of 1."""
+        b, p = self.b, self.p
         with b.for_loop(0, p.groups) as group:
-            rows = [b.mul(p.groups, i64(row)) for row in range(2 * (radix - 1))]
-            parts = [load(b, type, p.roots, b.add(row, group)) for row in rows]
+            rows = [b.mul(p.groups, i64(row)) for row in range(2 * (self.radix - 1))]
+            parts = [self.load(self.type, p.roots, b.add(row, group)) for row in rows]
             roots = list(zip(parts[::2], parts[1::2], strict=True))
-            if single:
-                values(b, p, group, i64(0), roots, type)
+            if not lanes:
+                self.values(group, i64(0), roots, self.type)
                 return
             whole = b.sub(p.width, b.urem(p.width, i64(lanes)))
             with b.for_loop(i64(0), whole, lanes) as place:
-                values(b, p, group, place, roots, vector_type(type, lanes))
+                self.values(group, place, roots, vector_type(self.type, lanes))
             with b.for_loop(whole, p.width, vectorize=False, unroll=False) as place:
-                values(b, p, group, place, roots, type)
+                self.values(group, place, roots, self.type)
 
-    params = [("ptr", name, "noalias") for name in ("xr", "xi", "yr", "yi", "roots")]
-    name = f"hloc.fft.{dtype.name}.{radix}{'.single' if single else ''}"
-    return routines.get(name, [*params, ("i64", "groups"), ("i64", "width")], write)
+    def load(self, kind: str, start: Value, offset: Value) -> Value:
+        return self.b.load(kind, self.b.gep(self.type, start, offset), align=self.align)
+
+    def values(self, group: Value, place: Value, roots: list[Split], kind: str) -> None:
+        """The butterfly at a place of a group, of one value each or of vectors."""
+        b, p, lanes = self.b, self.p, lane_count(kind)
+        rows = [b.add(group, b.mul(p.groups, i64(j))) for j in range(self.radix)]
+        offsets = [b.add(b.mul(row, p.width), place) for row in rows]
+        y = _butterfly(b, [(self.load(kind, p.xr, at), self.load(kind, p.xi, at)) for at in offsets])
+        for k, value in enumerate(y):
+            if k:
+                value = _multiply(b, value, tuple(b.splat(part, lanes) for part in roots[k - 1]))
+            at = b.add(b.mul(b.add(b.mul(group, i64(self.radix)), i64(k)), p.width), place)
+            for part, target in zip(value, (p.yr, p.yi), strict=True):
+                b.store(part, b.gep(self.type, target, at), align=self.align)
 
 
 # Roots of unity
@@ -176,16 +185,9 @@ def _roots_routine(routines: Routines, dtype: DType) -> Function:
             for part, target in zip(root, (p.to_real, p.to_imaginary), strict=True):
                 b.store(part if type == "double" else b.fptrunc(part, type), b.gep(type, target, j))
 
-    params = [
-        ("ptr", "to_real"),
-        ("ptr", "to_imaginary"),
-        ("i64", "count"),
-        ("i64", "factor"),
-        ("i1", "square"),
-        ("i64", "length"),
-        ("i64", "shift"),
-        ("ptr", "table"),
-    ]
+    params = (
+        "ptr to_real, ptr to_imaginary, i64 count, i64 factor, i1 square, i64 length, i64 shift, ptr table"
+    )
     return routines.get(f"hloc.fft.roots.{dtype.name}", params, write)
 
 
@@ -301,12 +303,8 @@ def _scale_routine(routines: Routines, dtype: DType) -> Function:
                 for part, place in zip(value, places, strict=True):
                     b.store(part, place)
 
-    params = [
-        *(("ptr", name, "noalias") for name in ("xr", "xi", "tr", "ti")),
-        ("i64", "count"),
-        ("i64", "lines"),
-    ]
-    return routines.get(f"hloc.fft.scale.{dtype.name}", params, write)
+    params = ", ".join(f"ptr noalias {name}" for name in ("xr", "xi", "tr", "ti"))
+    return routines.get(f"hloc.fft.scale.{dtype.name}", f"{params}, i64 count, i64 lines", write)
 
 
 class Transform:
@@ -388,6 +386,5 @@ class Transform:
 
 
 def inverse(parts: Sequence[Value]) -> Split:
-    """The parts exchanged: of arguments and results, this makes a transform the inverse (times the length).
-    """
+    """The parts exchanged: on both sides of a transform this makes it the inverse, times the length."""
     return parts[1], parts[0]

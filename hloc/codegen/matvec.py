@@ -1,17 +1,18 @@
 """Products of a few rows with a matrix, as routines: the matrix is read once, where it lies.
 
 Two forms, by the direction in which the matrix b is contiguous. Bound by memory, both go along b's rows. The
-rows of a, `rows` of them, are known when the routine is written.
+rows of a, `rows` of them, are known when the routine is written. Sizes and strides are as in `tiles`.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from hloc.codegen import scalar
-from hloc.codegen.gemm import added, load_as, multiply, multiply_add, store_as
 from hloc.codegen.llvm import Builder, Function, Value, is_float, zero
-from hloc.codegen.routines import Routines, blocks, i64
+from hloc.codegen.products import added, load_as, multiply, multiply_add, store_as
+from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.ir.dtypes import DType
 
 MOST_ROWS = 4
@@ -21,153 +22,149 @@ _COLUMN_BLOCK = 2048
 _STEP_BLOCK = 4096
 
 
-def row_sum_routine(
-    routines: Routines, lhs: DType, rhs: DType, out: DType, dtype: DType, rows: int
-) -> Function:
-    """`f(a, b, c, n, k, a_row, a_step, b_step, c_row, c_column)`: c = a b, b's columns side by side (stride
-    1).
+class ThinProduct(NamedTuple):
+    """Element types of the operands and the result, the type of sums, and the rows of a."""
+
+    lhs: DType
+    rhs: DType
+    out: DType
+    dtype: DType
+    rows: int
+
+    @property
+    def name(self) -> str:
+        return ".".join([*(dtype.name for dtype in self[:4]), str(self.rows)])
+
+
+class _Writer:
+    """What the bodies of both routines are written with."""
+
+    def __init__(self, b: Builder, p: SimpleNamespace, product: ThinProduct):
+        self.b, self.p, self.product = b, p, product
+        self.type = scalar.memory_type(product.dtype)
+
+    def lhs(self, offset: Value) -> Value:
+        return self.b.gep(scalar.memory_type(self.product.lhs), self.p.a, offset)
+
+    def rhs(self, offset: Value) -> Value:
+        return self.b.gep(scalar.memory_type(self.product.rhs), self.p.b, offset)
+
+    def load(self, source: DType, start: Value, offset: Value) -> Value:
+        """An operand's element, as a value to sum."""
+        address = self.b.gep(scalar.memory_type(source), start, offset)
+        return load_as(self.b, source, self.product.dtype, address)
+
+    def row(self, i: int) -> Value:
+        """Where row i of a starts."""
+        return self.b.mul(self.p.a_row, i64(i))
+
+    def store(self, i: int, column: Value, value: Value) -> None:
+        """A result, in row i."""
+        index = self.b.add(self.b.mul(self.p.c_row, i64(i)), self.b.mul(column, self.p.c_column))
+        address = self.b.gep(scalar.memory_type(self.product.out), self.p.c, index)
+        store_as(self.b, value, self.product.dtype, self.product.out, address)
+
+
+def row_sum_routine(routines: Routines, product: ThinProduct) -> Function:
+    """`f(a, b, c, n, k, a_row, a_step, b_step, c_row, c_column)`: c = a b, b's columns side by side.
 
     Rows of b, each times an element of a, are added up in blocks of columns that stay in cache.
     """
-    type = scalar.memory_type(dtype)
-    together = max(8 // rows, 2)
-    width = _COLUMN_BLOCK // rows
+    params = "ptr a, ptr b, ptr c, i64 n, i64 k, i64 a_row, i64 a_step, i64 b_step, i64 c_row, i64 c_column"
+    return routines.get(f"hloc.row_sum.{product.name}", params, lambda b, p: _RowSum(b, p, product).write())
 
-    def terms(
-        b: Builder, p: SimpleNamespace, sums: Value, step: Value, count: int, column: Value, columns: Value
-    ):
-        """Adds `count` rows of b, from `step` on, to the sums."""
-        factors = [
-            [
-                load_as(
-                    b,
-                    lhs,
-                    dtype,
-                    b.gep(
-                        scalar.memory_type(lhs),
-                        p.a,
-                        b.add(b.mul(p.a_row, i64(i)), b.mul(b.add(step, i64(s)), p.a_step)),
-                    ),
-                )
-                for s in range(count)
-            ]
-            for i in range(rows)
-        ]
-        starts = [
-            b.gep(scalar.memory_type(rhs), p.b, b.add(b.mul(b.add(step, i64(s)), p.b_step), column))
-            for s in range(count)
-        ]
-        with b.for_loop(0, columns) as j:
-            values = [load_as(b, rhs, dtype, b.gep(scalar.memory_type(rhs), start, j)) for start in starts]
-            for i in range(rows):
-                place = b.gep(type, sums, b.add(j, i64(i * width)))
-                part = multiply(b, factors[i][0], values[0])
-                for factor, value in zip(factors[i][1:], values[1:], strict=True):
-                    part = multiply_add(b, factor, value, part)
-                b.store(added(b, b.load(type, place), part), place)
 
-    def write(b: Builder, p: SimpleNamespace) -> None:
-        sums = b.alloca(type, width * rows, align=64)
-        with blocks(b, p.n, i64(width)) as (column, columns):
-            with b.for_loop(0, i64(rows * width)) as j:
-                b.store(zero(type), b.gep(type, sums, j))
+class _RowSum(_Writer):
+    def write(self) -> None:
+        b, p, rows = self.b, self.p, self.product.rows
+        together = max(8 // rows, 2)
+        self.width = _COLUMN_BLOCK // rows
+        self.sums = b.alloca(self.type, self.width * rows, align=64)
+        with blocks(b, p.n, i64(self.width)) as (column, columns):
+            with b.for_loop(0, i64(rows * self.width)) as j:
+                b.store(zero(self.type), b.gep(self.type, self.sums, j))
             whole = b.sub(p.k, b.urem(p.k, i64(together)))
             with b.for_loop(i64(0), whole, together, unroll=False) as step:
-                terms(b, p, sums, step, together, column, columns)
+                self.add_rows(step, together, column, columns)
             with b.for_loop(whole, p.k, unroll=False) as step:
-                terms(b, p, sums, step, 1, column, columns)
+                self.add_rows(step, 1, column, columns)
             for i in range(rows):
                 with b.for_loop(0, columns, unroll=False) as j:
-                    index = b.add(b.mul(p.c_row, i64(i)), b.mul(b.add(column, j), p.c_column))
-                    value = b.load(type, b.gep(type, sums, b.add(j, i64(i * width))))
-                    store_as(b, value, dtype, out, b.gep(scalar.memory_type(out), p.c, index))
+                    self.store(i, b.add(column, j), b.load(self.type, self.sum(i, j)))
 
-    params = [
-        ("ptr", "a"),
-        ("ptr", "b"),
-        ("ptr", "c"),
-        ("i64", "n"),
-        ("i64", "k"),
-        ("i64", "a_row"),
-        ("i64", "a_step"),
-        ("i64", "b_step"),
-        ("i64", "c_row"),
-        ("i64", "c_column"),
-    ]
-    return routines.get(f"hloc.row_sum.{lhs.name}.{rhs.name}.{out.name}.{dtype.name}.{rows}", params, write)
+    def sum(self, i: int, j: Value) -> Value:
+        """The address of a sum in the block."""
+        return self.b.gep(self.type, self.sums, self.b.add(j, i64(i * self.width)))
+
+    def add_rows(self, first: Value, count: int, column: Value, columns: Value) -> None:
+        """Adds `count` rows of b, from `first` on, to the sums."""
+        b, p, product = self.b, self.p, self.product
+        steps = [b.add(first, i64(s)) for s in range(count)]
+        factors = [
+            [self.load(product.lhs, p.a, b.add(self.row(i), b.mul(step, p.a_step))) for step in steps]
+            for i in range(product.rows)
+        ]
+        starts = [self.rhs(b.add(b.mul(step, p.b_step), column)) for step in steps]
+        with b.for_loop(0, columns) as j:
+            values = [self.load(product.rhs, start, j) for start in starts]
+            for i, row in enumerate(factors):
+                part = multiply(b, row[0], values[0])
+                for factor, value in zip(row[1:], values[1:], strict=True):
+                    part = multiply_add(b, factor, value, part)
+                place = self.sum(i, j)
+                b.store(added(b, b.load(self.type, place), part), place)
 
 
-def row_dot_routine(
-    routines: Routines, lhs: DType, rhs: DType, out: DType, dtype: DType, rows: int
-) -> Function:
-    """`f(a, b, c, n, k, a_row, b_column, c_row, c_column)`: c = a b, both contiguous along the contracted
-    index.
+def row_dot_routine(routines: Routines, product: ThinProduct) -> Function:
+    """`f(a, b, c, n, k, a_row, b_column, c_row, c_column)`: c = a b, both contiguous along the sums.
 
     Sums of floats are made in several parts, a number of them that depends on the target alone, over blocks
     of the contracted index that are added in order.
     """
-    together = 4 if rows <= 2 else 2
+    params = "ptr a, ptr b, ptr c, i64 n, i64 k, i64 a_row, i64 b_column, i64 c_row, i64 c_column"
+    return routines.get(f"hloc.row_dot.{product.name}", params, lambda b, p: _RowDot(b, p, product).write())
 
-    def block_sums(
-        b: Builder, p: SimpleNamespace, a_starts: list[Value], b_starts: list[Value], steps: Value
-    ):
-        def step(s: Value, sums: list[Value]) -> list[Value]:
-            xs = [load_as(b, lhs, dtype, b.gep(scalar.memory_type(lhs), start, s)) for start in a_starts]
-            ys = [load_as(b, rhs, dtype, b.gep(scalar.memory_type(rhs), start, s)) for start in b_starts]
-            return [
-                _sum_of_products(b, x, y, sums[i * len(ys) + j])
-                for i, x in enumerate(xs)
-                for j, y in enumerate(ys)
-            ]
 
-        start = [zero(scalar.memory_type(dtype))] * (len(a_starts) * len(b_starts))
-        return b.for_loop_carrying(0, steps, start, step)
+class _RowDot(_Writer):
+    def write(self) -> None:
+        b, p = self.b, self.p
+        together = 4 if self.product.rows <= 2 else 2
+        whole = b.sub(p.n, b.urem(p.n, i64(together)))
+        with b.for_loop(i64(0), whole, together, unroll=False) as column:
+            self.columns(column, together)
+        with b.for_loop(whole, p.n, unroll=False) as column:
+            self.columns(column, 1)
 
-    def columns(b: Builder, p: SimpleNamespace, column: Value, count: int) -> None:
-        """Results for `count` columns, from `column` on."""
-        number = b.udiv(b.add(p.k, i64(_STEP_BLOCK - 1)), i64(_STEP_BLOCK))
+    def columns(self, first: Value, count: int) -> None:
+        """Results for `count` columns, from `first` on."""
+        b, k = self.b, self.p.k
+        columns = [b.add(first, i64(j)) for j in range(count)]
+        number = b.udiv(b.add(k, i64(_STEP_BLOCK - 1)), i64(_STEP_BLOCK))
 
         def block(o: Value, totals: list[Value]) -> list[Value]:
             step = b.mul(o, i64(_STEP_BLOCK))
-            left = b.sub(p.k, step)
-            steps = b.select(b.icmp_signed("<", left, i64(_STEP_BLOCK)), left, i64(_STEP_BLOCK))
-            a_starts = [
-                b.gep(scalar.memory_type(lhs), p.a, b.add(b.mul(p.a_row, i64(i)), step)) for i in range(rows)
-            ]
-            b_starts = [
-                b.gep(scalar.memory_type(rhs), p.b, b.add(b.mul(b.add(column, i64(j)), p.b_column), step))
-                for j in range(count)
-            ]
-            sums = block_sums(b, p, a_starts, b_starts, steps)
+            sums = self.block_sums(step, least(b, b.sub(k, step), i64(_STEP_BLOCK)), columns)
             return [added(b, total, value) for total, value in zip(totals, sums, strict=True)]
 
-        totals = b.for_loop_carrying(
-            0, number, [zero(scalar.memory_type(dtype))] * (rows * count), block, unroll=False
-        )
+        start = [zero(self.type)] * (self.product.rows * count)
+        totals = b.for_loop_carrying(0, number, start, block, unroll=False)
         for position, total in enumerate(totals):
             i, j = divmod(position, count)
-            index = b.add(b.mul(p.c_row, i64(i)), b.mul(b.add(column, i64(j)), p.c_column))
-            store_as(b, total, dtype, out, b.gep(scalar.memory_type(out), p.c, index))
+            self.store(i, columns[j], total)
 
-    def write(b: Builder, p: SimpleNamespace) -> None:
-        whole = b.sub(p.n, b.urem(p.n, i64(together)))
-        with b.for_loop(i64(0), whole, together, unroll=False) as column:
-            columns(b, p, column, together)
-        with b.for_loop(whole, p.n, unroll=False) as column:
-            columns(b, p, column, 1)
+    def block_sums(self, first: Value, steps: Value, columns: list[Value]) -> list[Value]:
+        """Sums over a block of the contracted index, row by row."""
+        b, product = self.b, self.product
+        a_starts = [self.lhs(b.add(self.row(i), first)) for i in range(product.rows)]
+        b_starts = [self.rhs(b.add(b.mul(column, self.p.b_column), first)) for column in columns]
 
-    params = [
-        ("ptr", "a"),
-        ("ptr", "b"),
-        ("ptr", "c"),
-        ("i64", "n"),
-        ("i64", "k"),
-        ("i64", "a_row"),
-        ("i64", "b_column"),
-        ("i64", "c_row"),
-        ("i64", "c_column"),
-    ]
-    return routines.get(f"hloc.row_dot.{lhs.name}.{rhs.name}.{out.name}.{dtype.name}.{rows}", params, write)
+        def step(s: Value, sums: list[Value]) -> list[Value]:
+            xs = [self.load(product.lhs, start, s) for start in a_starts]
+            ys = [self.load(product.rhs, start, s) for start in b_starts]
+            pairs = [(x, y) for x in xs for y in ys]
+            return [_sum_of_products(b, x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
+
+        return b.for_loop_carrying(0, steps, [zero(self.type)] * (len(a_starts) * len(b_starts)), step)
 
 
 def _sum_of_products(b: Builder, x: Value, y: Value, total: Value) -> Value:

@@ -87,9 +87,7 @@ class Reducer:
 
 
 def known_operation(computation: Computation) -> str | None:
-    """The opcode, if the computation is one known operation of its two parameters, between conversions or
-    not.
-    """
+    """The opcode of a computation that is one known operation of its parameters, perhaps with conversions."""
     if len(computation.parameters) != 2:
         return None
     root = _converted(computation.root)

@@ -19,13 +19,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from hloc.codegen.arrays import ArrayRef
-from hloc.codegen.kernel import KernelContext
+from hloc.codegen.arrays import ArrayRef, Register
+from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_LATE
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+from hloc.reference.context import Device
 
 _STATUS, _PATIENCE, _SHOWN = 0, 1, 2
 
@@ -70,8 +71,7 @@ def _wait_routine(routines: Routines) -> Function:
         b.while_loop([i64(0)], waits, look, "wait")
         return b.trunc(b.load_atomic("i64", status), "i32")
 
-    params = [("ptr", "communicator"), ("ptr", "count"), ("i64", "wanted")]
-    return routines.get("hloc.wait", params, write, "i32")
+    return routines.get("hloc.wait", "ptr communicator, ptr count, i64 wanted", write, "i32")
 
 
 def _pause(b: Builder, looks: Value) -> None:
@@ -117,7 +117,7 @@ def _meet_routine(routines: Routines, devices: int) -> Function:
         (status,) = b.for_loop_carrying(i64(0), p.number, [integer("i32", 0)], next_member, unroll=False)
         return status
 
-    params = [("ptr", "communicator"), ("i64", "device"), ("ptr", "members"), ("i64", "number")]
+    params = "ptr communicator, i64 device, ptr members, i64 number"
     return routines.get(f"hloc.meet.{devices}", params, write, "i32")
 
 
@@ -192,3 +192,35 @@ def array_leaves(instruction: Instruction) -> list[tuple[int, tuple[int, ...], A
         for leaf, shape in operand.shape.leaves()
         if shape.is_array
     ]
+
+
+# What several collectives need
+
+
+def devices_of(instruction: Instruction) -> list[Device]:
+    """The devices that an instruction's module runs on, in order of their numbers."""
+    module = instruction.computation.module
+    replicas, partitions = module.replica_count, module.num_partitions
+    return [Device(*divmod(d, partitions), replicas, partitions) for d in range(replicas * partitions)]
+
+
+def fill(k: KernelContext, output: ArrayRef, element: Callable[[Index], Register]) -> None:
+    """Stores element(index) at every index of a result."""
+    order = output.shape.minor_to_major[::-1]
+    k.loop_nest(output.shape.dims, lambda index: output.store(index, element(index)), order)
+
+
+def number_at(k: KernelContext, array: ArrayRef, entry: Value) -> Value:
+    """An element of an array of integers, counted through in row-major order, as an i64."""
+    index, left = [], entry
+    for size in reversed(array.shape.dims):
+        index.insert(0, k.b.urem(left, i64(max(size, 1))))
+        left = k.b.udiv(left, i64(max(size, 1)))
+    value = array.load(tuple(index))
+    return k.b.zext(value, "i64") if array.shape.dtype.is_unsigned else k.b.sext(value, "i64")
+
+
+def within(k: KernelContext, value: Value, most: int) -> Value:
+    """A number within 0 .. most."""
+    least = k.b.select(k.b.icmp_signed("<", value, i64(0)), i64(0), value)
+    return k.b.select(k.b.icmp_signed(">", least, i64(most)), i64(most), least)

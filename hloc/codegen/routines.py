@@ -6,7 +6,7 @@ code (packed matrix products, Fourier passes, barriers) are compiled once a modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -29,16 +29,19 @@ class Routines:
         self.module = module
         self.target = target
 
-    def get(self, name: str, params: Sequence[tuple], write: Writer, result: str = "void") -> Function:
-        """The internal function of that name; `params` are (LLVM type, name) or (type, name, attributes)."""
+    def get(self, name: str, params: str, write: Writer, result: str = "void") -> Function:
+        """The internal function of that name; `params` as in LLVM's text, `ptr noalias a, i64 count`."""
         known = self.module.functions.get(name)
         if known is not None:
             return known
+        split = [param.split() for param in params.split(",")]
         attributes = f"{self.target.function_attributes} noinline".strip()
-        function = self.module.function(name, result, params, attributes, "internal")
+        function = self.module.function(
+            name, result, [(type, at, " ".join(rest)) for type, *rest, at in split], attributes, "internal"
+        )
         b = Builder(function)
-        names = [param[1] for param in params]
-        b.ret(write(b, SimpleNamespace(**dict(zip(names, function.args, strict=True)))))
+        arguments = {param[-1]: value for param, value in zip(split, function.args, strict=True)}
+        b.ret(write(b, SimpleNamespace(**arguments)))
         return function
 
 

@@ -26,8 +26,8 @@ def _padded(size: int) -> int:
 
 
 def row_dimensions(dims: Sequence[int], candidates: Sequence[int]) -> list[int]:
-    """The last of some dimensions, in memory order, that are held together: one, or several of at most MOST
-    places.
+    """Of some dimensions in memory order, the last ones: as many as have MOST places together, but one at
+    least.
     """
     row = list(candidates)
     while len(row) > 1 and prod(dims[d] for d in row) > MOST:
@@ -63,9 +63,7 @@ class Row:
             body()
 
     def along(self, body: Callable[[Index, Index], object]) -> None:
-        """Runs body(at, place) along the row (or the part of it): the position, and the place of its running
-        values.
-        """
+        """Runs body(position, place of its running values) along the row, or the part of it."""
         if not self.long:
             self.k.loop_nest(self.sizes, lambda at: body(at, at))
             return
@@ -88,8 +86,9 @@ class Row:
             array.store(place, value)
 
     def fold(self, place: Index, groups: Sequence[Sequence[Register]]) -> list[Register]:
-        """Folds values into the running ones at a place, in order, or sums of floats together first; the new
-        ones.
+        """Folds groups of values into the running ones at a place; the new ones.
+
+        In order, but for sums of floats: there the groups are summed first.
         """
         running = self.get(place)
         if self.reducer.is_float_sum and len(groups) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.routines import i64
@@ -49,51 +50,62 @@ def _always_inside(window: WindowDim, size: int, outputs: int) -> bool:
     return window.pad_low <= 0 and last <= (size - 1) * window.base_dilation
 
 
-def fold_window(
-    b: Builder,
-    windows: Sequence[WindowDim],
-    sizes: Sequence[int],
-    outputs: Sequence[int],
-    index: Sequence[Value],
-    initial: Sequence[Value],
-    body: Callable[[list[Value], list[Value], list[Value]], Sequence[Value]],
-) -> list[Value]:
-    """Runs body(base index, index in the window, carried) for the elements under one window, in row-major
-    order.
+WindowBody = Callable[[list[Value], list[Value], list[Value]], Sequence[Value]]
+"""body(index in the base, index in the window, carried values) gives the next carried values."""
 
-    Gives the last carried values. `sizes` are those of the base, `outputs` of the array of windows, `index`
-    is the window's. What lies on padding or between elements is left out.
-    """
-    place: list[Value] = [i64(0)] * len(windows)
-    inside: list[Value] = [i64(0)] * len(windows)
 
-    def level(dimension: int, carried: list[Value]) -> list[Value]:
-        if dimension == len(windows):
-            return list(body(list(place), list(inside), carried))
-        window, size = windows[dimension], sizes[dimension]
+@dataclass(frozen=True)
+class WindowSpace:
+    """Windows over a base of some `sizes`; `outputs` are the sizes of the array of windows."""
+
+    windows: Sequence[WindowDim]
+    sizes: Sequence[int]
+    outputs: Sequence[int]
+
+    def fold(
+        self, b: Builder, index: Sequence[Value], initial: Sequence[Value], body: WindowBody
+    ) -> list[Value]:
+        """Runs `body` for the elements under the window at `index`, in row-major order; the last carried.
+
+        What lies on padding or between elements is left out.
+        """
+        return _WindowLoops(b, self, index, body).level(0, list(initial))
+
+
+class _WindowLoops:
+    """The loops over one window, dimension by dimension."""
+
+    def __init__(self, b: Builder, space: WindowSpace, index: Sequence[Value], body: WindowBody):
+        self.b, self.space, self.index, self.body = b, space, index, body
+        self.place: list[Value] = [i64(0)] * len(space.windows)
+        self.inside: list[Value] = [i64(0)] * len(space.windows)
+
+    def level(self, d: int, carried: list[Value]) -> list[Value]:
+        """Everything from dimension `d` on."""
+        b, space = self.b, self.space
+        if d == len(space.windows):
+            return list(self.body(list(self.place), list(self.inside), carried))
+        window, size = space.windows[d], space.sizes[d]
         if is_trivial(window):
-            place[dimension] = index[dimension]
-            return level(dimension + 1, carried)
-        start = b.sub(b.mul(index[dimension], i64(window.stride)), i64(window.pad_low))
+            self.place[d] = self.index[d]
+            return self.level(d + 1, carried)
+        start = b.sub(b.mul(self.index[d], i64(window.stride)), i64(window.pad_low))
         first, end = i64(0), i64(window.size)
-        if not _always_inside(window, size, outputs[dimension]):
+        if not _always_inside(window, size, space.outputs[d]):
             first, end = _range(b, window, size, start)
-        return b.for_loop_carrying(
-            first, end, carried, lambda i, values: position(dimension, start, i, values)
-        )
+        return b.for_loop_carrying(first, end, carried, lambda i, values: self.position(d, start, i, values))
 
-    def position(dimension: int, start: Value, i: Value, carried: list[Value]) -> list[Value]:
-        dilation = windows[dimension].base_dilation
-        at = b.add(start, b.mul(i, i64(windows[dimension].window_dilation)))
-        place[dimension], inside[dimension] = at, i
-        if dilation == 1:
-            return level(dimension + 1, carried)
-        place[dimension] = b.udiv(at, i64(dilation))
-        on_element = b.icmp_signed("==", b.urem(at, i64(dilation)), i64(0))
+    def position(self, d: int, start: Value, i: Value, carried: list[Value]) -> list[Value]:
+        """One position along dimension `d`, on the (dilated) base."""
+        b, window = self.b, self.space.windows[d]
+        at = b.add(start, b.mul(i, i64(window.window_dilation)))
+        self.place[d], self.inside[d] = at, i
+        if window.base_dilation == 1:
+            return self.level(d + 1, carried)
+        self.place[d] = b.udiv(at, i64(window.base_dilation))
+        on_element = b.icmp_signed("==", b.urem(at, i64(window.base_dilation)), i64(0))
         if not carried:
             with b.if_then(on_element):
-                level(dimension + 1, carried)
+                self.level(d + 1, carried)
             return []
-        return b.if_else(on_element, lambda: level(dimension + 1, carried), lambda: carried)
-
-    return level(0, list(initial))
+        return b.if_else(on_element, lambda: self.level(d + 1, carried), lambda: carried)

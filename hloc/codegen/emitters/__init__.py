@@ -1,6 +1,7 @@
 """The emitters, a file a family. Importing this fills the tables ELEMENTS and KERNELS."""
 
 from hloc.codegen.emitters import (
+    collective_permute,
     collectives,
     convolution,
     custom_calls,
@@ -20,6 +21,7 @@ from hloc.codegen.emitters import (
 )
 
 __all__ = [
+    "collective_permute",
     "collectives",
     "convolution",
     "custom_calls",

@@ -17,17 +17,16 @@ import numpy as np
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.convolution_plan import MOST_ROWS, ConvolutionPlan
-from hloc.codegen.gemm import Tile, load_as, multiply_add, tile_routine, unpack_routine
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer, vector_type, zero
 from hloc.codegen.loops import row_major_strides
-from hloc.codegen.products import multiply_accumulate
+from hloc.codegen.products import load_as, multiply_accumulate, multiply_add
 from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import Routines, i64
-from hloc.codegen.windows import fold_window
+from hloc.codegen.tiles import Tile, tile_routine, unpack_routine
+from hloc.codegen.windows import WindowSpace
 from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import ArrayShape
 
 
 @kernel("convolution", scratch=lambda instruction: ConvolutionPlan(instruction).scratch_bytes)
@@ -45,79 +44,33 @@ def convolution(k: KernelContext, instruction: Instruction) -> None:
 
 def _plain(k: KernelContext, plan: ConvolutionPlan) -> None:
     """Loops over the result, the window, and the input features of the group."""
-    labels, dtype = plan.labels, plan.dtype
+    labels, dtype, b = plan.labels, plan.dtype, k.b
     lhs, rhs, out = k.input_array(0), k.input_array(1), k.outputs[0]
     start = [scalar.zero(dtype)]
+    space = WindowSpace(plan.windows, plan.base, plan.positions)
 
     def element(index: Index) -> None:
-        feature = index[labels.output_feature]
-        group = k.b.udiv(feature, i64(plan.group_outputs))
-        batch = index[labels.output_batch]
+        feature, batch = index[labels.output_feature], index[labels.output_batch]
+        group = b.udiv(feature, i64(plan.group_outputs))
         if plan.batch_groups > 1:
-            batch = k.b.add(batch, k.b.mul(group, i64(plan.images)))
+            batch = b.add(batch, b.mul(group, i64(plan.images)))
+        first = b.mul(group, i64(plan.features if plan.groups > 1 else 0))
 
         def under_window(place: list[Value], window: list[Value], carried: list[Value]) -> list[Value]:
             def step(at: Index, sums: list[Register]) -> list[Register]:
-                channel = k.b.add(at[0], k.b.mul(group, i64(plan.features))) if plan.groups > 1 else at[0]
-                x = lhs.load(
-                    _index(
-                        lhs.shape,
-                        labels.input_batch,
-                        batch,
-                        labels.input_feature,
-                        channel,
-                        labels.input_spatial,
-                        place,
-                    )
-                )
-                y = rhs.load(
-                    _index(
-                        rhs.shape,
-                        labels.kernel_input_feature,
-                        at[0],
-                        labels.kernel_output_feature,
-                        feature,
-                        labels.kernel_spatial,
-                        _reversed(k, plan, window),
-                    )
-                )
-                x, y = (
-                    scalar.convert(k.b, x, lhs.shape.dtype, dtype),
-                    scalar.convert(k.b, y, rhs.shape.dtype, dtype),
-                )
-                return [multiply_accumulate(k.b, dtype, x, y, sums[0])]
+                x = lhs.load(plan.input_index(batch, b.add(first, at[0]), place))
+                y = rhs.load(plan.kernel_index(b, at[0], feature, window))
+                x = scalar.convert(b, x, lhs.shape.dtype, dtype)
+                y = scalar.convert(b, y, rhs.shape.dtype, dtype)
+                return [multiply_accumulate(b, dtype, x, y, sums[0])]
 
             return flattened(k.reduce_loop([plan.features], grouped(carried, start), step))
 
         spatial = [index[d] for d in labels.output_spatial]
-        sums = fold_window(
-            k.b, plan.windows, plan.base, plan.positions, spatial, flattened(start), under_window
-        )
-        (total,) = grouped(sums, start)
-        out.store(index, scalar.convert(k.b, total, dtype, out.shape.dtype))
+        (total,) = grouped(space.fold(b, spatial, flattened(start), under_window), start)
+        out.store(index, scalar.convert(b, total, dtype, out.shape.dtype))
 
     k.loop_nest(out.shape.dims, element, out.shape.minor_to_major[::-1])
-
-
-def _index(
-    shape: ArrayShape,
-    first: int,
-    a: Value,
-    second: int,
-    b: Value,
-    spatial: Sequence[int],
-    place: Sequence[Value],
-) -> Index:
-    """An index from the values of two dimensions and of the spatial ones."""
-    index = dict(zip(spatial, place, strict=True)) | {first: a, second: b}
-    return tuple(index[d] for d in range(shape.rank))
-
-
-def _reversed(k: KernelContext, plan: ConvolutionPlan, window: Sequence[Value]) -> list[Value]:
-    """The kernel's index for a place in the window."""
-    return [
-        k.b.sub(i64(w.size - 1), i) if w.reversed else i for w, i in zip(plan.windows, window, strict=True)
-    ]
 
 
 class _Convolution:
@@ -164,21 +117,11 @@ class _Convolution:
     # The kernel, packed
 
     def _weight(self, window: Sequence[Value], channel: Value, feature: Value) -> Value:
-        plan, labels = self.plan, self.plan.labels
-        index = _index(
-            self.rhs.shape,
-            labels.kernel_input_feature,
-            channel,
-            labels.kernel_output_feature,
-            feature,
-            labels.kernel_spatial,
-            _reversed(self.k, plan, window),
-        )
-        return load_as(self.b, self.rhs.shape.dtype, plan.dtype, self.rhs.address(index))
+        index = self.plan.kernel_index(self.b, channel, feature, window)
+        return load_as(self.b, self.rhs.shape.dtype, self.plan.dtype, self.rhs.address(index))
 
     def _pack_kernel(self, tile: Tile) -> None:
-        """Panels as a tile reads them: [group][panel][window place][input feature][output feature in panel].
-        """
+        """Panels as a tile reads them: [group][panel][window place][input feature][output feature]."""
         plan, b, columns = self.plan, self.b, tile.columns
         if plan.group_outputs % columns:
             size = plan.kernel_bytes(self.k.target.vector_bytes)
@@ -238,16 +181,7 @@ class _Convolution:
         self.k.loop_nest([*(end - first for first, end in ranges), *channels], element)
 
     def _input(self, batch: Value, channel: Value, place: Sequence[Value]) -> Value:
-        labels = self.plan.labels
-        index = _index(
-            self.lhs.shape,
-            labels.input_batch,
-            batch,
-            labels.input_feature,
-            channel,
-            labels.input_spatial,
-            place,
-        )
+        index = self.plan.input_index(batch, channel, place)
         return load_as(self.b, self.lhs.shape.dtype, self.plan.dtype, self.lhs.address(index))
 
     # Tiles of positions by output features
@@ -286,9 +220,7 @@ class _Convolution:
     def _groups(
         self, image: Value, out: Value, positions: list[tuple[int, int, int]], batch_group: Value | None
     ) -> None:
-        """All results that come from an image; `positions` are (size, stride in the image, stride in the
-        result).
-        """
+        """All results of an image; `positions` are (size, stride in the image, stride in the result)."""
         plan, b = self.plan, self.b
         rows = max(range(len(positions)), key=lambda d: positions[d][0], default=None)
         row = (1, 0, 0) if rows is None else positions[rows]
@@ -337,9 +269,7 @@ class _Convolution:
     def _tile(
         self, tile: Tile, image: Value, out: Value, strides: tuple[int, int], panel: tuple[Value, Value, int]
     ) -> None:
-        """One tile: `panel` is its number in the packed kernel, its number in the group, and its output
-        features.
-        """
+        """One tile; `panel` is (number in the packed kernel, number in the group, output features)."""
         plan, b = self.plan, self.b
         number, in_group, columns = panel
         weights = self.element(self.kernel, b.mul(number, i64(self.count * self.run * tile.columns)))

@@ -16,12 +16,13 @@ from math import prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
-from hloc.codegen.gemm import GemmPlan, gemm_routine, pack_routine
+from hloc.codegen.gemm import GemmPlan, gemm_routine
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
-from hloc.codegen.matvec import MOST_ROWS, row_dot_routine, row_sum_routine
+from hloc.codegen.matvec import MOST_ROWS, ThinProduct, row_dot_routine, row_sum_routine
 from hloc.codegen.products import multiply_accumulate, summing_type
 from hloc.codegen.routines import Routines, i64
+from hloc.codegen.tiles import pack_routine
 from hloc.ir.dtypes import PRED, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
@@ -283,7 +284,8 @@ class _Product:
             pack = pack_routine(self.routines, lhs_type, plan.dtype, 1)
             b.call(pack, [lhs, packed, i64(plan.m), i64(plan.k), i64(row), i64(step), integer("i1", 0)])
             lhs, lhs_type, row = packed, plan.dtype, plan.k
-        routine = row_dot_routine(self.routines, lhs_type, rhs_type, out_type, plan.dtype, plan.m)
+        product = ThinProduct(lhs_type, rhs_type, out_type, plan.dtype, plan.m)
+        routine = row_dot_routine(self.routines, product)
         sizes = (plan.n, plan.k, row, column, c_row, c_column)
         b.call(routine, [lhs, rhs, out, *map(i64, sizes)])
 
@@ -292,7 +294,8 @@ class _Product:
         (_, row, step), (_, _, b_step), (_, c_row, c_column) = (
             s.strides for s in (plan.lhs, plan.rhs, plan.out)
         )
-        routine = row_sum_routine(self.routines, *self._types(), plan.dtype, plan.m)
+        product = ThinProduct(*self._types(), plan.dtype, plan.m)
+        routine = row_sum_routine(self.routines, product)
         sizes = (plan.n, plan.k, row, step, b_step, c_row, c_column)
         self.b.call(routine, [lhs, rhs, out, *map(i64, sizes)])
 

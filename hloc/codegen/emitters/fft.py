@@ -162,8 +162,7 @@ class _Fft:
     def _gather(
         self, stage: _Stage, source: Element, transform: Transform, place, real: bool, half: bool
     ) -> None:
-        """Lines into the transform's first buffer: of real values, or of the first half of a symmetric line.
-        """
+        """Lines into the transform's first buffer, of real values or of halves of symmetric lines."""
         b, lines = self.b, transform.shape.lines
         parts = self._parts(transform.buffers[0])
         zero = const(self.type, 0)

@@ -17,7 +17,7 @@ from hloc.codegen.reducers import Reducer
 from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import i64
 from hloc.codegen.rows import Row, row_bytes, row_dimensions
-from hloc.codegen.windows import fold_window, is_trivial
+from hloc.codegen.windows import WindowSpace, is_trivial
 from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
 
@@ -55,8 +55,7 @@ class _Plan:
             self.row = []
 
     def _scan_dimension(self) -> int | None:
-        """The dimension of windows that grow from an end, if it is the only one with windows worth the name.
-        """
+        """The dimension of windows that grow from an end, if all other windows are single elements."""
         wide = [d for d, window in enumerate(self.windows) if not is_trivial(window)]
         if len(wide) != 1 or self.windows[wide[0]].size < 4:
             return None
@@ -150,7 +149,7 @@ class _ReduceWindow:
 
     def _windows(self, index: Index, initial: list[Value], body) -> list[Value]:
         plan = self.plan
-        return fold_window(self.b, plan.windows, plan.sizes, plan.outputs, index, initial, body)
+        return WindowSpace(plan.windows, plan.sizes, plan.outputs).fold(self.b, index, initial, body)
 
     # Windows that grow from one end
 
@@ -185,8 +184,7 @@ class _ReduceWindow:
         return result
 
     def _steps(self, carried: list[Value], add: Step, store: Store) -> None:
-        """Goes through the results in the direction in which windows grow: an element comes in, a result goes
-        out.
+        """Goes through the results as windows grow: an element comes in, a result goes out.
 
         `o` counts results and `o + entering` elements in that direction. The first results may be of windows
         with no element yet, the last ones of windows with all.

@@ -1,7 +1,7 @@
-"""Random bits: Threefry-2x32 and Philox-4x32 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC
-2011).
+"""Random bits by Threefry-2x32 and Philox-4x32.
 
-Counters and the order of the results are XLA's, bit for bit (rows X25, X26).
+The generators are those of Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011). Counters
+and the order of the results are XLA's, bit for bit (rows X25, X26).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import i64
-from hloc.codegen.windows import fold_window
+from hloc.codegen.windows import WindowSpace
 from hloc.ir.instruction import Instruction
 
 
@@ -54,5 +54,5 @@ def _select(k: KernelContext, instruction: Instruction, index: Index) -> tuple[V
 
     start = [integer("i1", 0), *([i64(0)] * len(windows)), *flattened(nothing)]
     sizes, outputs = operand.shape.dims, instruction.operands[1].shape.dims
-    found, *rest = fold_window(b, windows, sizes, outputs, index, start, better)
+    found, *rest = WindowSpace(windows, sizes, outputs).fold(b, index, start, better)
     return found, tuple(rest[: len(windows)])

@@ -1,0 +1,133 @@
+"""collective-permute between threads of one process: targets read their source's operands where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hloc.codegen import scalar
+from hloc.codegen.arrays import ArrayRef
+from hloc.codegen.kernel import KernelContext, kernel
+from hloc.codegen.llvm import Value
+from hloc.codegen.rendezvous import Meeting, array_leaves, devices_of, fill, number_at, within
+from hloc.codegen.routines import i64
+from hloc.ir.instruction import Instruction
+from hloc.reference.collectives import expand, group_mode
+
+
+def _pairs(k: KernelContext, instruction: Instruction) -> list[tuple[int, int]]:
+    """(source, target) device numbers."""
+    pairs: dict[tuple[int, int], None] = {}
+    for device in devices_of(instruction):
+        group = expand(None, group_mode(instruction), device)
+        for pair in instruction.attributes["source_target_pairs"]:
+            if any(not 0 <= i < len(group) for i in pair):
+                raise k.error(f"source_target_pairs name a device beyond the {len(group)} that there are")
+            pairs[group[pair[0]], group[pair[1]]] = None
+    return list(pairs)
+
+
+def _sides(instruction: Instruction) -> tuple[range, range]:
+    """Numbers of the outputs that are operands again (of a start op), and of those that are results."""
+    if not instruction.opcode.endswith("-start"):
+        return range(0), range(len(list(instruction.shape.leaves())))
+    operands, results = (len(list(element.leaves())) for element in instruction.shape.elements[:2])
+    return range(operands), range(operands, operands + results)
+
+
+def _slices_in_place(instruction: Instruction) -> tuple[tuple[int, int], ...]:
+    return ((1, _sides(instruction)[1].start),) if instruction.get("slice_sizes") else ()
+
+
+@kernel("collective-permute", "collective-permute-start", fails=True, in_place=_slices_in_place)
+def collective_permute(k: KernelContext, instruction: Instruction) -> None:
+    """Targets get their source's operands; other devices get zeros, or keep their output operand."""
+    pairs = _pairs(k, instruction)
+    source = {target: origin for origin, target in pairs}
+    _before_permute(k, instruction)
+    results = [k.outputs[i] for i in _sides(instruction)[1]]
+
+    def receive(arrays: list[ArrayRef], own: list[ArrayRef]) -> None:
+        if instruction.get("slice_sizes"):
+            _receive_slices(k, instruction, arrays, own, results[0])
+            return
+        for array, output in zip(arrays, results):
+            k.copy(array, output)
+
+    count = len(devices_of(instruction))
+    if count == 1:
+        if source:
+            own = [k.input_array(number, leaf) for number, leaf, _ in array_leaves(instruction)]
+            receive(own, own)
+        return
+    met: list[dict[int, None]] = [{} for _ in range(count)]
+    for one, other in pairs:
+        if one != other:
+            met[one][other] = met[other][one] = None
+    meeting = Meeting(k, [tuple(each) for each in met])
+    origin = meeting.of_device([source.get(device, -1) for device in range(count)])
+
+    def together() -> None:
+        with k.b.if_then(k.b.icmp_signed(">=", origin, i64(0))):
+            receive(meeting.operands_of(origin), meeting.arrays)
+
+    meeting.run(together)
+
+
+def _before_permute(k: KernelContext, instruction: Instruction) -> None:
+    """What a device that receives nothing has (output operand or zeros); a start op's other outputs."""
+    operands, results = _sides(instruction)
+    for i in operands:
+        k.copy(k.input_array(i), k.outputs[i])
+    slices = instruction.get("slice_sizes")
+    for i, output in enumerate(k.outputs):
+        if slices and i == results.start:
+            if not k.is_in_place(1, i):
+                k.copy(k.input_array(1), output)
+        elif i not in operands:
+            fill(k, output, lambda index, output=output: scalar.zero(output.shape.dtype))
+
+
+def _receive_slices(
+    k: KernelContext, instruction: Instruction, arrays: list[ArrayRef], own: list[ArrayRef], output: ArrayRef
+) -> None:
+    """Slices of the source's input at its offsets, to places at this device's offsets; starts are clamped."""
+    slices = instruction.get("slice_sizes")
+    numbers = [number for number, _, _ in array_leaves(instruction)]
+    data = arrays[0]
+    for row, sizes in enumerate(slices):
+        starts, places = (
+            [
+                within(k, start, whole - size)
+                for start, size, whole in zip(
+                    _offsets(
+                        k,
+                        [a for a, n in zip(given, numbers, strict=True) if n == number],
+                        row,
+                        len(slices),
+                        sizes,
+                    ),
+                    sizes,
+                    shape.dims,
+                    strict=True,
+                )
+            ]
+            for given, number, shape in ((arrays, 2, data.shape), (own, 3, output.shape))
+        )
+        k.loop_nest(
+            sizes,
+            lambda index, starts=starts, places=places: output.store(
+                tuple(map(k.b.add, places, index)), data.load(tuple(map(k.b.add, starts, index)))
+            ),
+        )
+
+
+def _offsets(
+    k: KernelContext, leaves: list[ArrayRef], row: int, rows: int, sizes: Sequence[int]
+) -> list[Value]:
+    """Offsets of a slice, from an array or from scalars; all slices share them if there is one set."""
+    rank = len(sizes)
+    given = sum(leaf.shape.count for leaf in leaves)
+    first = row * rank if given >= rows * rank else 0
+    if len(leaves) == 1:
+        return [number_at(k, leaves[0], i64(first + d)) for d in range(rank)]
+    return [number_at(k, leaf, i64(0)) for leaf in leaves[first : first + rank]]
