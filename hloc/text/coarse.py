@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from hloc.ir.shapes import Shape
 from hloc.text.lexer import KIND_OF_NAME, NO_NAMES, Lexer, Scanner
@@ -18,16 +18,9 @@ from hloc.text.templates import MOST_REMEMBERED, Entry, Templates
 from hloc.text.tokens import Fault, Token
 
 
-class CoarseLine(NamedTuple):
-    """One instruction line at [start, end) of the text, with its names still to be looked up."""
-
-    start: int
-    end: int
-    root: str | None
-    name: str
-    operands: str
-    shape: Shape
-    entry: Entry
+# One instruction line at [start, end) of the text, with its names still to be looked up:
+# (start, end, "ROOT " or None, name, operands, shape, attributes).
+CoarseLine = tuple[int, int, str | None, str, str, Shape, Entry]
 
 
 class Pieces:
@@ -37,7 +30,7 @@ class Pieces:
         self.scanner = scanner
         self.fine = fine
         self.shapes: dict[str, Shape | None] = {}
-        self.templates = Templates(lambda text: fine(text, "attributes"), scanner.coarse["METADATA"].match)
+        self.templates = Templates(self._attribute_list, scanner.coarse["METADATA"].match)
         self.values: dict[str, Callable[[re.Match[str]], Any]] = {
             "COMPUTATION_OPEN": self._computation,
             "ARRAYS": self._arrays,
@@ -61,7 +54,7 @@ class Pieces:
         start = lexer.position
         if kind == "INSTRUCTIONS":
             value: Any = self._instructions(lexer)
-            end = value[-1].end if value else start
+            end = value[-1][1] if value else start
         else:
             found = self.scanner.coarse[kind].match(lexer.text, start, lexer.end)
             value = self.values[kind](found) if found is not None else None
@@ -88,7 +81,7 @@ class Pieces:
                 if "/" in operands:
                     break
             end = found.end()
-            lines.append(CoarseLine(start, end, root, name, operands, shape, entry))
+            lines.append((start, end, root, name, operands, shape, entry))
             start = end
         return lines or None
 
@@ -108,6 +101,12 @@ class Pieces:
     def _arrays(self, found: re.Match[str]) -> list[Shape] | None:
         shapes = [self.shape(text) for text in self.arrays(found[0])]
         return None if None in shapes else shapes
+
+    def _attribute_list(self, text: str) -> list[Attribute]:
+        """The attributes of a text. Raises Fault."""
+        found = self.scanner.coarse["ATTRIBUTES"].fullmatch(text)
+        listed = _attributes(found) if found is not None else None
+        return self.fine(text, "attributes") if listed is None else listed
 
     def shape(self, text: str) -> Shape | None:
         """The shape of a text, remembered; None if it is no shape."""

@@ -300,8 +300,7 @@ class InstructionBuilder:
         """Add instructions that were read in one piece. One that isn't plain is read again by the fine rules."""
         names, append, source, text = scope.names, scope.computation.append, self.source, self.source.text
         instruction = None
-        for line in lines:
-            start, end, root, name, operands, shape, entry = line
+        for start, end, root, name, operands, shape, entry in lines:
             instruction = None if name in names else self._plain(name, shape, operands, entry, scope)
             if instruction is None:
                 instruction = self.line(self.fine(start, end), scope)
@@ -318,43 +317,60 @@ class InstructionBuilder:
 
     def _plain(self, name: str, shape: Shape, text: str, entry: Entry, scope: Scope) -> Instruction | None:
         """The instruction of a line, in no computation yet; None if anything about it is wrong or unusual."""
-        (op, own, common, references, _), callees, metadata = entry
+        (op, own, common, references, _), named, metadata = entry
         opcode = op.name
         own = own.copy() if own else {}
         common = common.copy() if common else {}
         operands: list[Instruction] = []
-        if opcode in _SPECIAL:
-            literal = _SPECIAL[opcode](self, shape, text, own, scope)
-            if literal is None:
+        special = _SPECIAL.get(opcode)
+        if special is not None:
+            shape = special(self, shape, text, own, scope)
+        elif text:
+            names = scope.names
+            try:
+                if text[0] == "%":
+                    operands = [names[operand] for operand in text[1:].split(", %")]
+                else:
+                    operands = [names[operand] for operand in text.split(", ")]
+            except KeyError:
                 return None
-            shape = literal
-        else:
-            if text:
-                names = scope.names
-                try:
-                    if text[0] == "%":
-                        operands = [names[operand] for operand in text[1:].split(", %")]
-                    else:
-                        operands = [names[operand] for operand in text.split(", ")]
-                except KeyError:
-                    return None
-            least, most = op.arity
-            count = len(operands)
-            if count < least or (most is not None and count > most) or name[:2] == "__":
-                return None
-            if opcode in _PECULIAR:
-                if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != count):
-                    return None
-                if opcode in PEER_OPCODES:
-                    shape = peer_shape(opcode, operands, shape)
-                adjust(op, operands, own, shape)
-        if references and not self._refer(references, callees, own):
+        least, most = op.arity
+        if len(operands) < least or (most is not None and len(operands) > most) or shape is None or name[:2] == "__":
             return None
-        if common and "sharding" in common:
-            common["sharding"] = common["sharding"].for_shape(shape)
+        if opcode in _PECULIAR:
+            if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != len(operands)):
+                return None
+            if opcode in PEER_OPCODES:
+                shape = peer_shape(opcode, operands, shape)
+            adjust(op, operands, own, shape)
         if metadata is not None:
             common["metadata"] = metadata
-        return Instruction(opcode, shape, operands, own, name=name, annotations=common)
+        if common and "sharding" in common:
+            common["sharding"] = common["sharding"].for_shape(shape)
+        instruction = Instruction(opcode, shape, operands, own, name=name, annotations=common)
+        return instruction if not references or self._refer(instruction, references, named, scope) else None
+
+    def _refer(
+        self, instruction: Instruction, references: list[tuple[str, int, bool]], named: tuple[str, ...], scope: Scope
+    ) -> bool:
+        """Look up what the attributes of a line name; False, with nothing done, if anything is not there."""
+        names = iter(named)
+        called: dict[str, Any] = {}
+        controls: list[Instruction | None] = []
+        for attribute, count, is_list in references:
+            if attribute == "control-predecessors":
+                controls = [scope.names.get(name) for name in islice(names, count)]
+                continue
+            found = [self.named.get(name) for name in islice(names, count)]
+            if None in found:
+                return False
+            called[attribute] = tuple(known[0] for known in found) if is_list else found[0][0]
+        if None in controls:
+            return False
+        instruction.attributes.update(called)
+        for earlier in controls:
+            scope.computation.add_control_edge(earlier, instruction)
+        return True
 
     def _plain_parameter(self, shape: Shape, text: str, own: dict[str, Any], scope: Scope) -> Shape | None:
         parameters = scope.computation.parameters
@@ -375,16 +391,6 @@ class InstructionBuilder:
                 self.literals[shape, text] = literal
         own["literal"] = literal
         return literal.shape
-
-    def _refer(self, references: list[tuple[str, int, bool]], callees: tuple[str, ...], own: dict[str, Any]) -> bool:
-        """Look up the computations that a line's attributes name."""
-        names = iter(callees)
-        for attribute, count, is_list in references:
-            found = [self.named.get(name) for name in islice(names, count)]
-            if None in found:
-                return False
-            own[attribute] = tuple(known[0] for known in found) if is_list else found[0][0]
-        return True
 
     def _add(self, scope: Scope, instruction: Instruction, token: Token | None) -> Instruction:
         known = scope.names.get(instruction.name)

@@ -1,7 +1,7 @@
 """Attribute lists that recur: read once by the grammar's rules, then remembered by their text.
 
-Only lists whose meaning does not depend on the place are remembered: computations are left as names, and literals,
-bodies and control predecessors are not taken at all.
+Only lists whose meaning does not depend on the place are remembered: computations and instructions are left as names,
+literals and bodies are not taken at all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Template(NamedTuple):
     """What an attribute list says of an op: its own attributes, the common ones, and which of them name computations.
 
     `references` has rows (attribute, number of names, whether it is a list), `names` the names in the order of the
-    text, for which a line that shares the template has its own.
+    text, for which a line that shares the template has its own. control-predecessors, which name instructions, are
+    among them.
     """
 
     op: Op
@@ -63,7 +64,8 @@ class Templates:
         self.meaning = Meaning(lambda name: name, Elision())
         callees = [name for name, kind in KIND_OF_NAME.items() if kind == COMPUTATION]
         name = r"[A-Za-z_][A-Za-z0-9_.\-]*"
-        self.references = re.compile(rf"%({name})|(?<=, )((?:{'|'.join(callees)})=)({name})(?![^,])", re.ASCII)
+        callee = rf"(?<=, )((?:{'|'.join(callees)})=)({name})(?![^,])"
+        self.references = re.compile(rf'%({name})|{callee}|"(?:[^"\\]|\\.)*+"', re.ASCII)
         self.fields = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*+)"|([0-9]+))', re.DOTALL | re.ASCII).findall
 
     def forget(self) -> None:
@@ -97,10 +99,8 @@ class Templates:
 
     def _template(self, opcode: str, attributes: str) -> tuple[Template | None, tuple[str, ...]]:
         """(template, names that it refers to); (None, ()) if the fine rules must read the list."""
-        rows = () if '"' in attributes else self.references.findall(attributes)
-        key = attributes
-        if rows:
-            key = self.references.sub(lambda found: (found[2] or "") + _PLACEHOLDER, attributes)
+        rows = [first or last for first, _, last in self.references.findall(attributes) if first or last]
+        key = self.references.sub(_without_name, attributes) if rows else attributes
         template = self.templates.get((opcode, key))
         if template is None:
             template = self._read(opcode, key)
@@ -111,7 +111,7 @@ class Templates:
             return template, template.names
         if len(template.names) != len(rows):
             return None, ()
-        return template, tuple(first or last for first, _, last in rows)
+        return template, tuple(rows)
 
     def _read(self, opcode: str, attributes: str) -> Template | None:
         op = OPS[opcode]
@@ -125,16 +125,22 @@ class Templates:
         for attribute in listed:
             row = op.attributes.get(attribute.name)
             kind = row.kind if row is not None else ""
-            if kind == LITERAL or attribute.name == "control-predecessors":
+            if kind == LITERAL:
                 return None
-            if kind in (COMPUTATION, COMPUTATIONS):
-                tokens = attribute.value if kind == COMPUTATIONS else (attribute.value,)
+            if kind in (COMPUTATION, COMPUTATIONS) or attribute.name == "control-predecessors":
+                tokens = (attribute.value,) if kind == COMPUTATION else attribute.value
                 if any(isinstance(token, Body) for token in tokens):
                     return None
-                references.append((attribute.name, len(tokens), kind == COMPUTATIONS))
+                references.append((attribute.name, len(tokens), kind != COMPUTATION))
                 names += [token.value for token in tokens]
                 own.pop(attribute.name, None)
+                common.pop(attribute.name, None)
         return Template(op, own, common, references, tuple(names))
+
+
+def _without_name(found: re.Match[str]) -> str:
+    """A placeholder for the name that was found; strings stay."""
+    return (found[2] or "") + _PLACEHOLDER if found[1] or found[3] else found[0]
 
 
 def _remember(memory: dict[Any, Any], key: Any, value: Any) -> Any:
