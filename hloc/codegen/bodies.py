@@ -32,6 +32,9 @@ Leaf = tuple[Instruction, tuple[int, ...]]
 PASS_THROUGH = ("opt-barrier", "add-dependency", "domain")
 """Ops whose result is their first operand."""
 
+MOST_NESTED = 32
+"""Levels of computations that one kernel inlines."""
+
 INLINED = ("fusion", "call")
 """Ops that stand for the root of the computation they call."""
 
@@ -166,7 +169,8 @@ class Body:
         if instruction.opcode == "constant":
             return self._constant(instruction, leaf)
         if instruction.opcode in INLINED:
-            return self._called(k, instruction).evaluate(k, instruction.called[0].root, leaf, index)
+            inner, root = self._called(k, instruction), instruction.called[0].root
+            return k.descend(lambda: inner.evaluate(k, root, leaf, index))
         if instruction.opcode in CONTROL:
             return self._control(k, instruction)[leaf]
         operands = [self.element(k, operand) for operand in instruction.operands]

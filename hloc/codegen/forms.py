@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hloc.codegen.bodies import INLINED, Leaf, is_alias, is_immediate, literal_at, source
+from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_alias, is_immediate, literal_at, source
 from hloc.codegen.kernel import ELEMENTS, KERNELS
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -119,13 +119,15 @@ def _are_elements(roots: Sequence[Leaf], size: int) -> bool:
     return _evaluations(roots, order) <= 4 * size + 1000
 
 
-def _is_element(node: Leaf) -> bool:
+def _is_element(node: Leaf, level: int = 0) -> bool:
     instruction, leaf = node
     if instruction.opcode in ("parameter", "constant"):
         return True
     if instruction.opcode in INLINED:
+        if level == MOST_NESTED - 1:
+            return False
         inner = _post_order([source(instruction.called[0].root, leaf)], set())
-        return all(_is_element(inner_node) and _has_no_memory(inner_node) for inner_node in inner)
+        return all(_is_element(nested, level + 1) and _has_no_memory(nested) for nested in inner)
     return instruction.opcode in ELEMENTS and instruction.shape.is_array
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hloc.codegen.arrays import ArrayRef, Element, Register, flattened, grouped
-from hloc.codegen.bodies import Body
+from hloc.codegen.bodies import MOST_NESTED, Body
 from hloc.codegen.llvm import Builder, Value, integer
 from hloc.codegen.loops import Flat, Index, index_constant, loop_groups
 from hloc.codegen.program import CONTEXT_FIELDS, External
@@ -29,6 +29,7 @@ __all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext
 
 ElementFunction = Callable[["KernelContext", Instruction, list[Element], Index], Register]
 Pairs = tuple[tuple[int, int], ...]
+_Result = TypeVar("_Result")
 
 ELEMENTS: dict[str, ElementFunction] = {}
 """opcode -> fn(k, instruction, operands, index): the result's element at `index`."""
@@ -126,6 +127,7 @@ class KernelContext:
         self._externals = {} if externals is None else externals
         self._flats: list[tuple[int, list[int], Flat]] = []
         self._nests = 0
+        self._level = 0
 
     # Operands and results
 
@@ -196,7 +198,17 @@ class KernelContext:
 
     def apply(self, computation: Computation, values: Sequence[Register]) -> list[Register]:
         """Inlines a computation of scalars here: a value a parameter leaf, a result a leaf of its root."""
-        return Body.of_scalars(computation, values).results(self, computation.root)
+        return self.descend(lambda: Body.of_scalars(computation, values).results(self, computation.root))
+
+    def descend(self, inline: Callable[[], _Result]) -> _Result:
+        """Inlines a nested computation. HloError beyond MOST_NESTED levels: emitting them is recursive."""
+        if self._level == MOST_NESTED:
+            raise self.error(f"calls are nested more than {MOST_NESTED} levels deep in one kernel")
+        self._level += 1
+        try:
+            return inline()
+        finally:
+            self._level -= 1
 
     # Loops
 

@@ -17,6 +17,7 @@ from hloc.codegen.targets.target import Target
 from hloc.host.custom_calls import config_text
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.ir.module import call_order
 from hloc.ir.shapes import ArrayShape
 from hloc.options import Options
 
@@ -46,7 +47,8 @@ class KernelCode:
         self.options = options
         self._rows: dict[str, tuple[list[str], int, int]] = {}
         self._known: dict[object, Function] = {}
-        self._structures: dict[Computation, object] = {}
+        self._structures: dict[Computation, int] = {}
+        self._numbers: dict[object, int] = {}
         self.externals: dict[External, int] = {}
 
     def function(self, step: KernelStep, shared: dict[int, int]) -> Function:
@@ -92,16 +94,22 @@ class KernelCode:
             return tuple(map(self._computation, value))
         return value
 
-    def _computation(self, computation: Computation) -> object:
-        known = self._structures.get(computation)
-        if known is None:
-            numbers = {instruction: number for number, instruction in enumerate(computation)}
-            rows = tuple(
-                (self._structure(instruction), tuple(numbers[operand] for operand in instruction.operands))
-                for instruction in computation
-            )
-            known = self._structures[computation] = rows, numbers[computation.root]
-        return known
+    def _computation(self, computation: Computation) -> int:
+        """A number that equal computations share."""
+        if computation not in self._structures:
+            for callee in call_order(computation):
+                if callee not in self._structures:
+                    rows = self._rows_of(callee)
+                    self._structures[callee] = self._numbers.setdefault(rows, len(self._numbers))
+        return self._structures[computation]
+
+    def _rows_of(self, computation: Computation) -> object:
+        numbers = {instruction: number for number, instruction in enumerate(computation)}
+        rows = tuple(
+            (self._structure(instruction), tuple(numbers[operand] for operand in instruction.operands))
+            for instruction in computation
+        )
+        return rows, numbers[computation.root]
 
     # Code
 

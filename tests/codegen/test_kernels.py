@@ -116,7 +116,7 @@ def test_the_same_module_gives_the_same_text() -> None:
 @pytest.mark.parametrize(
     "body, words",
     [
-        ('  ROOT r = f32[3] custom-call(), custom_call_target="nobody"', 'custom-call of "nobody"'),
+        ('  ROOT r = f32[3] custom-call(), custom_call_target="nobody"', "target 'nobody'"),
         ("  x = f32[<=4] parameter(0)\n  ROOT r = f32[<=4] negate(x)", "dynamic shape f32[<=4]"),
         ("  x = f32[] parameter(0)\n  ROOT b = f32[4611686018427387904] broadcast(x), dimensions={}", "byte"),
     ],
@@ -150,3 +150,26 @@ def test_a_fusion_that_would_compute_everything_many_times_is_taken_apart() -> N
         lines.append(f"  x{i + 1} = f32[64] subtract(x{i}, r{i})")
     text = fused(lines)
     assert len(compile_module(hloc.parse(text), target_named("cpu"), Options()).kernels) > 1
+
+
+def nested_calls(levels: int) -> str:
+    """A function of scalars that is so many calls deep."""
+    functions = ["f0 {\n  x = f32[] parameter(0)\n  ROOT y = f32[] negate(x)\n}"]
+    functions += [
+        f"f{i} {{\n  x = f32[] parameter(0)\n  ROOT y = f32[] call(x), to_apply=f{i - 1}\n}}"
+        for i in range(1, levels)
+    ]
+    return "HloModule m\n\n" + "\n\n".join(functions) + "\n\n"
+
+
+def test_calls_nested_a_thousand_deep_are_functions() -> None:
+    text = nested_calls(1000) + "ENTRY main {\n  x = f32[] parameter(0)\n"
+    text += "  ROOT y = f32[] call(x), to_apply=f999\n}\n"
+    assert len(compile_module(hloc.parse(text), target_named("cpu"), Options()).kernels) == 1
+
+
+def test_a_kernel_inlines_calls_to_a_limit_that_is_told() -> None:
+    text = nested_calls(1000) + "ENTRY main {\n  x = f32[4] parameter(0)\n"
+    text += "  ROOT y = f32[4] map(x), dimensions={0}, to_apply=f999\n}\n"
+    with pytest.raises(HloError, match="levels deep"):
+        compile_module(hloc.parse(text), target_named("cpu"), Options())
