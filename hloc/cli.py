@@ -1,6 +1,7 @@
 """The `hloc` command: arguments in, text out. Everything it does is done by the Python API.
 
-Exit status: 0 done, 1 the input is at fault (the message says where), 2 the command line is.
+Exit status: 0 done, 1 the input is at fault (the message says where), 2 the command line is, 3 hloc itself is (the
+message names the pass, and the command that repeats it).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import numpy as np
@@ -21,7 +23,7 @@ from hloc.codegen.compile import STAGES, emit_stage
 from hloc.errors import HloError
 from hloc.ir.module import Module
 from hloc.options import Options
-from hloc.passes.pipeline import PIPELINES, describe_passes, run_pipeline
+from hloc.passes.pipeline import PIPELINES, InternalError, describe_passes, run_pipeline
 from hloc.runtime.executable import Executable
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
@@ -40,11 +42,13 @@ class Commands(click.Group):
             fail(str(error))
         except (OSError, MemoryError) as error:
             fail(f"error: {error or 'out of memory'}")
+        except InternalError as error:
+            fail(str(error), status=3)
 
 
-def fail(message: str) -> None:
+def fail(message: str, status: int = 1) -> NoReturn:
     click.echo(message, err=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 def read_module(file: str) -> Module:

@@ -108,7 +108,10 @@ def test_opt_lists_passes_and_prints_a_module() -> None:
     assert result.output.count(" fusion(") == 1
 
 
-@pytest.mark.parametrize("stage, mark", [("hlo", "HloModule"), ("llvm", "define"), ("llvm-opt", "define"), ("asm", ".text")])
+MARKS = [("hlo", "HloModule"), ("llvm", "define"), ("llvm-opt", "define"), ("asm", ".text")]
+
+
+@pytest.mark.parametrize("stage, mark", MARKS)
 def test_emit_stages(stage: str, mark: str) -> None:
     result = hloc_command("emit", SOFTMAX, "--stage", stage)
     assert result.exit_code == 0, result.output
@@ -168,3 +171,14 @@ def test_wrong_arguments_say_expected_and_got(arguments: tuple, expected: str) -
     program = hloc.compile(Path(SOFTMAX).read_text())
     with pytest.raises(hloc.ArgumentError, match=expected):
         program(*arguments)
+
+
+def test_a_defect_of_a_pass_is_told_with_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(module: hloc.Module) -> bool:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("hloc.passes.dce.run", broken)
+    result = hloc_command("opt", SOFTMAX, "--passes=dce")
+    assert result.exit_code == 3
+    assert result.output.startswith("internal error: pass dce failed with RuntimeError: planted")
+    assert "hloc opt" in result.output and "--passes='dce'" in result.output
