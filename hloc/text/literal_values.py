@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 
 from hloc.ir.dtypes import PRED, U64, DType
-from hloc.ir.literals import Literal
+from hloc.ir.literals import Literal, bits_of
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape
 from hloc.text.tokens import Fault
 
@@ -76,7 +76,7 @@ def literal_of(shape: Shape, text: str, start: int, elision: Elision) -> Literal
     As in XLA, a literal is static, and an element of it takes what its type needs: bounds and `E(...)` go.
     """
     reader = _Reader(text, start, elision)
-    literal = reader.literal(_plain(shape), bare=text[:1] not in "{(")
+    literal = reader.literal(_plain(shape)) if text[:1] in ("{", "(") else reader.bare(_plain(shape))
     reader.finish()
     return literal
 
@@ -100,13 +100,25 @@ class _Reader:
         self.place = 0
         self.next: re.Match[str] | None = None
 
-    def literal(self, shape: Shape, bare: bool = False) -> Literal:
-        """The next literal. The one element of an array may be `bare`, without its braces."""
+    def bare(self, shape: Shape) -> Literal:
+        """A value without braces: a scalar, the one element of an array, or zero for all elements of one.
+
+        XLA takes any value for an array, as its first element, and leaves the rest zero; that is no meaning.
+        """
+        if not isinstance(shape, ArrayShape) or not shape.dims:
+            return self.literal(shape)
+        self._check(shape)
+        element = self._array(ArrayShape(shape.dtype))
+        if shape.count != 1 and bits_of(element).any():
+            message = f"expected {shape.rank} levels of braces, as {shape!r} has, or 0 for all elements"
+            raise Fault(message, self.start, self.start + len(self.text))
+        return Literal(shape, np.full(shape.dims, element, shape.dtype.numpy))
+
+    def literal(self, shape: Shape) -> Literal:
+        """The next literal."""
         if isinstance(shape, TupleShape):
             return Literal.tuple_of(self._tuple(shape))
         self._check(shape)
-        if bare and shape.count == 1:
-            return Literal(shape, self._array(ArrayShape(shape.dtype)).reshape(shape.dims))
         if self.place == 0:
             array = regular_array(shape, self.text)
             if array is not None:
