@@ -70,11 +70,14 @@ def reference(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
 def cpu(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
     """Native code for this machine."""
     import hloc
+    from hloc.arrays import in_layout
 
     executable = hloc.compile(text, target="cpu")
-    if len(arguments) > 1:
-        return executable.execute_replicated(arguments)
-    return [list(executable.execute(*arguments[0]))]
+    shapes = [leaf.shape for leaf in executable.program.parameters]
+    given = [[in_layout(a, shape) for a, shape in zip(each, shapes, strict=True)] for each in arguments]
+    if len(given) > 1:
+        return executable.execute_replicated(given)
+    return [executable.execute(*given[0])]
 
 
 EXECUTORS: dict[str, Callable[[str, list[Arrays], dict], list[Arrays]]] = {"reference": reference, "cpu": cpu}
