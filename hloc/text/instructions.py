@@ -340,6 +340,8 @@ class InstructionBuilder:
         if opcode in _PECULIAR:
             if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != len(operands)):
                 return None
+            if opcode == "custom-call" and any(name == "to_apply" for name, _, _ in references):
+                return None
             if opcode in PEER_OPCODES:
                 shape = peer_shape(opcode, operands, shape)
             adjust(op, operands, own, shape)

@@ -80,7 +80,8 @@ class Templates:
             return None
         rest, metadata = attributes, None
         place = attributes.find(", metadata={")
-        if place >= 0 and attributes.find('"', 0, place) < 0:
+        before = attributes[: max(place, 0)]
+        if place >= 0 and '"' not in before and before.count("{") == before.count("}"):
             whole = self.metadata_at(attributes, place + 11)
             metadata = whole and self.metadata_of(whole[0])
             if metadata is None:
