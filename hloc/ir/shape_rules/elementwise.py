@@ -186,7 +186,7 @@ def select(site: Site) -> Shape:
     shape = merged(on_true, on_false)
     if not predicate.dims:
         return shape
-    return merged(predicate, shape).with_dtype(shape.dtype)
+    return merged(shape, predicate)
 
 
 def clamp(site: Site) -> Shape:
