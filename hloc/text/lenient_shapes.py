@@ -1,4 +1,4 @@
-"""Where XLA's parser does not take a shape at its word: results of talk with a peer, and bounds of operands."""
+"""Where XLA does not take a shape at its word: results of talk with a peer, and bounds of operands."""
 
 from __future__ import annotations
 

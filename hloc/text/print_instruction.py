@@ -93,7 +93,7 @@ def _hidden(instruction: Instruction, name: str, value: Any) -> bool:
         return not value.dims and instruction.opcode != "custom-call"
     if name == "operand_precision":
         return all(word == "default" for word in value)
-    return value == "" and name != "custom_call_target" or value == "TRANSPOSE_INVALID"
+    return value in ("", "TRANSPOSE_INVALID")
 
 
 _SOMETIMES_HIDDEN = frozenset(
