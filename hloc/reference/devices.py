@@ -43,7 +43,7 @@ def _meetings(waiting: dict[int, Exchange], machines: list[Machine]) -> dict[int
         try:
             given = RESULTS[here.instruction.opcode](here.instruction, operands, machines[device])
         except Exception as error:
-            raise located(error, here.instruction) from error
+            raise located(error, here.instruction)
         answers |= zip(here.members, given, strict=True)
     return dict(sorted(answers.items()))
 

@@ -88,7 +88,7 @@ def fold(instruction: Instruction, operands: Sequence[Literal]) -> Literal:
             else:
                 value = FUNCTIONS[instruction.opcode](instruction, values, machine)
         except Exception as error:
-            raise located(error, instruction) from error
+            raise located(error, instruction)
     return _literal(value, instruction.shape, instruction)
 
 

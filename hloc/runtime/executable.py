@@ -15,14 +15,10 @@ from hloc.host.queues import Channel, HostQueues
 from hloc.host.values import structured
 from hloc.runtime.arguments import flat_arguments
 from hloc.runtime.cpu import NativeCode
-from hloc.runtime.externals import Externals, Run
+from hloc.runtime.externals import Deserted, Externals, Run
 from hloc.runtime.memory import Pool, address, new_array
 
 _RNG_SEED = 0x9E3779B97F4A7C15
-
-
-class _Deserted(HloError):
-    """A device gave up because another one had failed."""
 
 
 class Executable:
@@ -103,7 +99,7 @@ class Executable:
             ]
         failures = [run.exception() for run in runs if run.exception() is not None]
         if failures:
-            raise next((f for f in failures if not isinstance(f, _Deserted)), failures[0])
+            raise next((f for f in failures if not isinstance(f, Deserted)), failures[0])
         return [run.result() for run in runs]
 
     def _new_communicator(self) -> np.ndarray:
@@ -172,5 +168,5 @@ class Executable:
         if failure is not None:
             return failure
         reason = ERRORS.get(status, f"status {status}")
-        kind = _Deserted if status == DEVICE_FAILED else HloError
+        kind = Deserted if status == DEVICE_FAILED else HloError
         return kind(f"{self.program.name} failed on device {device}: {reason}")

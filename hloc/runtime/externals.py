@@ -39,6 +39,10 @@ _GLANCE = 0.05
 """Seconds between two looks whether the run has failed elsewhere, while a device waits for the host."""
 
 
+class Deserted(HloError):
+    """A device gave up because another one had failed."""
+
+
 @dataclass
 class Run:
     """One device's run of a program, as functions of the host see it.
@@ -178,7 +182,7 @@ def _taken(run: Run, queue: SimpleQueue[Any], what: str, how: str) -> Any:
             if left <= 0:
                 message = f"{what}: nothing came from the host within {run.deadline:g} seconds"
                 raise HloError(message) from None
-    raise HloError(f"{what}: another device of this run failed")
+    raise Deserted(f"{what}: another device of this run failed")
 
 
 def _outfeed(external: External, operands: list[Any], run: Run) -> list[np.ndarray]:
