@@ -182,3 +182,48 @@ def unpack_routine(routines: Routines, dtype: DType, target: DType) -> Function:
 
     params = "ptr sums, ptr to, i64 rows, i64 columns, i64 sums_row, i64 to_row, i64 to_column, i1 accumulate"
     return routines.get(f"hloc.unpack.{dtype.name}.{target.name}", params, write)
+
+
+class InlineProduct:
+    """A small product of known sizes, written where it is needed: c = a b, of one type, the summing type.
+
+    Columns of b and of c lie side by side; `strides` are a's row and step, b's step and c's row.
+    """
+
+    def __init__(self, b: Builder, dtype: DType, lanes: int, strides: tuple[int, int, int, int]):
+        self.b, self.type, self.align = b, scalar.memory_type(dtype), dtype.itemsize
+        self.lanes = lanes
+        self.a_row, self.a_step, self.b_step, self.c_row = map(i64, strides)
+
+    def write(self, sizes: tuple[int, int, int], lhs: Value, rhs: Value, out: Value) -> None:
+        """Four rows at a time."""
+        m, n, k = sizes
+        widths = [self.lanes] * (n // self.lanes) + [0] * (n % self.lanes)
+        whole = m // 4 * 4
+        for first, end, rows in ((0, whole, 4), (whole, m, 1)):
+            if first < end:
+                with self.b.for_loop(i64(first), i64(end), rows, unroll=False) as row:
+                    self.rows(row, rows, widths, k, (lhs, rhs, out))
+
+    def rows(self, row: Value, count: int, widths: list[int], k: int, at: tuple[Value, Value, Value]) -> None:
+        """Some rows of the result, in vectors and then single sums of the given widths."""
+        b, (lhs, rhs, out) = self.b, at
+        types = [vector_type(self.type, width) for width in widths]
+        columns = [i64(sum(max(w, 1) for w in widths[:i])) for i in range(len(widths))]
+        rows = [b.add(row, i64(i)) for i in range(count)]
+
+        def address(start: Value, offset: Value) -> Value:
+            return b.gep(self.type, start, offset)
+
+        def step(s: Value, sums: list[Value]) -> list[Value]:
+            start = address(rhs, b.mul(s, self.b_step))
+            ys = [b.load(t, address(start, c), align=self.align) for t, c in zip(types, columns, strict=True)]
+            places = [b.add(b.mul(r, self.a_row), b.mul(s, self.a_step)) for r in rows]
+            xs = [b.load(self.type, address(lhs, place)) for place in places]
+            pairs = [(b.splat(x, width), y) for x in xs for y, width in zip(ys, widths, strict=True)]
+            return [multiply_add(b, x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
+
+        sums = b.for_loop_carrying(0, k, [zero(t) for _ in rows for t in types], step)
+        for position, total in enumerate(sums):
+            i, j = divmod(position, len(widths))
+            b.store(total, address(out, b.add(b.mul(rows[i], self.c_row), columns[j])), align=self.align)

@@ -22,13 +22,16 @@ from hloc.codegen.llvm import Value, integer
 from hloc.codegen.matvec import MOST_ROWS, ThinProduct, row_dot_routine, row_sum_routine
 from hloc.codegen.products import multiply_accumulate, summing_type
 from hloc.codegen.routines import Routines, i64
-from hloc.codegen.tiles import pack_routine
+from hloc.codegen.tiles import InlineProduct, pack_routine
 from hloc.ir.dtypes import PRED, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 
 _SMALL = 2048
-"""Up to this many multiplications a product is written as plain loops."""
+"""Up to this many multiplications a product is written in place."""
+
+_FEW_COLUMNS = 24
+"""Columns that a product written in place may have, to go by vectors."""
 
 
 def _stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
@@ -130,11 +133,21 @@ class DotPlan:
     @property
     def is_plain(self) -> bool:
         """Whether plain loops do: small products, and types that the routines do not know."""
-        return self.dtype is PRED or self.m * self.n * self.k <= _SMALL
+        return self.dtype is PRED or (self.m * self.n * self.k <= _SMALL and not self.is_inline)
 
     def gemm(self, vector_bytes: int) -> GemmPlan:
         real = self.dtype.real_part
         return GemmPlan.of(self.m, self.n, self.k, real, vector_bytes, self.out.shape.dtype.real_part is real)
+
+    @property
+    def is_inline(self) -> bool:
+        """Small, and lying so that vectors of few columns can be read from it."""
+        if self.m * self.n * self.k > _SMALL or self.n > _FEW_COLUMNS or self.dtype.is_complex:
+            return False
+        sides = (self.lhs, self.rhs, self.out)
+        if any(side.shape.dtype is not self.dtype or side.copied for side in sides) or self.dtype is PRED:
+            return False
+        return self.rhs.strides[1] == self.out.strides[2] == 1
 
     @property
     def is_row_sum(self) -> bool:
@@ -156,7 +169,7 @@ class DotPlan:
 
     @property
     def scratch_bytes(self) -> int:
-        if self.is_plain:
+        if self.is_plain or self.is_inline:
             return 0
         if self.is_row_dot:
             return self.copies + self.m * self.k * self.dtype.itemsize
@@ -263,7 +276,9 @@ class _Product:
         return self.b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, offset)
 
     def _matrix(self, lhs: Value, rhs: Value, out: Value) -> None:
-        if self.plan.is_row_dot:
+        if self.plan.is_inline:
+            self._inline(lhs, rhs, out)
+        elif self.plan.is_row_dot:
             self._row_dot(lhs, rhs, out)
         elif self.plan.is_row_sum:
             self._row_sum(lhs, rhs, out)
@@ -272,6 +287,13 @@ class _Product:
 
     def _types(self) -> tuple[DType, DType, DType]:
         return tuple(side.shape.dtype.real_part for side in (self.plan.lhs, self.plan.rhs, self.plan.out))
+
+    def _inline(self, lhs: Value, rhs: Value, out: Value) -> None:
+        plan = self.plan
+        (_, row, step), (_, _, b_step), (_, c_row, _) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
+        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
+        product = InlineProduct(self.b, plan.dtype, lanes, (row, step, b_step, c_row))
+        product.write((plan.m, plan.n, plan.k), lhs, rhs, out)
 
     def _row_dot(self, lhs: Value, rhs: Value, out: Value) -> None:
         plan, b = self.plan, self.b

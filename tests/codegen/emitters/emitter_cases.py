@@ -27,7 +27,8 @@ def computation(name: str, opcode: str, dtype: str) -> str:
 
 
 def program(parameters: list[str], ops: list[str], computations: str = "") -> str:
-    """A module that gives the results of some ops of its parameters p0, p1, ...; an op is `shape opcode(...)`.
+    """A module that gives the results of some ops of its parameters p0, p1, ...; an op is `shape
+    opcode(...)`.
 
     An op may use the ones before it as r0, r1, ...
     """
@@ -65,7 +66,9 @@ def window_sizes(sizes: str, window: str) -> str:
 
 
 def value(shape: str, seed: int = 0) -> np.ndarray:
-    """Random numbers of a shape, in its layout: small integers for integers, both signs where there are signs."""
+    """Random numbers of a shape, in its layout: small integers for integers, both signs where there are
+    signs.
+    """
     array_shape = parse_shape(shape)
     generator = np.random.default_rng([seed, *array_shape.dims])
     numbers = generator.standard_normal(array_shape.dims)
@@ -82,7 +85,9 @@ def value(shape: str, seed: int = 0) -> np.ndarray:
 
 
 def same(got: np.ndarray, wanted: np.ndarray, tolerance: float | None = None, what: object = "") -> None:
-    """Asserts that arrays are equal: integers exactly, others within a tolerance, relative to the greatest element."""
+    """Asserts that arrays are equal: integers exactly, others within a tolerance, relative to the greatest
+    element.
+    """
     assert got.shape == wanted.shape and got.dtype == wanted.dtype, what
     name = next((name for name in TOLERANCES if dtype_named(name).numpy == got.dtype), None)
     if name is None and tolerance is None:

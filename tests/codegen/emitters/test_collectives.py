@@ -1,4 +1,6 @@
-"""Collectives among threads: every op and way of grouping as the evaluator has it, and devices that never come."""
+"""Collectives among threads: every op and way of grouping as the evaluator has it, and devices that never
+come.
+"""
 
 from __future__ import annotations
 

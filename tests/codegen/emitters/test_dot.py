@@ -44,6 +44,20 @@ def test_all_directions(m: int, n: int, k: int) -> None:
     check(parameters, ops)
 
 
+def test_small_products_by_vectors_and_single_columns() -> None:
+    """Rows and columns that are no multiples of what is taken together."""
+    check(
+        ["f32[7,11]", "f32[11,19]", "f32[5,3]", "f32[3,3]", "s32[9,4]", "s32[4,20]", "f64[6,6]{0,1}", "f64[6,6]"],
+        [
+            dot("p0", "p1", "f32[7,19]", "- - 1 0"),
+            dot("p2", "p3", "f32[5,3]", "- - 1 0"),
+            dot("p4", "p5", "s32[9,20]", "- - 1 0"),
+            dot("p6", "p7", "f64[6,6]", "- - 1 0"),
+            dot("p6", "p7", "f64[6,6]{0,1}", "- - 1 0"),
+        ],
+    )
+
+
 def test_batch_and_several_dimensions() -> None:
     check(
         ["f32[3,10,20]", "f32[3,20,30]", "f32[10,3,20]", "f32[20,30,3]", "f32[2,3,14,15]", "f32[15,14,6,2]"],

@@ -1,4 +1,6 @@
-"""sort: lengths around the runs and merges, several operands, layouts, comparators that contradict themselves."""
+"""sort: lengths around the runs and merges, several operands, layouts, comparators that contradict
+themselves.
+"""
 
 from __future__ import annotations
 
