@@ -69,11 +69,11 @@ def widest(array: np.ndarray, dtype: DType) -> np.ndarray:
 def narrow(array: np.ndarray, dtype: DType) -> np.ndarray:
     """The array rounded (floats) or wrapped (integers) to an HLO type, without denormals.
 
-    Every float type below 32 bits is reached through f32, as XLA's CPU does.
+    Every float type below 32 bits is reached through f32, as XLA's CPU does, so what is denormal there is zero.
     """
     array = np.asarray(array)
     if dtype.is_float and dtype.bits < 32:
-        array = array.astype(np.float32, copy=False)
+        array = flush(array.astype(np.float32, copy=False))
     return flush(array.astype(dtype.numpy, copy=False))
 
 
