@@ -41,6 +41,7 @@ class Control:
         return m.b.op(opcode, *operands, **{attribute: callee}, **attributes)
 
     def fusion(self, m: Maker) -> Instruction:
+        m.portable = False  # XLA takes fusions only after its own passes
         return self.call(m, "fusion", kind="kLoop")
 
     def while_(self, m: Maker) -> Instruction:

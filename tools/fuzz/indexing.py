@@ -89,7 +89,7 @@ def gather(m: Maker) -> Instruction:
 def scatter(m: Maker) -> Instruction:
     """Updates in order of their indices where the computation tells."""
     operand = _operand(m)
-    numbers = _numbers(m, operand.shape.dims)
+    numbers = _scatter_dims(m, operand.shape.dims)
     dtype, dims = operand.shape.dtype, operand.shape.dims
     if m.draw.chance(0.3):
         body = m.scalars("replace", [dtype, dtype], lambda p: p[1])
@@ -103,6 +103,13 @@ def scatter(m: Maker) -> Instruction:
         **_scatter_numbers(numbers),
         to_apply=body,
     )
+
+
+def _scatter_dims(m: Maker, dims: tuple[int, ...]) -> Numbers:
+    """Without index entries, XLA's expansion breaks its own verifier or keeps one update of several."""
+    numbers = _numbers(m, dims)
+    m.portable &= bool(numbers.mapped)
+    return numbers
 
 
 def _scatter_numbers(numbers: Numbers) -> dict:
@@ -120,7 +127,7 @@ def scatter_several(m: Maker) -> Instruction:
     first = _operand(m)
     dims = first.shape.dims
     second = m.value(m.draw.dtype(), dims)
-    numbers = _numbers(m, dims)
+    numbers = _scatter_dims(m, dims)
     types = [first.shape.dtype, second.shape.dtype]
     opcodes = [m.draw.choice(("maximum", "add")) if not t.is_complex else "add" for t in types]
 

@@ -110,6 +110,8 @@ def copy(m: Maker) -> Instruction:
 
 def dynamic_slice(m: Maker) -> Instruction:
     operand = m.operand()
+    if not operand.shape.dims:
+        m.portable = False  # XLA loses the sizes of a scalar's slice on the way in
     sizes = tuple(m.draw.integer(0 if m.draw.chance(0.1) else min(1, d), d) for d in operand.shape.dims)
     starts = _starts(m, operand.shape.dims)
     return m.b.op("dynamic-slice", operand, *starts, dynamic_slice_sizes=sizes)
