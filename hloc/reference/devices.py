@@ -11,7 +11,7 @@ from collections.abc import Generator
 from hloc.errors import HloError
 from hloc.reference.collectives import RESULTS
 from hloc.reference.context import Exchange
-from hloc.reference.machine import Machine, located
+from hloc.reference.machine import Machine, cause, located
 from hloc.reference.values import Value
 
 
@@ -43,7 +43,7 @@ def _meetings(waiting: dict[int, Exchange], machines: list[Machine]) -> dict[int
         try:
             given = RESULTS[here.instruction.opcode](here.instruction, operands, machines[device])
         except Exception as error:
-            raise located(error, here.instruction)
+            raise located(error, here.instruction) from cause(error)
         answers |= zip(here.members, given, strict=True)
     return dict(sorted(answers.items()))
 

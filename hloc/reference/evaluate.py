@@ -22,7 +22,7 @@ from hloc.ir.shapes import ArrayShape, Shape
 from hloc.reference.context import Device
 from hloc.reference.devices import run_together
 from hloc.reference.dynamic import fits
-from hloc.reference.machine import Machine, Plans, finish, located
+from hloc.reference.machine import Machine, Plans, cause, finish, located
 from hloc.reference.table import FUNCTIONS, GENERATORS
 from hloc.reference.values import TOKEN, Value, leaves_of, literal_value
 
@@ -88,7 +88,7 @@ def fold(instruction: Instruction, operands: Sequence[Literal]) -> Literal:
             else:
                 value = FUNCTIONS[instruction.opcode](instruction, values, machine)
         except Exception as error:
-            raise located(error, instruction)
+            raise located(error, instruction) from cause(error)
     return _literal(value, instruction.shape, instruction)
 
 

@@ -183,7 +183,7 @@ class Machine:
                     value = step.function(step.instruction, operands, self)
                 values[step.result] = value if step.dims is None else _checked(value, step)
             except Exception as error:
-                raise located(error, step.instruction)
+                raise located(error, step.instruction) from cause(error)
         return values[plan.root]
 
     def apply(self, computation: Computation, arguments: list[Value]) -> Value:
@@ -215,7 +215,7 @@ class Machine:
             try:
                 value = step.function(step.instruction, [values[slot] for slot in step.operands], self)
             except Exception as error:
-                raise located(error, step.instruction)
+                raise located(error, step.instruction) from cause(error)
             for slot in step.dead:
                 values[slot] = None
             values[step.result] = value
@@ -266,20 +266,19 @@ def _checked(value: Value, step: Step) -> Value:
 
 
 def located(error: Exception, instruction: Instruction) -> HloError:
-    """An error at its instruction, with its cause.
-
-    What NumPy refuses (sizes, too little memory) is the program's fault.
-    """
+    """An error at its instruction. What NumPy refuses (sizes, too little memory) is the program's fault."""
     if isinstance(error, HloError):
         error.span = error.span or instruction.span
         return error
     place = f"%{instruction.name} = {instruction.opcode}"
-    what = f" can't be evaluated: {error}"
     if isinstance(error, MemoryError):
-        what = f": not enough memory for {instruction.shape!r}"
-    result = HloError(place + what, instruction.span)
-    result.__cause__ = error
-    return result
+        return HloError(f"{place}: not enough memory for {instruction.shape!r}", instruction.span)
+    return HloError(f"{place} can't be evaluated: {error}", instruction.span)
+
+
+def cause(error: Exception) -> BaseException | None:
+    """What to raise the located error from: an HloError is the same one, and keeps its own cause."""
+    return error.__cause__ if isinstance(error, HloError) else error
 
 
 def finish(run: Generator) -> Value:
