@@ -3,7 +3,7 @@
 A row names the operands it takes, its own attributes (those that every instruction may carry are in
 COMMON), its traits, the shape rule (a function of that name in `shape_inference.py`) and its meaning. The
 parser, the verifier, the printer and the builder read what they need from here; `hloc/reference` holds a
-function for every row.
+function for every row. The table is one, so the file is longer than others.
 """
 
 from __future__ import annotations
