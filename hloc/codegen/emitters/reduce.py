@@ -22,7 +22,7 @@ from hloc.ir.instruction import Instruction
 _CHUNK = 4096
 """Elements that are summed before the sum is added to a longer one: this bounds the rounding errors."""
 
-_FEW = 16
+_FEW = 8
 """Up to this many running values are carried in registers."""
 
 _TOGETHER = 4
