@@ -69,6 +69,8 @@ def _fold(parts: list[str], dims: tuple[int, ...], level: int) -> list[str]:
 def element_texts(array: np.ndarray, dtype: DType) -> list[str]:
     """The texts of all elements, row-major."""
     flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.size > 64 and (bits_of(flat) == bits_of(flat[:1])[0]).all() and not dtype.is_complex:
+        return element_texts(flat[:1], dtype) * flat.size
     if dtype is PRED:
         return list(map(("0", "1").__getitem__, flat.tolist()))
     if dtype.is_integer:

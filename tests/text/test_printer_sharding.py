@@ -96,7 +96,7 @@ MESH = mesh_of([("a", 2), ("b", 8)])
 def test_axes_that_make_no_sharding(dims: list, words: dict, message: str) -> None:
     axes = [DimSharding(tuple(AxisRef(*axis) for axis in dims))]
     given = {word: [AxisRef(*axis) for axis in listed] for word, listed in words.items()}
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError) as caught:
         named_sharding(MESH, axes, **given)
     assert str(caught.value) == message
 
@@ -115,6 +115,6 @@ def test_axes_that_make_no_sharding(dims: list, words: dict, message: str) -> No
     ],
 )
 def test_orders_that_are_none(make: object, message: str) -> None:
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError) as caught:
         make()
     assert str(caught.value) == message
