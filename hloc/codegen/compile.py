@@ -39,7 +39,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         object_code = target.lower(str(code.llvm), "obj", options)
     except RuntimeError as error:
         raise RuntimeError(_blamed(str(code.llvm), str(error))) from None
-    parameter_shapes, result_shape = module.entry_shapes
+    parameter_shapes, result_shape = module.bounded_shapes or module.entry_shapes
     return Program(
         name=module.name,
         target=target.name,
@@ -71,7 +71,7 @@ def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> 
 
 def _parameters(module: HloModule) -> list[ParameterLeaf]:
     leaves = []
-    for number, shape in enumerate(module.entry_shapes[0]):
+    for number, shape in enumerate((module.bounded_shapes or module.entry_shapes)[0]):
         name = module.entry.parameters[number].name
         for index, leaf in shape.leaves():
             if leaf.is_array:

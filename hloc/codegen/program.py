@@ -2,7 +2,8 @@
 
 The entry is `i32 hloc_entry(ptr args, ptr results, ptr arena, ptr constants, ptr context)`: `args` and
 `results` are arrays of pointers to the leaves of all parameters and of the result, depth first, without
-tokens; `arena` is `arena_bytes` of memory and `constants` the constants' bytes, both 64-byte aligned;
+tokens, one for each of a leaf's `buffers`; `arena` is `arena_bytes` of memory and `constants` the constants'
+bytes, both 64-byte aligned;
 `context` is an array of 8-byte fields, one a name in CONTEXT_FIELDS. It returns 0, a key of ERRORS, or
 `external_failed(number)` when a function from outside failed.
 """
@@ -15,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hloc.ir.attributes import Alias
-from hloc.ir.shapes import ArrayShape, Shape, TupleShape
+from hloc.ir.dtypes import S32
+from hloc.ir.shapes import ArrayShape, Shape, TupleShape, array
 
 ENTRY = "hloc_entry"
 ALIGNMENT = 64
@@ -30,11 +32,12 @@ CONTEXT_FIELDS = (
     "externals",  # ptr to the addresses of `Program.externals`
 )
 
-DEVICE_FAILED, DEVICE_LATE = 1, 2
+DEVICE_FAILED, DEVICE_LATE, SIZE_FAILED = 1, 2, 3
 
 ERRORS = {
     DEVICE_FAILED: "another device of this run failed",
     DEVICE_LATE: "a device of this run did not come in time",
+    SIZE_FAILED: "a live size is out of its bounds, or does not fit the live elements",
 }
 
 
@@ -69,6 +72,17 @@ def communicator_bytes(devices: int) -> int:
     how many times 200 microseconds devices wait for each other; 0 for the default of a minute.
     """
     return 8 * (2 + devices + devices * devices)
+
+
+def buffers(shape: ArrayShape) -> tuple[ArrayShape, ...]:
+    """What lies in memory for a leaf: the array; of a bounded dynamic shape, padded to its bounds.
+
+    Behind such an array come the live sizes, an s32[] for each dynamic dimension in order. Live elements lie
+    at the low end of each dimension.
+    """
+    if not shape.is_dynamic:
+        return (shape,)
+    return (ArrayShape(shape.dtype, shape.dims, shape.layout), *[array(S32)] * sum(shape.dynamic))
 
 
 class ParameterLeaf(NamedTuple):

@@ -41,6 +41,7 @@ def clone_module(source: Module) -> Module:
     copy = Module(source.name, source.source)
     copy.is_scheduled = source.is_scheduled
     copy.entry_layout = source.entry_layout
+    copy.bounded_shapes = source.bounded_shapes
     copy.input_output_alias = source.input_output_alias
     copy.buffer_donors = source.buffer_donors
     copy.replica_count = source.replica_count

@@ -24,6 +24,7 @@ from hloc.passes import (
     cse,
     dce,
     defusion,
+    dynamic_padding,
     layout_assignment,
     layout_removal,
     manual_partitioning,
@@ -98,6 +99,7 @@ PASSES: dict[str, Pass] = {
         Pass("sharding_removal", sharding_removal),
         Pass("defusion", defusion),
         Pass("control_edges", control_edges),
+        Pass("dynamic_padding", dynamic_padding),
         Pass("scan_expander", scan_expander),
         Pass("call_inliner", CallInliner, (("growth", "inline_growth"),)),
         Pass("layout_removal", layout_removal),
@@ -145,8 +147,12 @@ _PREPARATION: tuple[Row, ...] = (
     ("sharding_removal", "after partitioning nothing is left that a sharding could say"),
     ("defusion", "what is one kernel is decided here, not by the program that made the text"),
     ("control_edges", "edges that other compilers left keep equal instructions apart and loops from fusing"),
-    ("scan_expander", "makes calls, for call_inliner"),
     ("dce", "bodies of fusions and async calls would be carried through all that follows"),
+    (
+        "dynamic_padding",
+        "fusions and async pairs are gone; no other pass needs to think of sizes that are not known",
+    ),
+    ("scan_expander", "makes calls, for call_inliner"),
 )
 
 _EXPANSION: tuple[Row, ...] = (
@@ -214,6 +220,9 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("manual_partitioning", "collective_simplifier", "the mesh says how many devices there are"),
     ("async_to_sync", "collective_simplifier", "a start is no collective that it knows"),
     ("async_to_sync", "call_inliner", "an async-start becomes a call"),
+    ("defusion", "dynamic_padding", "it has no rule for fusions"),
+    ("async_to_sync", "dynamic_padding", "it has no rule for asynchronous pairs"),
+    ("dynamic_padding", "scan_expander", "expanders make arrays without thought of live sizes"),
     ("scan_expander", "call_inliner", "a scan's loop calls its computation"),
     ("defusion", "layout_removal", "bitcasts inside of fusions go too"),
     ("call_inliner", "map_inliner", "a map of a call is left alone"),

@@ -38,6 +38,7 @@ class Snapshot:
         copy = Module(header["name"], self._module.source)
         copy.is_scheduled = header["is_scheduled"]
         copy.entry_layout = header["entry_layout"]
+        copy.bounded_shapes = header["bounded_shapes"]
         copy.input_output_alias = header["input_output_alias"]
         copy.buffer_donors = header["buffer_donors"]
         copy.replica_count, copy.num_partitions = header["replica_count"], header["num_partitions"]
@@ -59,6 +60,7 @@ def _header(module: Module) -> dict[str, object]:
         "entry": module.entry,
         "is_scheduled": module.is_scheduled,
         "entry_layout": module.entry_layout,
+        "bounded_shapes": module.bounded_shapes,
         "input_output_alias": module.input_output_alias,
         "buffer_donors": module.buffer_donors,
         "replica_count": module.replica_count,

@@ -103,6 +103,19 @@ def eigh(instruction: Instruction, operands: list[np.ndarray], context: Context)
     return narrow(vectors, shapes[0].dtype), narrow(values, shapes[1].dtype)
 
 
+SIZE_CHECK = "CheckedSize"
+"""What the pass dynamic_padding writes: (size s32[], holds pred[]) -> s32[]."""
+
+
+def checked_size(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
+    """The size; the run fails where it does not hold."""
+    size, holds = operands
+    if not holds:
+        message = f"the live size {size} is out of its bounds, or does not fit the live elements"
+        raise HloError(message, instruction.span)
+    return size
+
+
 _IDENTITIES = (
     "LayoutConstraint",
     "MoveToDevice",
@@ -119,6 +132,7 @@ _IDENTITIES = (
 
 TARGETS: dict[str, CustomCall] = {
     **dict.fromkeys(_IDENTITIES, identity),
+    SIZE_CHECK: checked_size,
     "Eigh": eigh,
     "ProductOfElementaryHouseholderReflectors": householder_product,
     "Qr": qr,

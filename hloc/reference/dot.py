@@ -62,8 +62,10 @@ def general_dot(
         tuple(d for d in range(x.ndim) if d not in shared and d not in summed)
         for x, shared, summed in zip(operands, batch, contracting)
     ]
-    terms = [min(left.shape[i], right.shape[j]) for i, j in zip(*contracting)]
-    left, right = _cut(left, contracting[0], terms), _cut(right, contracting[1], terms)
+    pairs = [(*batch[side], *contracting[side]) for side in range(2)]
+    common = [min(left.shape[i], right.shape[j]) for i, j in zip(*pairs)]
+    left, right = _cut(left, pairs[0], common), _cut(right, pairs[1], common)
+    terms = common[len(batch[0]) :]
     shared = tuple(left.shape[d] for d in batch[0])
     rows, columns = ([x.shape[d] for d in dims] for x, dims in zip((left, right), free))
     a = left.transpose([*batch[0], *free[0], *contracting[0]]).reshape((*shared, prod(rows), prod(terms)))
@@ -72,7 +74,7 @@ def general_dot(
 
 
 def _cut(array: np.ndarray, dimensions: Dims, sizes: list[int]) -> np.ndarray:
-    """Live sizes of contracting dimensions may differ: the lesser counts."""
+    """Live sizes of dimensions that go together may differ: the lesser counts."""
     if all(array.shape[d] == size for d, size in zip(dimensions, sizes)):
         return array
     limits = dict(zip(dimensions, sizes))

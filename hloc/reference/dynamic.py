@@ -31,11 +31,14 @@ def get_dimension_size(instruction: Instruction, operands: list[np.ndarray], con
 
 
 def dynamic_reshape(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
-    """The live elements under the sizes that the other operands give."""
+    """The live elements under the sizes that the other operands give, which must be within their bounds."""
     array, sizes = operands[0], [int(size) for size in operands[1:]]
     if any(size < 0 for size in sizes) or prod(sizes) != array.size:
         raise HloError(f"{array.size} live elements do not fill the sizes {sizes}", instruction.span)
-    return array.reshape(sizes)
+    result = array.reshape(sizes)
+    if not fits(result, instruction.shape):
+        raise HloError(f"the sizes {sizes} are not those of {instruction.shape!r}", instruction.span)
+    return result
 
 
 def resized(array: np.ndarray, sizes: list[int] | tuple[int, ...]) -> np.ndarray:

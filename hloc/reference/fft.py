@@ -18,7 +18,8 @@ def fft(instruction: Instruction, operands: list[np.ndarray], context: Context) 
     lengths = instruction.get("fft_length")
     axes = tuple(range(operands[0].ndim - len(lengths), operands[0].ndim))
     if 0 in operands[0].shape or 0 in instruction.shape.dims:
-        return np.zeros(instruction.shape.dims, instruction.shape.dtype.numpy)
+        batch = operands[0].shape[: axes[0] if axes else None]
+        return np.zeros((*batch, *instruction.shape.dims[len(batch) :]), instruction.shape.dtype.numpy)
     wide = widest(operands[0], instruction.operands[0].shape.dtype)
     return narrow(
         _TRANSFORMS[instruction.get("fft_type")](wide, s=lengths, axes=axes), instruction.shape.dtype

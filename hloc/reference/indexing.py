@@ -28,7 +28,7 @@ def _starts(operands: list[np.ndarray], room: list[int]) -> list[int]:
 
 def dynamic_slice(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     array, sizes = operands[0], instruction.get("dynamic_slice_sizes")
-    starts = _starts(operands[1:], [whole - size for whole, size in zip(array.shape, sizes)])
+    starts = _starts(operands[1:], [max(0, whole - size) for whole, size in zip(array.shape, sizes)])
     return array[tuple(slice(start, start + size) for start, size in zip(starts, sizes))]
 
 
@@ -91,10 +91,10 @@ def _split_dimensions(shape: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[l
 def gather(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     """A slice for every index vector, its start clamped so that it fits (X18)."""
     array = operands[0]
+    sizes = tuple(min(size, whole) for size, whole in zip(instruction.get("slice_sizes"), array.shape))
     if array.size == 0:
         # Slices without elements still show where their dimensions are dropped; XLA gives zeros there.
-        return np.zeros(instruction.shape.dims, array.dtype)
-    sizes = tuple(min(size, whole) for size, whole in zip(instruction.get("slice_sizes"), array.shape))
+        return np.zeros(_gathered_dims(instruction, sizes, operands[1].shape), array.dtype)
     vector_dim, batching = instruction.get("index_vector_dim"), instruction.get("operand_batching_dims")
     starts = _batch_starts(
         _index_vectors(operands[1], vector_dim),
@@ -111,6 +111,16 @@ def gather(instruction: Instruction, operands: list[np.ndarray], context: Contex
     )
     taken = np.take(rows, _row_numbers(starts, indexed, array.shape, sizes), axis=0)
     return _place_offsets(instruction, taken, starts.ndim - 1, indexed + whole, batching)
+
+
+def _gathered_dims(
+    instruction: Instruction, sizes: tuple[int, ...], indices: tuple[int, ...]
+) -> list[int]:
+    dropped = {*instruction.get("collapsed_slice_dims"), *instruction.get("operand_batching_dims")}
+    window = iter([size for d, size in enumerate(sizes) if d not in dropped])
+    batch = iter([size for d, size in enumerate(indices) if d != instruction.get("index_vector_dim")])
+    offsets = instruction.get("offset_dims")
+    return [next(window) if d in offsets else next(batch) for d in range(instruction.shape.rank)]
 
 
 def _place_offsets(

@@ -11,6 +11,7 @@ from hloc.codegen.program import ParameterLeaf, Program
 from hloc.errors import ArgumentError
 from hloc.ir.dtypes import BY_NUMPY
 from hloc.ir.shapes import ArrayShape, Shape
+from hloc.runtime.padding import is_within
 
 _SCALARS = (bool, int, float, complex)
 
@@ -56,6 +57,8 @@ def _leaf_array(value: Any, leaf: ParameterLeaf, position: int) -> np.ndarray:
     place = f"argument {position} (%{leaf.name}{''.join(f'[{i}]' for i in leaf.index)})"
     shape = leaf.shape
     array = _scalar_array(value, shape, place) if isinstance(value, _SCALARS) else _viewed(value, place)
+    if shape.is_dynamic and array.dtype == shape.dtype.numpy and is_within(array, shape):
+        return array
     if array.dtype != shape.dtype.numpy or array.shape != shape.dims:
         raise ArgumentError(f"{place} is {_described(array)}, expected {shape!r}")
     if not _lies_as(array, shape):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import llvmlite.binding as llvm
 
-from hloc.codegen.program import Program
+from hloc.codegen.program import Program, buffers
 from hloc.codegen.targets.cpu import new_machine
 
 _ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 5)
@@ -27,8 +27,8 @@ class NativeCode:
         if not address:
             raise RuntimeError(f"the object code has no {program.entry}")
         self._entry = _ENTRY_TYPE(address)
-        self._args = ctypes.c_int64 * len(program.parameters)
-        self._results = ctypes.c_int64 * len(program.results)
+        self._args = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.parameters)
+        self._results = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.results)
 
     def run(
         self, args: Sequence[int], results: Sequence[int], arena: int, constants: int, context: int

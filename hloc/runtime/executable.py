@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_FAILED, ERRORS, Program, communicator_bytes
+from hloc.codegen.program import (
+    CONTEXT_FIELDS,
+    DEVICE_FAILED,
+    ERRORS,
+    Program,
+    buffers,
+    communicator_bytes,
+)
 from hloc.errors import ArgumentError, HloError
 from hloc.host.queues import Channel, HostQueues
 from hloc.host.values import structured
@@ -17,6 +24,7 @@ from hloc.runtime.arguments import flat_arguments
 from hloc.runtime.cpu import NativeCode
 from hloc.runtime.externals import Deserted, Externals, Run
 from hloc.runtime.memory import Pool, address, new_array
+from hloc.runtime.padding import live, padded
 
 _RNG_SEED = 0x9E3779B97F4A7C15
 
@@ -26,7 +34,8 @@ class Executable:
 
     Arguments are the leaves of the entry's parameters in order, or one argument a parameter, tuples nested as
     its shape is. A leaf is anything that NumPy views without a copy (buffers, `__array_interface__`, DLPack),
-    of exactly the parameter's type, shape and layout; a Python number may stand for a rank-0 array.
+    of exactly the parameter's type, shape and layout; a Python number may stand for a rank-0 array. Where a
+    dimension has only a bound, any size within it will do, and results have their live sizes.
 
     `patience` is the time in seconds that devices wait for each other, or for the host, before the run fails.
 
@@ -44,6 +53,8 @@ class Executable:
         self._rng_states = [np.array([_RNG_SEED, device], np.uint64) for device in range(self.device_count)]
         self._queues = [HostQueues() for _ in range(self.device_count)]
         self._externals = Externals(program.externals)
+        self._is_padded = any(leaf.shape.is_dynamic for leaf in (*program.parameters, *program.results))
+        self._result_shapes = [shape for leaf in program.results for shape in buffers(leaf.shape)]
         self._communicator = self._new_communicator()
         self._alone = self._new_context(0, self._communicator)
 
@@ -135,7 +146,9 @@ class Executable:
     def _run(
         self, device: int, arguments: list[np.ndarray], context: np.ndarray, communicator: np.ndarray
     ) -> list[np.ndarray]:
-        results = [new_array(leaf.shape, "a result") for leaf in self.program.results]
+        if self._is_padded:
+            arguments = padded(arguments, [leaf.shape for leaf in self.program.parameters])
+        results = [new_array(shape, "a result") for shape in self._result_shapes]
         if self._externals.have_hosts:
             run = Run(self._queues[device], self.patience, communicator)
             with self._externals.serving(run):
@@ -145,7 +158,7 @@ class Executable:
             status = self._run_native(arguments, results, context)
         if status:
             raise self._failure(device, status, run)
-        return results
+        return live(results, [leaf.shape for leaf in self.program.results]) if self._is_padded else results
 
     def _run_native(
         self, arguments: list[np.ndarray], results: list[np.ndarray], context: np.ndarray

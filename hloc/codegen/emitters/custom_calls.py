@@ -1,4 +1,4 @@
-"""custom-call: LAPACK's routines, and functions registered by name."""
+"""custom-call: LAPACK's routines, functions registered by name, and the check of a live size."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from hloc.codegen.host_calls import call_external
 from hloc.codegen.kernel import KernelContext, kernel
 from hloc.codegen.lapack import recipe_of
 from hloc.codegen.lapack_code import LapackCode, scratch_places
-from hloc.codegen.program import CUSTOM, External
+from hloc.codegen.llvm import integer
+from hloc.codegen.program import CUSTOM, SIZE_FAILED, External
 from hloc.host.custom_calls import config_text, registered
 from hloc.ir.instruction import Instruction
-from hloc.reference.custom_calls import unknown_target
+from hloc.reference.custom_calls import SIZE_CHECK, unknown_target
 
 
 def _recipe(instruction: Instruction):
-    """The LAPACK call that an op is; None if its target was registered. HloError if it is not known."""
-    if registered(instruction.get("custom_call_target")) is not None:
+    """The LAPACK call that an op is; None if it is none. HloError if the target is not known."""
+    target = instruction.get("custom_call_target")
+    if target == SIZE_CHECK or registered(target) is not None:
         return None
     recipe = recipe_of(instruction)
     if recipe is None:
@@ -40,6 +42,9 @@ def custom_call(k: KernelContext, instruction: Instruction) -> None:
     if recipe is not None:
         LapackCode(k, recipe).write()
         return
+    if instruction.get("custom_call_target") == SIZE_CHECK:
+        _checked_size(k)
+        return
     operands = [
         k.input_array(number, leaf)
         for number, operand in enumerate(instruction.operands)
@@ -54,3 +59,10 @@ def custom_call(k: KernelContext, instruction: Instruction) -> None:
         config_text(instruction),
     )
     call_external(k, external, [a.pointer for a in operands], [a.pointer for a in k.outputs])
+
+
+def _checked_size(k: KernelContext) -> None:
+    """The size as it is; the kernel fails where the condition does not hold."""
+    size, holds = k.input_array(0).load(()), k.input_array(1).load(())
+    k.outputs[0].store((), size)
+    k.status = k.b.select(holds, integer("i32", 0), integer("i32", SIZE_FAILED))
