@@ -6,7 +6,8 @@
     y = softmax(x)
 
 `parse`, `verify`, `evaluate`, `optimize` and `compile` are described in `hloc.api`; `register_custom_call` says
-what a custom call runs. They are loaded when first used, so that `import hloc` alone stays quick.
+what a custom call runs. Everything is loaded when first used: a program that imports hloc, and the `hloc` command
+before it knows what to do, pay for nothing else, not even for NumPy.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from hloc.errors import ArgumentError, HloError
-from hloc.ir.module import Module
+from hloc.ir import hooks
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ArgumentError": "hloc.errors",
+    "HloError": "hloc.errors",
+    "Module": "hloc.ir.module",
     "parse": "hloc.api",
     "verify": "hloc.api",
     "evaluate": "hloc.api",
@@ -31,7 +34,7 @@ _HOMES = {
     "Builder": "hloc.ir.builder",
 }
 
-__all__ = ["ArgumentError", "HloError", "Module", "__version__", *_HOMES]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
@@ -46,9 +49,9 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _text_form(module: Module, **options: Any) -> str:
+def _text_form(module: Any, **options: Any) -> str:
     printer = import_module("hloc.text.printer")
     return printer.print_module(module, printer.PrintOptions(**options))
 
 
-Module.text_form = staticmethod(_text_form)
+hooks.text_form = _text_form

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from hloc.ir import hooks
 from hloc.ir.attributes import Alias, Donor
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -23,9 +24,6 @@ class Module:
     header attributes by their text names, `tables` the sections after the header by name, their rows by
     number: strings in FileNames and FunctionNames, integers by field name in FileLocations and StackFrames.
     """
-
-    # The printer stands in a layer above; hloc/__init__.py puts it here.
-    text_form: ClassVar[Callable[..., str]]
 
     def __init__(self, name: str, source: Source | None = None):
         self.name = name
@@ -106,7 +104,7 @@ class Module:
 
     def to_text(self, **options: object) -> str:
         """The canonical HLO text, constants in full; `options` are those of hloc.text.printer.PrintOptions."""
-        return Module.text_form(self, **options)
+        return hooks.text_form(self, **options)
 
     def __repr__(self) -> str:
         return f"<module {self.name}: {len(self.computations)} computations>"
