@@ -136,7 +136,7 @@ def _added(site: Site, computation: Computation) -> Computation:
 
 
 def _of_live_elements(reducer: Computation, dtypes: Sequence[DType]) -> Computation:
-    """(accumulators..., live, elements..., live): of two live sides they are folded, else the live one stays."""
+    """(accumulators..., live, elements..., live): two live sides are folded, else the live one stays."""
     computation = Computation(f"{reducer.name}.live")
     emit = Emit(computation)
     scalars = [*map(array, dtypes), PREDICATE]
