@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.kernel import KernelContext, index_constant
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.program import External, external_failed
+from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import Shape, TupleShape
+
+
+def operand_arrays(k: KernelContext, instruction: Instruction, number: int) -> list[ArrayRef]:
+    """The leaves of an operand, where they lie."""
+    leaves = instruction.operands[number].shape.leaves()
+    return [k.input_array(number, leaf) for leaf, shape in leaves if shape.is_array]
+
+
+def shape_in_memory(shape: Shape, arrays: Iterator[ArrayRef]) -> Shape:
+    """The shape with the layouts in which its leaves do lie."""
+    if isinstance(shape, TupleShape):
+        return TupleShape(tuple(shape_in_memory(element, arrays) for element in shape.elements))
+    return next(arrays).shape if shape.is_array else shape
 
 
 def call_external(

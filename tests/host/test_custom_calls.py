@@ -68,6 +68,39 @@ def test_layouts_do_not_matter_to_python(run: Way) -> None:
     np.testing.assert_array_equal(run(text, X), X[0])
 
 
+@pytest.mark.parametrize("dtype", ["pred", "s4", "u8", "bf16", "f8e4m3fn", "f16", "c64"])
+def test_arrays_of_all_kinds_of_types(run: Way, dtype: str) -> None:
+    hloc.register_custom_call("test.reversed", lambda x, empty: (x[::-1], empty))
+    shape = f"({dtype}[3], {dtype}[0,2])"
+    text = program(shape, "test.reversed", f"{dtype}[3]", f"{dtype}[0,2]")
+    kind = hloc.parse(text).entry.parameters[0].shape.dtype.numpy
+    x = np.array([1, 0, 1]).astype(kind)
+    x[2] = 0
+    result, empty = run(text, x, np.empty((0, 2), kind))
+    assert result.dtype == kind and result.tobytes() == x[::-1].tobytes()
+    assert empty.shape == (0, 2)
+
+
+def test_a_call_that_is_asynchronous_and_in_a_branch(run: Way) -> None:
+    hloc.register_custom_call("test.twice", lambda x: x * 2)
+    text = """HloModule m
+branch {
+  x = f32[2,3] parameter(0)
+  s = ((f32[2,3]), f32[2,3], s32[]) custom-call-start(x), custom_call_target="test.twice"
+  ROOT d = f32[2,3] custom-call-done(s)
+}
+other {
+  ROOT x = f32[2,3] parameter(0)
+}
+ENTRY e {
+  p = pred[] parameter(0)
+  x = f32[2,3] parameter(1)
+  ROOT c = f32[2,3] conditional(p, x, x), true_computation=branch, false_computation=other
+}"""
+    np.testing.assert_array_equal(run(text, np.bool_(True), X), X * 2)
+    np.testing.assert_array_equal(run(text, np.bool_(False), X), X)
+
+
 def test_the_configuration_is_passed_on(run: Way) -> None:
     def said(x: np.ndarray, *, config: str) -> np.ndarray:
         return x + len(config)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hloc.codegen.host_calls import call_external
+from hloc.codegen.host_calls import call_external, operand_arrays, shape_in_memory
 from hloc.codegen.kernel import KernelContext, kernel
 from hloc.codegen.lapack import recipe_of
 from hloc.codegen.lapack_code import LapackCode, scratch_places
 from hloc.codegen.llvm import integer
 from hloc.codegen.program import CUSTOM, SIZE_FAILED, External
+from hloc.codegen.values import same_memory
 from hloc.host.custom_calls import config_text, registered
 from hloc.ir.instruction import Instruction
 from hloc.reference.custom_calls import SIZE_CHECK, unknown_target
@@ -45,20 +46,23 @@ def custom_call(k: KernelContext, instruction: Instruction) -> None:
     if instruction.get("custom_call_target") == SIZE_CHECK:
         _checked_size(k)
         return
-    operands = [
-        k.input_array(number, leaf)
-        for number, operand in enumerate(instruction.operands)
-        for leaf, shape in operand.shape.leaves()
-        if shape.is_array
-    ]
-    external = External(
-        CUSTOM,
-        instruction.get("custom_call_target"),
-        tuple(operand.shape for operand in instruction.operands),
-        instruction.shape,
-        config_text(instruction),
-    )
-    call_external(k, external, [a.pointer for a in operands], [a.pointer for a in k.outputs])
+    _registered_call(k, instruction)
+
+
+def _registered_call(k: KernelContext, instruction: Instruction) -> None:
+    """Calls a function that was registered, with operands that lie as the call demands."""
+    wanted = instruction.get("operand_layout_constraints") or [o.shape for o in instruction.operands]
+    operands, shapes = [], []
+    for number, shape in enumerate(wanted):
+        arrays = operand_arrays(k, instruction, number)
+        leaves = [leaf.with_default_layout() for _, leaf in shape.leaves() if leaf.is_array]
+        if not all(same_memory(array.shape, leaf) for array, leaf in zip(arrays, leaves, strict=True)):
+            raise k.error(f"operand {number} does not lie as it should: layout_assignment has not run")
+        operands += [array.pointer for array in arrays]
+        shapes.append(shape_in_memory(shape, iter(arrays)))
+    target, config = instruction.get("custom_call_target"), config_text(instruction)
+    external = External(CUSTOM, target, tuple(shapes), instruction.shape, config)
+    call_external(k, external, operands, [array.pointer for array in k.outputs])
 
 
 def _checked_size(k: KernelContext) -> None:

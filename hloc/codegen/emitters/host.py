@@ -7,17 +7,11 @@ sent in between; `send` gives its value away at once.
 from __future__ import annotations
 
 from hloc.codegen.arrays import ArrayRef
-from hloc.codegen.host_calls import call_external
+from hloc.codegen.host_calls import call_external, operand_arrays, shape_in_memory
 from hloc.codegen.kernel import KernelContext, index_constant, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.program import INFEED, OUTFEED, RECV, SEND, External
 from hloc.ir.instruction import Instruction
-
-
-def _operand_arrays(k: KernelContext, instruction: Instruction) -> list[ArrayRef]:
-    """The leaves of operand 0, where they lie."""
-    leaves = instruction.operands[0].shape.leaves()
-    return [k.input_array(0, leaf) for leaf, shape in leaves if shape.is_array]
 
 
 def _channel(instruction: Instruction) -> str:
@@ -40,22 +34,20 @@ def infeed(k: KernelContext, instruction: Instruction) -> None:
 
 @kernel("outfeed", fails=True)
 def outfeed(k: KernelContext, instruction: Instruction) -> None:
-    arrays = _operand_arrays(k, instruction)
-    call_external(k, _taking(OUTFEED, "", instruction), _pointers(arrays), [])
+    arrays = operand_arrays(k, instruction, 0)
+    external = External(OUTFEED, "", (shape_in_memory(instruction.operands[0].shape, iter(arrays)),))
+    call_external(k, external, _pointers(arrays), [])
 
 
 @kernel("send", fails=True)
 def send(k: KernelContext, instruction: Instruction) -> None:
-    arrays = _operand_arrays(k, instruction)
-    external = _taking(SEND, _channel(instruction), instruction)
+    arrays = operand_arrays(k, instruction, 0)
+    shape = shape_in_memory(instruction.operands[0].shape, iter(arrays))
+    external = External(SEND, _channel(instruction), (shape,))
     for array, output in zip(arrays, k.outputs, strict=False):
         k.copy(array, output)
     _clear(k, k.outputs[-1])
     call_external(k, external, _pointers(arrays), [])
-
-
-def _taking(kind: str, name: str, instruction: Instruction) -> External:
-    return External(kind, name, (instruction.operands[0].shape,))
 
 
 @kernel("recv")
