@@ -20,9 +20,11 @@ class Module:
     """A whole program.
 
     `computations` are in order, callees before callers. `entry_layout` is the pair (parameter shapes, result
-    shape) of `entry_computation_layout`, or None while it follows from the entry. `attributes` holds the other
-    header attributes by their text names, `tables` the sections after the header by name, their rows by
-    number: strings in FileNames and FunctionNames, integers by field name in FileLocations and StackFrames.
+    shape) of `entry_computation_layout`, or None while it follows from the entry. `bounded_shapes` is such a
+    pair with the bounded dynamic arrays that the entry takes and gives as tuples (padded array, sizes...), or
+    None if there are none; the text does not have it. `attributes` holds the other header attributes by their
+    text names, `tables` the sections after the header by name, their rows by number: strings in FileNames and
+    FunctionNames, integers by field name in FileLocations and StackFrames.
     """
 
     def __init__(self, name: str, source: Source | None = None):
@@ -32,6 +34,7 @@ class Module:
         self.entry: Computation | None = None
         self.is_scheduled = False
         self.entry_layout: tuple[tuple[Shape, ...], Shape] | None = None
+        self.bounded_shapes: tuple[tuple[Shape, ...], Shape] | None = None
         self.input_output_alias: tuple[Alias, ...] = ()
         self.buffer_donors: tuple[Donor, ...] = ()
         self.replica_count = 1
