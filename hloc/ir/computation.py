@@ -157,12 +157,12 @@ class Computation:
     def drop_control_edges(self, instruction: Instruction) -> None:
         """Take an instruction out of the control order; what came before it still comes before what came after."""
         for earlier in instruction.control_predecessors:
-            earlier.control_successors.remove(instruction)
+            earlier.control_successors = _without(earlier.control_successors, instruction)
             for later in instruction.control_successors:
                 self.add_control_edge(earlier, later)
         for later in instruction.control_successors:
-            later.control_predecessors.remove(instruction)
-        instruction.control_predecessors, instruction.control_successors = [], []
+            later.control_predecessors = _without(later.control_predecessors, instruction)
+        instruction.control_predecessors = instruction.control_successors = ()
 
     def set_operand(self, user: Instruction, number: int, value: Instruction) -> None:
         """Let operand `number` of `user` be `value`."""
@@ -173,8 +173,8 @@ class Computation:
     def add_control_edge(self, earlier: Instruction, later: Instruction) -> None:
         """`earlier` must have run before `later` starts."""
         if earlier not in later.control_predecessors:
-            later.control_predecessors.append(earlier)
-            earlier.control_successors.append(later)
+            later.control_predecessors += (earlier,)
+            earlier.control_successors += (later,)
 
     def move_before(self, instruction: Instruction, other: Instruction | None) -> None:
         """Change the place in the order: just before `other`, or to the end."""
@@ -213,6 +213,10 @@ class Computation:
 
     def __repr__(self) -> str:
         return f"<computation %{self.name}: {self._count} instructions>"
+
+
+def _without(edges: tuple[Instruction, ...], gone: Instruction) -> tuple[Instruction, ...]:
+    return tuple(instruction for instruction in edges if instruction is not gone)
 
 
 def _forget(operand: Instruction, user: Instruction) -> None:

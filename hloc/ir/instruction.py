@@ -68,8 +68,8 @@ class Instruction:
         self.attributes = {} if attributes is None else attributes
         self.annotations = {} if annotations is None else annotations
         self.users: dict[Instruction, int] = {}
-        self.control_predecessors: list[Instruction] = []
-        self.control_successors: list[Instruction] = []
+        self.control_predecessors: tuple[Instruction, ...] = ()
+        self.control_successors: tuple[Instruction, ...] = ()
         self.computation: Computation | None = None
         self.span = span
         self.previous: Instruction | None = None

@@ -101,7 +101,7 @@ def late_control_edge():
 
 def one_sided_control_edge():
     module, a, _, c = _chain()
-    c.control_predecessors.append(a)
+    c.control_predecessors += (a,)
     return module
 
 
