@@ -186,7 +186,7 @@ def select(site: Site) -> Shape:
     shape = merged(on_true, on_false)
     if not predicate.dims:
         return shape
-    return merged(shape, predicate)
+    return merged(predicate, shape).with_dtype(shape.dtype)
 
 
 def clamp(site: Site) -> Shape:
