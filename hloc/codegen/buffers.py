@@ -23,8 +23,8 @@ ARENA, RESULT, STACK = "arena", "result", "stack"
 SMALL_BYTES = 16
 """Values so small lie on the stack, where LLVM sees all that is done to them and keeps them in registers."""
 
-_MOST_ON_STACK = 500
-"""Steps of a computation up to which that is so."""
+LONG = 500
+"""Steps of a computation from which on LLVM is spared: its passes take more than linear time."""
 
 
 class Place(NamedTuple):
@@ -71,7 +71,7 @@ def assign(plan: Schedule, temporary: Sequence[int], in_place: bool) -> Buffers:
     """
     _find_lifetimes(plan)
     chains = _chains(plan, in_place)
-    small = SMALL_BYTES if len(plan.steps) <= _MOST_ON_STACK else 0
+    small = SMALL_BYTES if len(plan.steps) <= LONG else 0
     _give_results(plan, chains, in_place, small)
     buffers = Buffers()
     _lay_out(plan, chains, temporary, buffers, small)

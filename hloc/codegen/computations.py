@@ -15,7 +15,7 @@ import numpy as np
 
 from hloc.codegen import scalar
 from hloc.codegen.bodies import immediate
-from hloc.codegen.buffers import ARENA, RESULT, SMALL_BYTES, STACK, Buffers, Place, aligned, assign
+from hloc.codegen.buffers import ARENA, LONG, RESULT, SMALL_BYTES, STACK, Buffers, Place, aligned, assign
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Value, integer
@@ -25,9 +25,6 @@ from hloc.codegen.values import CONSTANT, CallStep, Step, View
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
 from hloc.ir.shapes import ArrayShape, array
-
-_LONG = 500
-"""LLVM leaves the calls of a longer computation as they are: its passes take more than linear time."""
 
 PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants", "context")]
 """Of every function that stands for a computation; each returns an i32, 0 if all went well."""
@@ -98,7 +95,7 @@ class ComputationCode:
         temporary = [self._temporary_bytes(step) for step in plan.steps]
         self.buffers: Buffers = assign(plan, temporary, variant.in_place)
         attributes = function_attributes(kernels.target, kernels.options)
-        if len(plan.steps) > _LONG:
+        if len(plan.steps) > LONG:
             attributes += " optnone noinline"
         self.function = kernels.module.function(name, "i32", PARAMETERS, attributes, "internal")
         self.b = Builder(self.function)
