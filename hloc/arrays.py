@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import ml_dtypes
@@ -12,6 +11,7 @@ from hloc.errors import ArgumentError
 from hloc.ir.dtypes import DType
 from hloc.ir.module import Module
 from hloc.ir.shapes import ArrayShape
+from hloc.records import record
 
 
 def parameter_leaves(module: Module) -> list[tuple[str, ArrayShape]]:
@@ -100,7 +100,7 @@ def to_stored(array: np.ndarray) -> np.ndarray:
     return array.view(f"u{array.dtype.itemsize}")
 
 
-@dataclass(frozen=True)
+@record
 class Difference:
     """How far a result is from what was expected. `index` is where the largest error stands."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from hloc.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Source:
     """A text and where it came from; spans refer to it by offset."""
 

@@ -9,7 +9,6 @@ HloVerifier, and go beyond it only where a module would have no meaning.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from hloc.analysis.verify_async import async_faults
 from hloc.analysis.verify_attributes import annotation_faults, attribute_faults
@@ -21,6 +20,7 @@ from hloc.errors import HloError, Span
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shape_inference import check_instruction
+from hloc.records import record
 
 INVARIANTS: dict[str, str] = {
     # The module.
@@ -207,7 +207,7 @@ INVARIANTS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Diagnostic:
     """One fault: the sentence, its place in the text (or None), the label of the broken invariant."""
 

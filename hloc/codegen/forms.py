@@ -8,18 +8,18 @@ computation, each instruction a kernel ("call").
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_alias, is_immediate, literal_at, source
 from hloc.codegen.kernel import ELEMENTS, KERNELS
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.records import record
 
 _MOST_INDEX_CHANGES = 48
 """Ops that change the index, one after the other: their evaluation is recursive."""
 
 
-@dataclass(frozen=True)
+@record
 class Form:
     """How a kernel is made: `own` is the op with loops of its own, or None for a loop nest over `roots`."""
 

@@ -8,7 +8,6 @@ l at j * lines + l, real and imaginary parts in arrays of their own, so that vec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import cos, isqrt, pi, prod, sin
 from types import SimpleNamespace
 
@@ -18,6 +17,7 @@ from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, const, integer, lane_count, vector_type
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.dtypes import DType
+from hloc.records import record
 
 _ODD = (3, 5, 7, 11, 13)
 """Odd radices."""
@@ -212,7 +212,7 @@ class RootTable:
 # Passes of a length
 
 
-@dataclass(frozen=True)
+@record
 class Shape:
     """How many points, how many lines at once, of which real type."""
 

@@ -10,7 +10,6 @@ which sums are made as they are packed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
 from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.codegen.tiles import Tile, pack_routine, tile_routine, unpack_routine
 from hloc.ir.dtypes import DType
+from hloc.records import record
 
 
 def gemm_routine(routines: Routines, lhs: DType, rhs: DType, out: DType, tile: Tile) -> Function:
@@ -139,7 +139,7 @@ def _write_tile(b: Builder, pieces: _Pieces, p: SimpleNamespace, at: _TilePlace)
     b.if_else(direct, lambda: compute(address, p.c_row, at.accumulate), by_way_of_sums)
 
 
-@dataclass(frozen=True)
+@record
 class GemmPlan:
     """The tile and the block sizes for a product of m x k by k x n."""
 

@@ -8,7 +8,6 @@ take some operands as Elements (then their producers fuse into it), others as ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +19,7 @@ from hloc.codegen.program import CONTEXT_FIELDS, External
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.records import record
 
 if TYPE_CHECKING:
     from hloc.codegen.targets.target import Target
@@ -35,7 +35,7 @@ ELEMENTS: dict[str, ElementFunction] = {}
 """opcode -> fn(k, instruction, operands, index): the result's element at `index`."""
 
 
-@dataclass(frozen=True)
+@record
 class KernelRow:
     """One op with loops of its own.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from hloc.errors import HloError
 from hloc.host.lapack import function_address, workspace_sizes
 from hloc.ir.dtypes import C64, C128, F32, F64, DType
 from hloc.ir.instruction import Instruction
+from hloc.records import record, replace
 from hloc.reference.lapack import attributes_of
 
 PRECISIONS = {"s": (F32, F32), "d": (F64, F64), "c": (C64, F32), "z": (C128, F64)}
@@ -67,7 +67,7 @@ class Result(NamedTuple):
     source: int | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Recipe:
     """One call of a routine. `ranks` are the dimensions that each operand has beside those of the batch.
 

@@ -7,7 +7,6 @@ Any other computation is applied in order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,13 +17,14 @@ from hloc.codegen.llvm import Builder, Value
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import F32, PRED, DType
 from hloc.ir.instruction import Instruction
+from hloc.records import record
 
 KNOWN = ("add", "multiply", "maximum", "minimum", "and", "or", "xor")
 
 _OF_PRED = {"add": "or", "maximum": "or", "multiply": "and", "minimum": "and"}
 
 
-@dataclass(frozen=True)
+@record
 class Reducer:
     """A way to fold values of element types `dtypes`: a computation, or the known operation that it is.
 

@@ -6,18 +6,18 @@ processor does with denormals, and loops vectorize. Overflow and NaN are those o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 from hloc.codegen.llvm import Builder, Value, integer, mangled, with_scalar
 from hloc.codegen.math import call_inlined
 from hloc.codegen.math.expression import Num
 from hloc.ir.dtypes import BF16, F8E8M0FNU, F16, DType
+from hloc.records import record
 
 _INFINITY = 0x7F800000
 
 
-@dataclass(frozen=True)
+@record
 class Format:
     """A float format of at most 8 bits, sign included.
 

@@ -6,7 +6,6 @@ which sums are made as they are packed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 from hloc.codegen import scalar
@@ -14,9 +13,10 @@ from hloc.codegen.llvm import Builder, Function, Value, poison, vector_type, zer
 from hloc.codegen.products import added, load_as, multiply_add, negated, store_as
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.dtypes import DType
+from hloc.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Tile:
     """A block of `rows` x (`vectors` * `lanes`) sums of element type `dtype`, kept in registers."""
 

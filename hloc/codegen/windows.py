@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.routines import i64
 from hloc.ir.attributes import WindowDim
+from hloc.records import record
 
 
 def is_trivial(window: WindowDim) -> bool:
@@ -54,7 +54,7 @@ WindowBody = Callable[[list[Value], list[Value], list[Value]], Sequence[Value]]
 """body(index in the base, index in the window, carried values) gives the next carried values."""
 
 
-@dataclass(frozen=True)
+@record
 class WindowSpace:
     """Windows over a base of some `sizes`; `outputs` are the sizes of the array of windows."""
 

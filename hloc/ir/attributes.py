@@ -6,11 +6,12 @@ attribute. Their text forms are known to the parser and the printer alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
+
+from hloc.records import record
 
 
 class WindowDim(NamedTuple):
@@ -36,14 +37,14 @@ class WindowDim(NamedTuple):
         return room // self.stride + 1 if room >= 0 else 0
 
 
-@dataclass(frozen=True)
+@record
 class Window:
     """`window={size=3x3 stride=2x2 pad=1_1x1_1}`, one WindowDim a dimension."""
 
     dims: tuple[WindowDim, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class ConvDims:
     """`dim_labels=b01f_01io->b01f`: which dimension of input, kernel and output plays which part."""
 
@@ -74,7 +75,7 @@ class PadDim(NamedTuple):
     interior: int = 0
 
 
-@dataclass(frozen=True)
+@record
 class IotaTile:
     """`[dims]<=[reshape_dims]T(permutation)`: a device array counted up, reshaped and transposed."""
 
@@ -88,7 +89,7 @@ class IotaTile:
         return tuple(int(i) for i in ids.transpose(self.permutation).reshape(-1))
 
 
-@dataclass(frozen=True)
+@record
 class MeshAxes:
     """`mesh['a'=2,'b'=4] {'a'}`: a device mesh and the axes that one group spans.
 
@@ -101,7 +102,7 @@ class MeshAxes:
     device_ids: IotaTile | tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
+@record
 class ReplicaGroups:
     """Which devices take part together: listed, counted (`[2,4]<=[8]`), or by mesh axes. Empty: all together."""
 
@@ -158,7 +159,7 @@ class Donor(NamedTuple):
     index: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class ResultAccuracy:
     """`result_accuracy=`: a mode ("default", "highest"), or a tolerance of which any part may be absent."""
 
@@ -168,7 +169,7 @@ class ResultAccuracy:
     ulps: int | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Metadata:
     """Where an instruction came from. Fields are those of the text; None where absent."""
 
@@ -197,7 +198,7 @@ class Recovery(NamedTuple):
     module: object = None
 
 
-@dataclass(frozen=True)
+@record
 class Raw:
     """Text kept as it was written, braces and all (a `backend_config` dictionary, an MLIR attribute)."""
 

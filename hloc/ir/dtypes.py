@@ -7,10 +7,10 @@ which is NumPy's bool.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import ml_dtypes
 import numpy as np
+
+from hloc.records import record
 
 PREDICATE, SIGNED, UNSIGNED, FLOAT, COMPLEX, TOKEN_KIND, OPAQUE_KIND = (
     "predicate",
@@ -23,7 +23,7 @@ PREDICATE, SIGNED, UNSIGNED, FLOAT, COMPLEX, TOKEN_KIND, OPAQUE_KIND = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record
 class DType:
     """One element type.
 
@@ -38,6 +38,9 @@ class DType:
     numpy: np.dtype | None
     exponent_bits: int = 0
     mantissa_bits: int = 0
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     @property
     def is_integer(self) -> bool:

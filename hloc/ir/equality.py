@@ -9,7 +9,6 @@ one operation of an async instruction, and the numbers of stack frames (the fram
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from hloc.ir.attributes import Raw, Recovery, Window
@@ -17,6 +16,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.opcodes import COMPUTATION, COMPUTATIONS, OPS
+from hloc.records import replace
 
 # What a text moves between an async start and the one operation that it runs.
 _MOVED = ("frontend_attributes", "statistics")

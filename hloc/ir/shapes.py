@@ -7,11 +7,11 @@ layout lists them from the fastest varying (minor) to the slowest.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
 from hloc.ir.dtypes import OPAQUE, TOKEN, DType
+from hloc.records import record, replace
 
 UNBOUNDED = -1
 """The size of a dimension written `?`."""
@@ -20,7 +20,7 @@ COMBINED = -1
 """The size of a tile dimension written `*`: it takes in the next more major dimension."""
 
 
-@dataclass(frozen=True)
+@record
 class SplitConfig:
     """`SC(dimension:index,index,...)`: where a dimension is cut between memories."""
 
@@ -28,7 +28,7 @@ class SplitConfig:
     indices: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Layout:
     """How an array lies in memory: order of dimensions, tiles, and where. Defaults are what XLA omits."""
 
@@ -97,7 +97,7 @@ class Shape:
         return self is other or self.without_layout() == other.without_layout()
 
 
-@dataclass(frozen=True)
+@record
 class ArrayShape(Shape):
     """`f32[2,<=3]{1,0}`; also `token[]` and `opaque[]`, whose dtype says so.
 
@@ -182,11 +182,11 @@ class ArrayShape(Shape):
         return f"{self.dtype.name}[{dims}]"
 
 
-@dataclass(frozen=True)
+@record
 class TupleShape(Shape):
     """`(f32[2], s32[])`."""
 
-    elements: tuple[Shape, ...] = field(default=())
+    elements: tuple[Shape, ...] = ()
     is_tuple = True
 
     def leaves(self) -> Iterator[tuple[tuple[int, ...], ArrayShape]]:
@@ -204,7 +204,7 @@ class TupleShape(Shape):
         return "(" + ", ".join(map(repr, self.elements)) + ")"
 
 
-@dataclass(frozen=True)
+@record
 class BufferShape(Shape):
     """`b(f32[4]{0})`: a piece of memory that holds an array."""
 

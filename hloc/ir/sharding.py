@@ -8,12 +8,12 @@ make tiled and named shardings with `tiled_sharding` and `named_sharding`, which
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import prod
 
 from hloc.ir.attributes import IotaTile, Metadata
 from hloc.ir.device_order import ListedTile, Tile, iota_tile, reshape_tile, sort_minor_groups, transpose_tile
 from hloc.ir.shapes import Shape
+from hloc.records import record, replace
 
 REPLICATED, MANUAL, UNREDUCED, UNKNOWN, MAXIMAL = "replicated", "manual", "unreduced", "unknown", "maximal"
 
@@ -21,7 +21,7 @@ REPLICATED, MANUAL, UNREDUCED, UNKNOWN, MAXIMAL = "replicated", "manual", "unred
 _SUBGROUP_ORDER = (MAXIMAL, MANUAL, UNREDUCED, REPLICATED)
 
 
-@dataclass(frozen=True)
+@record
 class ShardGroup:
     """` shard_as 1`, ` shard_like 2`: values of one id are to be sharded alike. `kind` is "as" or "like"."""
 
@@ -39,7 +39,7 @@ class Sharding:
         return TupleSharding(tuple(self for _ in shape.leaves()))
 
 
-@dataclass(frozen=True)
+@record
 class WholeSharding(Sharding):
     """`{replicated}`, `{manual}`, `{unreduced}`, `{unknown}`: the same word for every device."""
 
@@ -48,7 +48,7 @@ class WholeSharding(Sharding):
     group: ShardGroup | None = None
 
 
-@dataclass(frozen=True)
+@record
 class MaximalSharding(Sharding):
     """`{maximal device=3}`: one device holds all."""
 
@@ -57,7 +57,7 @@ class MaximalSharding(Sharding):
     group: ShardGroup | None = None
 
 
-@dataclass(frozen=True)
+@record
 class TiledSharding(Sharding):
     """`{devices=[2,1,2]<=[4] last_tile_dim_replicate}`: an array of devices over the value's dimensions.
 
@@ -76,7 +76,7 @@ class TiledSharding(Sharding):
         return self.tile.dims[: len(self.tile.dims) - len(self.subgroups)]
 
 
-@dataclass(frozen=True)
+@record
 class AxisRef:
     """`'a'`, or with `sub` = (pre-size, size) the sub-axis `'a':(1)2`."""
 
@@ -84,7 +84,7 @@ class AxisRef:
     sub: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
+@record
 class DimSharding:
     """The axes over which one dimension is cut; an open one (`{'b', ?}`) may be cut further."""
 
@@ -92,7 +92,7 @@ class DimSharding:
     is_open: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Mesh:
     """`mesh['a'=2,'b'=4], device_ids=(...)`, or `maximal_mesh[device_id=3]`.
 
@@ -107,7 +107,7 @@ class Mesh:
         return axis.sub[1] if axis.sub else dict(self.axes)[axis.name]
 
 
-@dataclass(frozen=True)
+@record
 class NamedSharding(Sharding):
     """`{mesh['a'=2,'b'=4], [{'a'}, {'b', ?}], replicated={...}, unreduced={...}, manual={...}}`.
 
@@ -123,14 +123,14 @@ class NamedSharding(Sharding):
     metadata: tuple[Metadata, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class TupleSharding(Sharding):
     """`{{replicated}, {maximal device=0}}`: one sharding for each leaf of a tuple shape, depth first."""
 
     elements: tuple[Sharding, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Domain:
     """`domain={kind="sharding", entry={...}, exit={...}}`: the shardings on the two sides of a border."""
 

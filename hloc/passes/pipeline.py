@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import ModuleType
 
 from hloc.errors import HloError
@@ -44,6 +44,7 @@ from hloc.passes.call_inliner import CallInliner
 from hloc.passes.constant_folding import ConstantFolding
 from hloc.passes.fusion import Fusion
 from hloc.passes.runner import Group, InternalError, Observer, PassRun, Report, Runner, Step
+from hloc.records import record
 
 __all__ = [
     "ORDER",
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@record
 class Pass:
     """A pass by name. `kind` is a module with `run`, or a dataclass with it, its fields the pass's options.
 
@@ -123,7 +124,7 @@ PASSES: dict[str, Pass] = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class FixedPoint:
     """Rows to repeat until none of them changes anything."""
 

@@ -16,6 +16,7 @@ from hloc.errors import HloError
 from hloc.ir.module import Module
 from hloc.options import Options
 from hloc.passes.snapshot import Snapshot
+from hloc.records import record
 from hloc.text.printer import print_module
 
 
@@ -31,7 +32,7 @@ class InternalError(Exception):
         self.reproducer = reproducer
 
 
-@dataclass(frozen=True)
+@record
 class Step:
     """One pass to run: its name, the text that asks for it on a command line, and what makes its object."""
 
@@ -40,7 +41,7 @@ class Step:
     make: Callable[[Options], object]
 
 
-@dataclass(frozen=True)
+@record
 class Group:
     """Steps to repeat until a whole round changes nothing, `limit` rounds at most."""
 
@@ -48,7 +49,7 @@ class Group:
     limit: int
 
 
-@dataclass(frozen=True)
+@record
 class PassRun:
     """What one run of a pass did: seconds, instructions before and after, and what it had to say."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import prod
 
 from hloc.errors import HloError, Span
+from hloc.records import record
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[@A-Za-z_][\w.]*|-?\d+|\S')
 
 
-@dataclass(frozen=True)
+@record
 class Mesh:
     """Axes (name, size) from the most major on; `devices[p]` is the device at position p, row-major."""
 
@@ -23,7 +23,7 @@ class Mesh:
         return prod(size for _, size in self.axes)
 
 
-@dataclass(frozen=True)
+@record
 class AxisPart:
     """An axis, or a part of it: index = position // stride % size."""
 
@@ -31,7 +31,7 @@ class AxisPart:
     size: int
 
 
-@dataclass(frozen=True)
+@record
 class ValueSharding:
     """The axis parts that cut each dimension, major to minor."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from hloc.host.queues import HostQueues
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.records import record
 from hloc.reference.values import Value
 
 
@@ -40,7 +41,7 @@ class Exchange:
     meeting: object
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     """Which device this is: number `replica * partitions + partition` of `replicas * partitions`."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hloc.ir.dtypes import U32
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import TOKEN_SHAPE, ArrayShape, BufferShape, Shape, TupleShape
+from hloc.records import replace
 
 PEER_OPCODES = frozenset(("send", "send-done", "recv", "recv-done", "outfeed"))
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import replace
-from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy as np
 from hloc.ir.dtypes import PRED, U64, DType
 from hloc.ir.literals import Literal, bits_of
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape
+from hloc.records import replace
 from hloc.text.tokens import Fault
 
 # A literal that the text elides has no more bytes than this: a short text cannot fill the memory.

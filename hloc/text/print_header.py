@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from hloc.ir import opcodes as kinds
 from hloc.ir.attributes import Alias, Donor, Raw, Recovery
 from hloc.ir.module import Module
+from hloc.records import replace
 from hloc.text.print_options import PrintOptions
 from hloc.text.print_shapes import print_shape, print_shapes
 from hloc.text.print_values import PRINTERS, print_dims

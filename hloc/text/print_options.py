@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from hloc.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrintOptions:
     """The default shows everything, so that parsing the print gives the same module.
 

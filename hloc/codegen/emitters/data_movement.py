@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from hloc.codegen import scalar
 from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant, kernel
@@ -12,6 +11,7 @@ from hloc.codegen.loops import reshape_index
 from hloc.ir.attributes import PadDim
 from hloc.ir.dtypes import C128, S64, DType
 from hloc.ir.instruction import Instruction
+from hloc.records import record
 
 
 @element("copy")
@@ -198,7 +198,7 @@ def pad(k: KernelContext, instruction: Instruction, operands: list[Element], ind
     return k.choose(inside, lambda: operands[0](tuple(source)), lambda: operands[1](()))
 
 
-@dataclass(frozen=True)
+@record
 class Placed:
     """Where a dimension's operand elements go: `count` from `first` on, to start, start + step, ..."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -26,6 +25,7 @@ from hloc.codegen.tiles import InlineProduct, pack_routine
 from hloc.ir.dtypes import PRED, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+from hloc.records import record
 
 _SMALL = 2048
 """Up to this many multiplications a product is written in place."""
@@ -43,7 +43,7 @@ def _stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
     return wide[-1][1] if wide else 1
 
 
-@dataclass(frozen=True)
+@record
 class _Side:
     """Operand `number`, or the result (None): where its batch dimensions, rows and columns lie.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from hloc.records import record
 
 from .expression import Num
 
 INFINITY = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Complex:
     """real + imag i."""
 

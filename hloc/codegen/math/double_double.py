@@ -6,12 +6,12 @@ blocks of double-word arithmetic" (2017); the low parts here are not renormalize
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from hloc.records import record
 
 from .expression import Num
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pair:
     """high + low, where low is at most about a rounding error of high."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 
 from hloc.codegen.llvm import Builder, Value
 from hloc.errors import HloError
 from hloc.options import Options
+from hloc.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """A machine that programs are compiled for.
 
@@ -34,7 +34,10 @@ class Target:
     enter_flushing: Callable[[Builder], Value]
     leave_flushing: Callable[[Builder, Value], None]
     enter_exact: Callable[[Builder], Value]
-    stages: dict[str, Callable[[str, Options], str | bytes]] = field(hash=False)
+    stages: dict[str, Callable[[str, Options], str | bytes]]
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def lower(self, llvm_ir: str, stage: str, options: Options) -> str | bytes:
         """The program at a later stage. RuntimeError, with LLVM's words, if LLVM refuses the text."""
