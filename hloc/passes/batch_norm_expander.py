@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import F32, DType
 from hloc.ir.instruction import Instruction
@@ -61,10 +63,9 @@ class _Norm:
         return self.emit.map("divide", total, self.emit.full(self.count, total.shape))
 
     def shifted(self, variance: Instruction) -> Instruction:
-        """variance + epsilon"""
-        return self.emit.map(
-            "add", variance, self.emit.full(self.instruction.attributes["epsilon"], variance.shape)
-        )
+        """variance + epsilon, which is an f32 whatever the elements are"""
+        epsilon = float(np.float32(self.instruction.attributes["epsilon"]))
+        return self.emit.map("add", variance, self.emit.full(epsilon, variance.shape))
 
     def centred(self, data: Instruction, mean: Instruction) -> Instruction:
         return self.emit.map("subtract", data, self.spread(mean))

@@ -28,25 +28,30 @@ def _rounded(instruction: Instruction, results: list[np.ndarray]) -> tuple:
     return tuple(narrow(array.reshape(shape.dims), shape.dtype) for array, shape in zip(results, shapes))
 
 
+def _epsilon(instruction: Instruction) -> float:
+    """The attribute is an f32, whatever the elements are."""
+    return float(np.float32(instruction.get("epsilon")))
+
+
 def training(instruction: Instruction, operands: list[np.ndarray], context: Context) -> tuple:
     """(normalized, mean, biased variance)."""
     (x, scale, offset), others = _operands(instruction, operands)
     mean = x.mean(axis=others, keepdims=True)
     variance = np.square(x - mean).mean(axis=others, keepdims=True)
-    normal = (x - mean) / np.sqrt(variance + instruction.get("epsilon"))
+    normal = (x - mean) / np.sqrt(variance + _epsilon(instruction))
     return _rounded(instruction, [normal * scale + offset, mean, variance])
 
 
 def inference(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     (x, scale, offset, mean, variance), _ = _operands(instruction, operands)
-    normal = (x - mean) / np.sqrt(variance + instruction.get("epsilon"))
+    normal = (x - mean) / np.sqrt(variance + _epsilon(instruction))
     return narrow(normal * scale + offset, instruction.shape.dtype)
 
 
 def grad(instruction: Instruction, operands: list[np.ndarray], context: Context) -> tuple:
     """(gradient of the operand, of scale, of offset) from the mean and variance of the training form."""
     (x, scale, mean, variance, gradient), others = _operands(instruction, operands)
-    inverse = 1 / np.sqrt(variance + instruction.get("epsilon"))
+    inverse = 1 / np.sqrt(variance + _epsilon(instruction))
     centered = (x - mean) * inverse
     scale_gradient = (gradient * centered).sum(axis=others, keepdims=True)
     offset_gradient = gradient.sum(axis=others, keepdims=True)
