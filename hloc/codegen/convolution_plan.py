@@ -25,6 +25,13 @@ MOST_ROWS = 6
 """Positions in a tile, at most."""
 
 
+def tile_rows(size: int) -> int:
+    """Positions in a tile, for so many in all: few different numbers, each is a routine of its own."""
+    if size < MOST_ROWS:
+        return size
+    return 4 if -(-size // 4) * 4 * 1.2 < -(-size // MOST_ROWS) * MOST_ROWS else MOST_ROWS
+
+
 def padded(size: int) -> int:
     """A size in bytes, rounded up to whole cache lines."""
     return -(-size // 64) * 64

@@ -152,7 +152,7 @@ class GemmPlan:
     def of(m: int, n: int, k: int, dtype: DType, vector_bytes: int, split: bool) -> GemmPlan:
         """`dtype` is the summing type; `split` says whether the result is of it too, so that k may be cut."""
         lanes = max(vector_bytes // dtype.itemsize, 2)
-        rows = min((6, 5, 4), key=lambda rows: -(-m // rows) * (rows + 1)) if m > 4 else max(m, 1)
+        rows = 4 if m <= 4 or m in (7, 8) else 6
         tile = Tile(dtype, rows, 2 if n > lanes else 1, lanes)
         k_block = min(k, 256) if split else k
         m_block = min(-(-m // rows), 16) * rows

@@ -101,6 +101,10 @@ class _TileWriter:
         return [multiply_add(b, spread[i], columns[v], value) for (i, v), value in pairs]
 
 
+_WIDE = 8
+"""Lines from which on it pays to copy contiguous ones by vectors."""
+
+
 def pack_routine(routines: Routines, source: DType, dtype: DType, width: int) -> Function:
     """`pack(start, to, lines, steps, line_stride, step_stride, negate)`.
 
@@ -124,10 +128,13 @@ class _PackWriter:
         b, p = self.b, self.p
         with b.for_loop(i64(0), p.lines, self.width, unroll=False) as panel:
             fits = b.icmp_signed("<=", b.add(panel, i64(self.width)), p.lines)
-            dense = b.and_(fits, b.icmp_signed("==", p.line_stride, i64(1)))
-            with b.if_then(dense):
-                self.whole(panel, i64(1))
-            with b.if_then(b.xor(fits, dense)):
+            strided = fits
+            if self.width >= _WIDE:
+                dense = b.and_(fits, b.icmp_signed("==", p.line_stride, i64(1)))
+                strided = b.xor(fits, dense)
+                with b.if_then(dense):
+                    self.whole(panel, i64(1))
+            with b.if_then(strided):
                 self.whole(panel, p.line_stride)
             with b.if_then(b.not_(fits)):
                 self.partial(panel)

@@ -16,13 +16,13 @@ import numpy as np
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
-from hloc.codegen.convolution_plan import MOST_ROWS, ConvolutionPlan
+from hloc.codegen.convolution_plan import MOST_ROWS, ConvolutionPlan, tile_rows
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer, vector_type, zero
 from hloc.codegen.loops import row_major_strides
 from hloc.codegen.products import load_as, multiply_accumulate, multiply_add
 from hloc.codegen.registers import flattened, grouped
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import Routines, i64, least
 from hloc.codegen.tiles import Tile, tile_routine, unpack_routine
 from hloc.codegen.windows import WindowSpace
 from hloc.ir.attributes import WindowDim
@@ -238,21 +238,15 @@ class _Convolution:
             self._rows(image, out, row, group)
 
     def _rows(self, image: Value, out: Value, row: tuple[int, int, int], group: Value) -> None:
-        """Positions along one dimension, in tiles whose numbers of rows differ by one at most."""
+        """Positions along one dimension, in tiles of equal size: the last one may overlap the one before."""
         plan, b = self.plan, self.b
         size, stride, out_stride = row
-        number = -(-size // MOST_ROWS)
-        fewer, more = size // number, size % number
-        first = 0
-        for rows, count in ((fewer + 1, more), (fewer, number - more)):
-            if not count:
-                continue
-            with b.for_loop(0, count, unroll=False) as i:
-                at = b.add(b.mul(i, i64(rows)), i64(first))
-                place = self.element(image, b.mul(at, i64(stride)))
-                target = b.gep(scalar.memory_type(plan.out.dtype), out, b.mul(at, i64(out_stride)))
-                self._panels(place, target, rows, (stride, out_stride), group)
-            first += rows * count
+        rows = tile_rows(size)
+        with b.for_loop(0, -(-size // rows), unroll=False) as i:
+            at = least(b, b.mul(i, i64(rows)), i64(size - rows))
+            place = self.element(image, b.mul(at, i64(stride)))
+            target = b.gep(scalar.memory_type(plan.out.dtype), out, b.mul(at, i64(out_stride)))
+            self._panels(place, target, rows, (stride, out_stride), group)
 
     def _panels(self, image: Value, out: Value, rows: int, strides: tuple[int, int], group: Value) -> None:
         """One tile of rows, by all output features of a group."""

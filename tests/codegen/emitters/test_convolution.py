@@ -32,7 +32,8 @@ def test_labels_and_layouts() -> None:
         [
             "f32[2,20,9,10] convolution(p0, p1), window={size=3x2 pad=1_1x0_0}, dim_labels=bf01_oi01->bf01",
             "f32[10,2,9,20] convolution(p2, p3), window={size=3x2 pad=1_1x0_0}, dim_labels=0fb1_o1i0->1b0f",
-            "f32[2,10,9,20]{2,1,0,3} convolution(p0, p3), window={size=3x2 pad=1_1x0_0}, dim_labels=bf01_o1i0->b10f",
+            "f32[2,10,9,20]{2,1,0,3} convolution(p0, p3), window={size=3x2 pad=1_1x0_0}, "
+            "dim_labels=bf01_o1i0->b10f",
         ],
     )
 
@@ -43,7 +44,8 @@ def test_other_ranks() -> None:
         [
             "f32[20,18] convolution(p0, p1), dim_labels=bf_io->bf",
             "f32[2,30,18] convolution(p2, p3), window={size=4 pad=3_0}, dim_labels=b0f_0io->b0f",
-            "f32[2,4,6,6,18] convolution(p4, p5), window={size=2x3x2 pad=0_0x1_1x0_0}, dim_labels=b012f_012io->b012f",
+            "f32[2,4,6,6,18] convolution(p4, p5), window={size=2x3x2 pad=0_0x1_1x0_0}, "
+            "dim_labels=b012f_012io->b012f",
         ],
     )
 
@@ -94,9 +96,10 @@ def test_element_types(dtype: str, result: str) -> None:
             f"{dtype}[2,2,1,2]",
         ],
         [
-            f"{result}[2,9,10,18] convolution(p0, p1), window={{size=3x2 pad=1_1x0_0}}, dim_labels=b01f_01io->b01f",
-            f"{result}[2,9,10,6] convolution(p0, p2), window={{size=3x2 pad=1_1x0_0}}, dim_labels=b01f_01io->b01f, "
-            "feature_group_count=6",
+            f"{result}[2,9,10,18] convolution(p0, p1), window={{size=3x2 pad=1_1x0_0}}, "
+            "dim_labels=b01f_01io->b01f",
+            f"{result}[2,9,10,6] convolution(p0, p2), window={{size=3x2 pad=1_1x0_0}}, "
+            "dim_labels=b01f_01io->b01f, feature_group_count=6",
             f"{result}[1,1,1,2] convolution(p3, p4), window={{size=2x2}}, dim_labels=b01f_01io->b01f",
         ],
         tolerance=1e-4 if result == "f32" else None,

@@ -36,7 +36,8 @@ def test_triangular_solve(dtype: str, left: str, vectors: int) -> None:
     dims = f"2,9,{vectors}" if left == "true" else f"2,{vectors},9"
     shape = f"{dtype}[{dims}]"
     ops = [
-        f"{shape} triangular-solve(p0, p1), left_side={left}, lower={lower}, unit_diagonal={unit}, transpose_a={op}"
+        f"{shape} triangular-solve(p0, p1), left_side={left}, lower={lower}, "
+        f"unit_diagonal={unit}, transpose_a={op}"
         for lower in ("true", "false")
         for unit in ("true", "false")
         for op in ("NO_TRANSPOSE", "TRANSPOSE", "ADJOINT")

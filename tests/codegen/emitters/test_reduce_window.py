@@ -49,7 +49,8 @@ def test_layouts() -> None:
         [
             "f32[16,16]{0,1} reduce-window(p0, p2), window={size=3x3 stride=1x2 pad=1_1x1_1}, to_apply=f",
             "f32[16,31]{1,0} reduce-window(p0, p2), window={size=16x1 pad=15_0x0_0}, to_apply=f",
-            "f32[16,16,8]{0,1,2} reduce-window(p1, p2), window={size=1x3x1 stride=1x2x1 pad=0_0x1_1x0_0}, to_apply=f",
+            "f32[16,16,8]{0,1,2} reduce-window(p1, p2), window={size=1x3x1 stride=1x2x1 pad=0_0x1_1x0_0}, "
+            "to_apply=f",
         ],
         computation("f", "add", "f32"),
     )
