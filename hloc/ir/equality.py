@@ -118,7 +118,7 @@ class _Comparison:
             return _unlike("operation", (a.opcode, a.shape), (b.opcode, b.shape))
         for name in ("operands", "control_predecessors"):
             left, right = getattr(a, name), getattr(b, name)
-            if [partners.get(i) for i in left] != right:
+            if [partners.get(i) for i in left] != list(right):
                 return _unlike(name, [i.name for i in left], [i.name for i in right])
         if a in self.folded and b in self.folded:
             return self._attributes(a, b)  # their notes are compared with those of the start
