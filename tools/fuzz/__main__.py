@@ -2,10 +2,10 @@
 
     python -m tools.fuzz --count 500 --seed 0 [--jobs 2] [--executors reference,cpu,none,jaxlib] [--out DIR]
 
-Each seed is one program. A finding is a difference between results, a crash, a hang, or a text that doesn't come
-back as it went; its program goes to DIR as `SEED.hlo` with the arguments in `SEED.npz`, and a smaller one that
-fails the same way as `SEED.small.hlo`. A run goes on where it stopped with `--seed` of the next number, which each
-line of progress shows. The exit status is 1 if there are findings.
+Each seed is one program. A finding is a difference between results, a crash, a hang, or a text that does
+not come back as it went; its program goes to DIR as `SEED.hlo` with the arguments in `SEED.npz`, and a smaller one
+that fails the same way as `SEED.small.hlo`. Each line of progress shows the seed to go on with. The exit
+status is 1 if there are findings.
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def main() -> None:
     parser.add_argument("--executors", type=executors, default=EXECUTORS, help="comma-separated; default all")
     parser.add_argument("--out", metavar="DIR", help="where findings go")
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS", help="time for one program")
-    parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True, help="make findings small")
+    parser.add_argument(
+        "--shrink", action=argparse.BooleanOptionalAction, default=True, help="make findings small"
+    )
     run = Run(parser.parse_args())
     lanes = [threading.Thread(target=run.lane, args=(number,)) for number in range(run.options.jobs)]
     for lane in lanes:

@@ -34,7 +34,10 @@ def dot(m: Maker) -> Instruction:
     free = [[m.draw.size() for _ in range(m.draw.choice((0, 1, 1, 2)))] for _ in range(2)]
     operands, attributes = [], {}
     for side, own in zip(("lhs", "rhs"), free, strict=True):
-        sizes = [*((s, ("b", i)) for i, s in enumerate(batch)), *((s, ("c", i)) for i, s in enumerate(shared))]
+        sizes = [
+            *((s, ("b", i)) for i, s in enumerate(batch)),
+            *((s, ("c", i)) for i, s in enumerate(shared)),
+        ]
         sizes += [(s, ("f", i)) for i, s in enumerate(own)]
         placed = m.draw.shuffled(range(len(sizes))) if m.draw.chance(0.5) else list(range(len(sizes)))
         dims = [sizes[i] for i in placed]
@@ -52,7 +55,9 @@ def dot(m: Maker) -> Instruction:
 
 def matrix_product(m: Maker) -> Instruction:
     """Larger ones, with leftovers at the edges of tiles."""
-    dtype = m.draw.dtype((dtypes.F32, dtypes.F32, dtypes.F64, dtypes.BF16, dtypes.F16, dtypes.S32, dtypes.C64))
+    dtype = m.draw.dtype(
+        (dtypes.F32, dtypes.F32, dtypes.F64, dtypes.BF16, dtypes.F16, dtypes.S32, dtypes.C64)
+    )
     sizes = [m.draw.choice((1, 2, 7, 8, 17, 31, 40, 65)) for _ in range(3)]
     left = m.value(dtype, (sizes[0], sizes[1]), "tame")
     right = m.value(dtype, (sizes[1], sizes[2]), "tame")
@@ -74,7 +79,8 @@ def convolution(m: Maker) -> Instruction:
     sizes = tuple(m.draw.choice((1, 3, 4, 5, 7)) for _ in range(spatial))
     window = Window(
         tuple(
-            dim._replace(size=min(dim.size, 4), reversed=m.draw.chance(0.2)) for dim in window_dims(m, sizes).dims
+            dim._replace(size=min(dim.size, 4), reversed=m.draw.chance(0.2))
+            for dim in window_dims(m, sizes).dims
         )
     )
     if any(dim.output_size(size) < 1 for dim, size in zip(window.dims, sizes, strict=True)):
@@ -135,7 +141,9 @@ def triangular_solve(m: Maker) -> Instruction:
     flags = {name: True for name in ("left_side", "lower", "unit_diagonal") if m.draw.chance(0.5)}
     inner = (size, others) if "left_side" in flags else (others, size)
     transpose = m.draw.choice(("NO_TRANSPOSE", "TRANSPOSE", "ADJOINT"))
-    return m.b.op("triangular-solve", a, m.value(dtype, batch + inner, "tame"), transpose_a=transpose, **flags)
+    return m.b.op(
+        "triangular-solve", a, m.value(dtype, batch + inner, "tame"), transpose_a=transpose, **flags
+    )
 
 
 def ragged_dot(m: Maker) -> Instruction:
@@ -155,5 +163,6 @@ def ragged_dot(m: Maker) -> Instruction:
 
 
 RECIPES = {
-    dot: 4, matrix_product: 1, convolution: 2.5, fft: 0.7, cholesky: 0.5, triangular_solve: 0.6, ragged_dot: 0.2,
+    dot: 4, matrix_product: 1, convolution: 2.5, fft: 0.7, cholesky: 0.5,
+    triangular_solve: 0.6, ragged_dot: 0.2,
 }  # fmt: skip

@@ -90,7 +90,9 @@ class Control:
         count = m.draw.integer(1, 4)
         operands = [m.operand() for _ in range(count)]
         target = operands[0].shape
-        computations = [m.computation("branch", [o.shape], lambda p: self._branch(m, target)) for o in operands]
+        computations = [
+            m.computation("branch", [o.shape], lambda p: self._branch(m, target)) for o in operands
+        ]
         index = m.index(dtypes.S32, count)
         return m.b.op("conditional", index, *operands, branch_computations=tuple(computations))
 

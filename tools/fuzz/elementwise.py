@@ -10,7 +10,8 @@ from tools.fuzz.maker import Maker
 from tools.fuzz.values import ANY, COMPLEXES, FLOATS, INTEGERS, NUMBERS, PRED, SIGNED, WIDE_FLOATS
 
 FUNCTIONS = (
-    "cosine", "erf", "cbrt", "exponential", "exponential-minus-one", "log", "log-plus-one", "logistic", "rsqrt",
+    "cosine", "erf", "cbrt", "exponential", "exponential-minus-one",
+    "log", "log-plus-one", "logistic", "rsqrt",
     "sine", "sqrt", "tan", "tanh",
 )  # fmt: skip
 NOT_IN_XLA = ("acos", "acosh", "asin", "asinh", "atan", "atanh", "cosh", "sinh")
@@ -156,6 +157,7 @@ def stochastic_convert(m: Maker) -> Instruction:
 
 
 RECIPES = {
-    unary: 5, function: 4, binary: 10, mulhi: 0.3, compare: 2, select: 2, clamp: 1.5, convert: 3, bitcast_convert: 1.5,
+    unary: 5, function: 4, binary: 10, mulhi: 0.3, compare: 2, select: 2, clamp: 1.5, convert: 3,
+    bitcast_convert: 1.5,
     reduce_precision: 0.6, complex_number: 0.6, map_: 1, stochastic_convert: 0.2,
 }  # fmt: skip

@@ -153,6 +153,8 @@ class Xla:
         options.env_option_overrides = [("xla_allow_excess_precision", False)]
         device = self._jax.devices()[0]
         executable = device.client.compile_and_load(mlir, self._jaxlib.DeviceList((device,)), options)
-        given = [self._jax.device_put(np.ascontiguousarray(a).reshape(a.shape), device) for a in program.arguments]
+        given = [
+            self._jax.device_put(np.ascontiguousarray(a).reshape(a.shape), device) for a in program.arguments
+        ]
         results = executable.execute_sharded(given).disassemble_into_single_device_arrays()
         return [np.asarray(array[0]) for array in results]

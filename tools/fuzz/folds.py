@@ -78,9 +78,7 @@ def reduce_several(m: Maker) -> Instruction:
     keys = m.value(dtype, m.draw.dims(), m.draw.choice(("tame", "wide", "whole")))
     others = m.value(companion, keys.shape.dims)
     body, starts = _pair_reducer(m, dtype, companion)
-    return m.b.op(
-        "reduce", keys, others, *starts, dimensions=_dimensions(m, keys.shape.rank), to_apply=body
-    )
+    return m.b.op("reduce", keys, others, *starts, dimensions=_dimensions(m, keys.shape.rank), to_apply=body)
 
 
 def _pair_reducer(m: Maker, dtype: DType, companion: DType) -> tuple[Computation, list[Instruction]]:
@@ -162,7 +160,9 @@ def reduce_window_several(m: Maker) -> Instruction:
     keys = m.value(dtype, m.draw.dims(1, 3), m.draw.choice(("tame", "wide", "whole")))
     others = m.value(companion, keys.shape.dims)
     body, starts = _pair_reducer(m, dtype, companion)
-    return m.b.op("reduce-window", keys, others, *starts, to_apply=body, window=window_dims(m, keys.shape.dims))
+    return m.b.op(
+        "reduce-window", keys, others, *starts, to_apply=body, window=window_dims(m, keys.shape.dims)
+    )
 
 
 def select_and_scatter(m: Maker) -> Instruction:
@@ -189,8 +189,12 @@ def scan(m: Maker) -> Instruction:
     first = m.operand(INTEGERS + PRED + WIDE_FLOATS, least=1, most=3)
     along = m.draw.integer(0, first.shape.rank - 1)
     rest = first.shape.dims[:along] + first.shape.dims[along + 1 :]
-    inputs = [first] + [m.value(m.draw.dtype(INTEGERS), first.shape.dims) for _ in range(m.draw.integer(0, 1))]
-    carries = [m.value(first.shape.dtype, rest)] + [m.value(dtypes.S32, ()) for _ in range(m.draw.integer(0, 1))]
+    inputs = [first] + [
+        m.value(m.draw.dtype(INTEGERS), first.shape.dims) for _ in range(m.draw.integer(0, 1))
+    ]
+    carries = [m.value(first.shape.dtype, rest)] + [
+        m.value(dtypes.S32, ()) for _ in range(m.draw.integer(0, 1))
+    ]
 
     def body(p: list[Instruction]) -> Instruction:
         carry = p[len(inputs)]

@@ -1,4 +1,4 @@
-"""Random modules: `generate(seed)` is a typed, valid program with its arguments, always the same for a seed."""
+"""Random modules: `generate(seed)` is a typed, valid program with arguments, the same for the same seed."""
 
 from __future__ import annotations
 

@@ -138,9 +138,7 @@ def scatter_several(m: Maker) -> Instruction:
     longest = max((dims[d] for d in numbers.mapped), default=1)
     indices = m.index_array(m.draw.dtype(INDICES), numbers.index_dims, longest)
     updates = [m.value(dtype, numbers.result) for dtype in types]
-    return m.b.op(
-        "scatter", first, second, indices, *updates, **_scatter_numbers(numbers), to_apply=both
-    )
+    return m.b.op("scatter", first, second, indices, *updates, **_scatter_numbers(numbers), to_apply=both)
 
 
 def random_bits(m: Maker) -> Instruction:

@@ -1,4 +1,4 @@
-"""The module under construction: values to choose operands from, parameters with their arrays, nested computations."""
+"""The module under construction: values that may be operands, arguments, nested computations."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class Maker:
 
     # Operands
 
-    def value(self, dtype: DType, dims: tuple[int, ...], profile: str = "", fresh: bool = False) -> Instruction:
+    def value(
+        self, dtype: DType, dims: tuple[int, ...], profile: str = "", fresh: bool = False
+    ) -> Instruction:
         """An array of that type and size: one that is there, one converted from there, or a new leaf.
 
         `fresh` asks for a leaf, whose bits are the same in every executor.

@@ -1,7 +1,7 @@
 """Making a program smaller while it goes on failing.
 
-Steps, each kept if the program still fails: results dropped; an instruction replaced by a parameter that holds its
-value, or by an operand of its shape; parameters of the entry made constants' worth of ones; dimensions halved.
+Steps, each kept if the program still fails: results dropped; an instruction replaced by a parameter that
+holds its value, or by an operand of its shape; arguments made one value all over.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,6 +29,7 @@ _SECONDS = 90.0
 
 def shrink(program: Program, fails: Fails, seconds: float = _SECONDS) -> Program:
     """The smallest program found that fails like the given one, within about that many seconds."""
+    program = replace(program, text=hloc.parse(program.text).to_text())
     until = time.monotonic() + seconds
     changed = True
     while changed and time.monotonic() < until:
@@ -82,9 +84,7 @@ def _cut_at(program: Program, number: int) -> Program | None:
         return None
     value = _value_of(program, number)
     entry = module.entry
-    fresh = Instruction(
-        "parameter", instruction.shape, [], {"number": len(entry.parameters)}, name="cut"
-    )
+    fresh = Instruction("parameter", instruction.shape, [], {"number": len(entry.parameters)}, name="cut")
     entry.add(fresh, instruction)
     if instruction is entry.root:
         return None

@@ -23,7 +23,8 @@ ANY = NUMBERS + PRED
 INDICES = (dtypes.S32, dtypes.S32, dtypes.S64, dtypes.U32, dtypes.S8, dtypes.U8, dtypes.S16, dtypes.U64)
 
 _COMMON = {
-    "f32": 12, "s32": 8, "pred": 4, "f64": 4, "bf16": 4, "f16": 3, "u32": 4, "s64": 3, "u8": 3, "s8": 3, "c64": 3,
+    "f32": 12, "s32": 8, "pred": 4, "f64": 4, "bf16": 4, "f16": 3, "u32": 4, "s64": 3, "u8": 3, "s8": 3,
+    "c64": 3,
     "u64": 2, "s16": 2, "u16": 2, "c128": 2, "s4": 1.5, "u4": 1.5,
 }  # fmt: skip
 _SIZES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 33, 70)
@@ -84,7 +85,9 @@ class Draw:
         if dtype.is_integer:
             return self._integers(dtype, dims, profile)
         if dtype.is_complex:
-            parts = [self._floats(dtype.real_part, dims, "tame" if profile == "special" else profile) for _ in "ri"]
+            parts = [
+                self._floats(dtype.real_part, dims, "tame" if profile == "special" else profile) for _ in "ri"
+            ]
             return np.asarray(parts[0] + 1j * parts[1]).astype(dtype.numpy)
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(self._floats(dtype, dims, profile)).astype(dtype.numpy)
@@ -108,7 +111,9 @@ class Draw:
         if profile == "wide":
             values = values * 10.0 ** self.numpy.integers(-4, 4, dims)
         if profile == "special":
-            values = np.where(self.numpy.random(dims) < 0.4, self.numpy.choice(corners_of(dtype), dims), values)
+            values = np.where(
+                self.numpy.random(dims) < 0.4, self.numpy.choice(corners_of(dtype), dims), values
+            )
         return values
 
 
