@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hloc.ir.dtypes import F32
+from hloc.ir.dtypes import F32, F64, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.passes.emit import Emit, replace
@@ -11,11 +11,13 @@ _DIMENSIONS = ("lhs_batch_dims", "lhs_contracting_dims", "rhs_batch_dims", "rhs_
 
 
 def run(module: Module) -> bool:
-    """Replaces scaled-dot by an f32 dot; each scale is spread over its block of operand elements.
+    """Replaces scaled-dot by a dot of f32, or of f64 where that comes in or goes out.
+
+    Each scale is spread over its block of operand elements.
 
     Requires: nothing.
     Ensures: no scaled-dot.
-    Leaves: a dot with f32 operands, and a convert where the result is of another type.
+    Leaves: a dot of operands of that type, and a convert where the result is of another.
     """
     changed = False
     for computation in call_order(module.entry):
@@ -29,15 +31,17 @@ def run(module: Module) -> bool:
 def _expanded(instruction: Instruction) -> Instruction:
     emit = Emit.at(instruction)
     lhs, rhs, lhs_scale, rhs_scale = instruction.operands
-    operands = [_scaled(emit, lhs, lhs_scale), _scaled(emit, rhs, rhs_scale)]
+    shapes = (instruction.shape, *(operand.shape for operand in instruction.operands))
+    dtype = F64 if any(shape.dtype is F64 for shape in shapes) else F32
+    operands = [_scaled(emit, lhs, lhs_scale, dtype), _scaled(emit, rhs, rhs_scale, dtype)]
     dimensions = {name: instruction.get(name) for name in _DIMENSIONS}
-    product = emit.op("dot", instruction.shape.with_dtype(F32), operands, **dimensions)
+    product = emit.op("dot", instruction.shape.with_dtype(dtype), operands, **dimensions)
     return emit.convert(product, instruction.shape.dtype)
 
 
-def _scaled(emit: Emit, operand: Instruction, scale: Instruction) -> Instruction:
-    value = emit.convert(operand, F32)
-    return emit.map("multiply", value, _spread(emit, emit.convert(scale, F32), operand.shape.dims))
+def _scaled(emit: Emit, operand: Instruction, scale: Instruction, dtype: DType) -> Instruction:
+    value = emit.convert(operand, dtype)
+    return emit.map("multiply", value, _spread(emit, emit.convert(scale, dtype), operand.shape.dims))
 
 
 def _spread(emit: Emit, scale: Instruction, dims: tuple[int, ...]) -> Instruction:

@@ -104,10 +104,13 @@ def shuffle(instruction: Instruction, operands: list[np.ndarray], context: Conte
         return np.roll(array, instruction.get("shifts"), dimensions)
     if mode != "permute":
         raise HloError(f"unknown shuffle mode {mode!r}", instruction.span)
-    table = instruction.get("indices").array.reshape(-1, len(dimensions))
-    for column, dimension in enumerate(dimensions):
-        array = np.take(array, table[:, column].astype(np.int64), axis=dimension)
-    return array
+    sizes = [array.shape[d] for d in dimensions]
+    table = instruction.get("indices").array.reshape((*sizes, len(dimensions))).astype(np.int64)
+    limits = np.array(sizes) - 1
+    places = np.moveaxis(np.clip(table, 0, limits), -1, 0)
+    front = range(len(dimensions))
+    moved = np.moveaxis(array, dimensions, front)[tuple(places)]
+    return np.moveaxis(moved, front, dimensions)
 
 
 def bitcast(instruction: Instruction, operands: list[Value], context: Context) -> Value:
