@@ -19,11 +19,13 @@ from hloc.codegen.targets.target import target_named
 from hloc.errors import HloError
 from hloc.ir.clone import clone_module
 from hloc.ir.module import Module
+from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.pipeline import run_pipeline
-from hloc.reference import evaluate as evaluator
 from hloc.runtime.executable import Executable
 from hloc.text import parser
+
+evaluator = lazy("hloc.reference.evaluate")
 
 Source = str | os.PathLike | Module
 

@@ -6,8 +6,6 @@ message names the pass, and the command that repeats it).
 
 from __future__ import annotations
 
-import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +20,13 @@ from hloc.arrays import compare, load_inputs, parameter_leaves, random_inputs, s
 from hloc.codegen.compile import STAGES, emit_stage
 from hloc.errors import HloError
 from hloc.ir.module import Module
+from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.pipeline import PIPELINES, InternalError, describe_passes, run_pipeline
 from hloc.runtime.executable import Executable
+
+json = lazy("json")
+statistics = lazy("statistics")
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
 

@@ -46,12 +46,20 @@ def files() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py"))
 
 
+MODULES = {"hloc." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in files()}
+
+
 def imports(path: Path, *, everywhere: bool = True) -> Iterator[tuple[str, int]]:
-    """(dotted module, line) of each import; only those at the top level unless `everywhere`."""
+    """(dotted module, line) of each import; only those at the top level unless `everywhere`.
+
+    A text that names a module of hloc counts as an import of it: that is how modules are loaded late.
+    """
     tree = ast.parse(path.read_text())
     nodes = ast.walk(tree) if everywhere else iter(tree.body)
     for node in nodes:
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Constant) and node.value in MODULES:
+            yield node.value, node.lineno
+        elif isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = ".".join(filter(None, [_package(path, node.level), node.module]))

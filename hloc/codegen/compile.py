@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hloc.codegen import emitters  # noqa: F401  the tables of ops are filled by importing them
 from hloc.codegen.computations import (
     PARAMETERS,
     Compiled,

@@ -2,7 +2,8 @@
 
 An op is made native in one of two tables. ELEMENTS: a function that gives one result element at an index
 from its operands' elements; such ops fuse freely. KERNELS: a function that writes the op's own loops; it may
-take some operands as Elements (then their producers fuse into it), others as arrays in memory.
+take some operands as Elements (then their producers fuse into it), others as arrays in memory. An op's
+emitter is loaded when the op is first looked up; `emitters/__init__.py` says where it is.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hloc.codegen.arrays import ArrayRef, Element, Register, flattened, grouped
 from hloc.codegen.bodies import MOST_NESTED, Body
+from hloc.codegen.emitters import ELEMENT_HOMES, KERNEL_HOMES
 from hloc.codegen.llvm import Builder, Value, integer
 from hloc.codegen.loops import Flat, Index, index_constant, loop_groups
 from hloc.codegen.program import CONTEXT_FIELDS, External
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.lazy import Table
 from hloc.records import record
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ ElementFunction = Callable[["KernelContext", Instruction, list[Element], Index],
 Pairs = tuple[tuple[int, int], ...]
 _Result = TypeVar("_Result")
 
-ELEMENTS: dict[str, ElementFunction] = {}
+ELEMENTS: Table[ElementFunction] = Table(ELEMENT_HOMES)
 """opcode -> fn(k, instruction, operands, index): the result's element at `index`."""
 
 
@@ -53,7 +56,7 @@ class KernelRow:
     fails: bool
 
 
-KERNELS: dict[str, KernelRow] = {}
+KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
 """opcode -> row."""
 
 
@@ -62,7 +65,7 @@ def element(*opcodes: str) -> Callable[[ElementFunction], ElementFunction]:
 
     def enter(function: ElementFunction) -> ElementFunction:
         for opcode in opcodes:
-            ELEMENTS[opcode] = function
+            ELEMENTS.enter(opcode, function)
         return function
 
     return enter
@@ -88,7 +91,7 @@ def kernel(
 
     def enter(function: Callable[[KernelContext, Instruction], None]):
         for opcode in opcodes:
-            KERNELS[opcode] = KernelRow(function, numbers, scratch, in_place, fails)
+            KERNELS.enter(opcode, KernelRow(function, numbers, scratch, in_place, fails))
         return function
 
     return enter

@@ -12,8 +12,10 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.module import Module, call_order
 from hloc.ir.opcodes import CALLS
+from hloc.lazy import lazy
 from hloc.passes.emit import Emit, replace
-from hloc.reference.evaluate import fold
+
+evaluator = lazy("hloc.reference.evaluate")
 
 _GENERATORS = ("iota", "broadcast")
 """Ops whose results are cheaper to compute where they are used than to store."""
@@ -116,7 +118,7 @@ class _Folder:
 
     def _folded(self, instruction: Instruction, operands: list[Literal]) -> Literal | None:
         try:
-            return fold(instruction, operands)
+            return evaluator.fold(instruction, operands)
         except HloError as error:
             self.budget.notes.append(f"%{instruction.name} ({instruction.opcode}) is left: {error.message}")
             return None

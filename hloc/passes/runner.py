@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,10 +12,14 @@ from pathlib import Path
 from hloc.analysis.verifier import verify
 from hloc.errors import HloError
 from hloc.ir.module import Module
+from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.snapshot import Snapshot
 from hloc.records import record
-from hloc.text.printer import print_module
+
+json = lazy("json")
+printer = lazy("hloc.text.printer")
+tempfile = lazy("tempfile")
 
 
 class InternalError(Exception):
@@ -201,7 +203,8 @@ class Runner:
         if file is not None:
             self._write(file)
         if step.name in self.options.print_after:
-            self.report.printed.append(f"// after pass {number}, {step.name}\n{print_module(self.module)}")
+            text = printer.print_module(self.module)
+            self.report.printed.append(f"// after pass {number}, {step.name}\n{text}")
         if self.observer is not None:
             self.observer(run, self.module)
 
@@ -210,7 +213,7 @@ class Runner:
         module = self._state.restored()
         directory = self._directory or Path(tempfile.mkdtemp(prefix="hloc-"))
         path = directory / f"reproducer.{step.name}.hlo"
-        path.write_text(print_module(module), encoding="utf-8")
+        path.write_text(printer.print_module(module), encoding="utf-8")
         message = (
             f"internal error: pass {step.name} {what}\n"
             f"  The module as it was before the pass is in {path}. To repeat:\n"
@@ -219,7 +222,7 @@ class Runner:
         return InternalError(message, step.name, path)
 
     def _write(self, name: str) -> None:
-        text = print_module(self.module)
+        text = printer.print_module(self.module)
         (self._directory / name).write_text(text, encoding="utf-8")
 
     def _write_index(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,11 +19,14 @@ from hloc.codegen.program import (
 from hloc.errors import ArgumentError, HloError
 from hloc.host.queues import Channel, HostQueues
 from hloc.host.values import structured
+from hloc.lazy import lazy
 from hloc.runtime.arguments import flat_arguments
 from hloc.runtime.cpu import NativeCode
 from hloc.runtime.externals import Deserted, Externals, Run
 from hloc.runtime.memory import Pool, address, new_array
 from hloc.runtime.padding import live, padded
+
+futures = lazy("concurrent.futures")
 
 _RNG_SEED = 0x9E3779B97F4A7C15
 
@@ -102,7 +104,7 @@ class Executable:
         return self._queues[device]
 
     def _run_all(self, arguments: Sequence[list[np.ndarray]]) -> list[list[np.ndarray]]:
-        with ThreadPoolExecutor(self.device_count) as threads:
+        with futures.ThreadPoolExecutor(self.device_count) as threads:
             communicator = self._new_communicator()
             runs = [
                 threads.submit(self._run_device, device, given, communicator)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
+from hloc.lazy import lazy
 from hloc.text.tokens import Token
+
+difflib = lazy("difflib")
 
 _SHAPE = frozenset(("ARRAY", "TYPE", "LPAR", "BUFFER"))
 _NAME = frozenset(("NAME", "IDENT"))

@@ -10,12 +10,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hloc.codegen.llvm import Builder, Value, mangled, poison
+from hloc.lazy import Table, homes
 
 from .complex_number import Complex
 from .expression import Num
 
-FUNCTIONS: dict[str, Callable[..., Num]] = {}
-COMPLEX_FUNCTIONS: dict[str, tuple[Callable, bool]] = {}
+FUNCTIONS: Table[Callable[..., Num]] = Table(
+    homes(
+        {
+            "hloc.codegen.math.error_function": "erf",
+            "hloc.codegen.math.exponential": "exp expm1 logistic",
+            "hloc.codegen.math.hyperbolic": "acosh asinh atanh cosh sinh tanh",
+            "hloc.codegen.math.inverse_trigonometric": "acos asin atan atan2",
+            "hloc.codegen.math.logarithm": "log log1p",
+            "hloc.codegen.math.power": "cbrt power rsqrt sqrt",
+            "hloc.codegen.math.trigonometric": "cos sin tan",
+        }
+    )
+)
+"""Functions of floats, each loaded at its first use."""
+
+COMPLEX_FUNCTIONS: Table[tuple[Callable, bool]] = Table(
+    homes(
+        {
+            "hloc.codegen.math.complex_basic": "abs divide exp expm1 log log1p rsqrt sign sqrt",
+            "hloc.codegen.math.complex_functions": (
+                "acos acosh asin asinh atan atan2 atanh cbrt cos cosh logistic power sin sinh tan tanh"
+            ),
+        }
+    )
+)
+"""Functions of complex numbers, and whether they compute in double precision, alike."""
 
 ATTRIBUTES = "alwaysinline nounwind willreturn memory(none) mustprogress nosync nofree"
 
@@ -24,7 +49,7 @@ def function(name: str) -> Callable:
     """Registers the emitter of an elementary function of floats, under the name that `call` takes."""
 
     def register(emit: Callable[..., Num]) -> Callable[..., Num]:
-        FUNCTIONS[name] = emit
+        FUNCTIONS.enter(name, emit)
         return emit
 
     return register
@@ -63,7 +88,7 @@ def complex_function(name: str, doubles: bool = False) -> Callable:
     """Registers a function of complex numbers; with `doubles`, single precision is computed in double."""
 
     def register(emit: Callable) -> Callable:
-        COMPLEX_FUNCTIONS[name] = (emit, doubles)
+        COMPLEX_FUNCTIONS.enter(name, (emit, doubles))
         return emit
 
     return register

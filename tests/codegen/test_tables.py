@@ -1,0 +1,41 @@
+"""The tables whose rows are loaded late: each row comes from the module that is said to be its home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hloc.codegen import emitters
+from hloc.codegen.kernel import ELEMENTS, KERNELS
+from hloc.codegen.math.functions import COMPLEX_FUNCTIONS, FUNCTIONS
+from hloc.ir.opcodes import OPS
+from hloc.lazy import Table, homes
+
+
+@pytest.mark.parametrize("opcode", ELEMENTS)
+def test_elements_are_at_home(opcode: str) -> None:
+    assert opcode in OPS
+    assert ELEMENTS[opcode].__module__ == emitters.ELEMENT_HOMES[opcode]
+
+
+@pytest.mark.parametrize("opcode", KERNELS)
+def test_kernels_are_at_home(opcode: str) -> None:
+    assert opcode in OPS
+    assert KERNELS[opcode].emit.__module__ == emitters.KERNEL_HOMES[opcode]
+
+
+def test_every_emitter_is_a_home() -> None:
+    files = {path.stem for path in Path(emitters.__file__).parent.glob("*.py")} - {"__init__"}
+    named = {*emitters.ELEMENT_HOMES.values(), *emitters.KERNEL_HOMES.values()}
+    assert {f"hloc.codegen.emitters.{name}" for name in files} == named
+
+
+@pytest.mark.parametrize("table", [FUNCTIONS, COMPLEX_FUNCTIONS])
+def test_every_function_is_found(table: Table) -> None:
+    assert all(table[name] is not None for name in table)
+
+
+def test_a_row_without_a_home_is_refused() -> None:
+    with pytest.raises(KeyError, match="x has no home"):
+        Table(homes({"some.module": "a b"})).enter("x", 1)
