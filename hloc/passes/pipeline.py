@@ -6,44 +6,17 @@ A pass is an object with `run(module) -> bool`; it only transforms. The runner d
 
 from __future__ import annotations
 
-import ast
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cached_property
+from importlib import import_module
 from types import ModuleType
 
 from hloc.errors import HloError
 from hloc.ir.module import Module
+from hloc.ir.opcodes import COLLECTIVE, OPS
+from hloc.lazy import lazy
 from hloc.options import Options
-from hloc.passes import (
-    async_to_sync,
-    batch_norm_expander,
-    bitcast_marking,
-    collective_simplifier,
-    control_edges,
-    cse,
-    dce,
-    defusion,
-    dynamic_padding,
-    layout_assignment,
-    layout_removal,
-    manual_partitioning,
-    map_inliner,
-    ragged_dot_expander,
-    rng_expander,
-    scaled_dot_expander,
-    scan_expander,
-    schedule,
-    sharding_removal,
-    shuffle_expander,
-    topk_expander,
-    tuple_simplifier,
-    zero_sized,
-)
-from hloc.passes.algebraic import simplifier
-from hloc.passes.call_inliner import CallInliner
-from hloc.passes.constant_folding import ConstantFolding
-from hloc.passes.fusion import Fusion
 from hloc.passes.runner import Group, InternalError, Observer, PassRun, Report, Runner, Step
 from hloc.records import record
 
@@ -59,16 +32,40 @@ __all__ = [
 ]
 
 
+ast = lazy("ast")
+difflib = lazy("difflib")
+
+
+def having(*opcodes: str) -> Callable[[Module], bool]:
+    """Whether a module has an instruction of one of these ops."""
+    wanted = frozenset(opcodes)
+    return lambda module: any(instruction.opcode in wanted for instruction in module.instructions())
+
+
+def _any(module: Module) -> bool:
+    return True
+
+
 @record
 class Pass:
-    """A pass by name. `kind` is a module with `run`, or a dataclass with it, its fields the pass's options.
+    """A pass by name, loaded when it first runs.
 
-    `options` tells which field follows which field of `Options`.
+    `home` is where it stands below `hloc.passes`, if not in the module of its name: a module with `run`, or
+    `module:Class` for a dataclass with `run`, its fields the pass's options. `options` tells which field
+    follows which field of `Options`. A module that the pass does not concern has nothing that it could change.
     """
 
     name: str
-    kind: ModuleType | type
+    home: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    concerns: Callable[[Module], bool] = _any
+
+    @cached_property
+    def kind(self) -> ModuleType | type:
+        """The module or the class."""
+        module, _, inner = (self.home or self.name).partition(":")
+        found = import_module(f"hloc.passes.{module}")
+        return getattr(found, inner) if inner else found
 
     @property
     def doc(self) -> str:
@@ -92,36 +89,46 @@ class Pass:
 _FOLDING = (("result_bytes", "fold_result_bytes"), ("work", "fold_work"), ("seconds", "fold_seconds"))
 _FUSION = (("instructions", "fusion_instructions"), ("operands", "fusion_operands"))
 
+_OF_DEVICES = ("partition-id", "replica-id", *(name for name, op in OPS.items() if op.has(COLLECTIVE)))
+_OF_SIZES = having("dynamic-reshape", "get-dimension-size", "set-dimension-size")
+
+
+def _has_sizes(module: Module) -> bool:
+    """Whether a module has dynamic dimensions, or ops that ask for their sizes."""
+    leaves = (leaf for instruction in module.instructions() for _, leaf in instruction.shape.leaves())
+    return any(leaf.dynamic for leaf in leaves) or _OF_SIZES(module)
+
+
 PASSES: dict[str, Pass] = {
     row.name: row
     for row in (
-        Pass("manual_partitioning", manual_partitioning),
-        Pass("async_to_sync", async_to_sync),
-        Pass("collective_simplifier", collective_simplifier),
-        Pass("sharding_removal", sharding_removal),
-        Pass("defusion", defusion),
-        Pass("control_edges", control_edges),
-        Pass("dynamic_padding", dynamic_padding),
-        Pass("scan_expander", scan_expander),
-        Pass("call_inliner", CallInliner, (("growth", "inline_growth"),)),
-        Pass("layout_removal", layout_removal),
-        Pass("map_inliner", map_inliner),
-        Pass("rng_expander", rng_expander),
-        Pass("batch_norm_expander", batch_norm_expander),
-        Pass("shuffle_expander", shuffle_expander),
-        Pass("topk_expander", topk_expander),
-        Pass("scaled_dot_expander", scaled_dot_expander),
-        Pass("ragged_dot_expander", ragged_dot_expander),
-        Pass("zero_sized", zero_sized),
-        Pass("tuple_simplifier", tuple_simplifier),
-        Pass("algebraic", simplifier),
-        Pass("constant_folding", ConstantFolding, _FOLDING),
-        Pass("cse", cse),
-        Pass("dce", dce),
-        Pass("layout_assignment", layout_assignment),
-        Pass("fusion", Fusion, _FUSION),
-        Pass("bitcast_marking", bitcast_marking),
-        Pass("schedule", schedule),
+        Pass("manual_partitioning", concerns=having("custom-call")),
+        Pass("async_to_sync", concerns=having(*(name for name in OPS if name.endswith("-start")))),
+        Pass("collective_simplifier", concerns=having(*_OF_DEVICES)),
+        Pass("sharding_removal"),
+        Pass("defusion", concerns=having("fusion")),
+        Pass("control_edges"),
+        Pass("dynamic_padding", concerns=_has_sizes),
+        Pass("scan_expander", concerns=having("scan")),
+        Pass("call_inliner", "call_inliner:CallInliner", (("growth", "inline_growth"),)),
+        Pass("layout_removal"),
+        Pass("map_inliner", concerns=having("map")),
+        Pass("rng_expander", concerns=having("rng")),
+        Pass("batch_norm_expander", concerns=having(*(name for name in OPS if name.startswith("batch-norm")))),
+        Pass("shuffle_expander", concerns=having("shuffle")),
+        Pass("topk_expander", concerns=having("custom-call", "topk")),
+        Pass("scaled_dot_expander", concerns=having("scaled-dot")),
+        Pass("ragged_dot_expander", concerns=having("ragged-dot")),
+        Pass("zero_sized"),
+        Pass("tuple_simplifier"),
+        Pass("algebraic", "algebraic.simplifier"),
+        Pass("constant_folding", "constant_folding:ConstantFolding", _FOLDING),
+        Pass("cse"),
+        Pass("dce"),
+        Pass("layout_assignment"),
+        Pass("fusion", "fusion:Fusion", _FUSION),
+        Pass("bitcast_marking"),
+        Pass("schedule"),
     )
 }
 
@@ -318,7 +325,7 @@ def _step(text: str) -> Step:
     row = _pass_named(name)
     given = _options_in(row, rest.removesuffix("}")) if brace else {}
     make: Callable[[Options], object] = lambda options: row.make(options, given)  # noqa: E731
-    return Step(name, text, make)
+    return Step(name, text, make, row.concerns)
 
 
 def _options_in(row: Pass, text: str) -> dict[str, object]:

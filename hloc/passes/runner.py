@@ -36,11 +36,15 @@ class InternalError(Exception):
 
 @record
 class Step:
-    """One pass to run: its name, the text that asks for it on a command line, and what makes its object."""
+    """One pass to run: its name, the text that asks for it on a command line, and what makes its object.
+
+    It runs on modules that it `concerns`; others have nothing that it could change.
+    """
 
     name: str
     text: str
     make: Callable[[Options], object]
+    concerns: Callable[[Module], bool]
 
 
 @record
@@ -168,6 +172,9 @@ class Runner:
 
     def _run_checked(self, step: Step) -> bool:
         before = self._state
+        if not step.concerns(self.module):
+            self._record(step, False, 0.0, before.instruction_count, ())
+            return False
         start = time.perf_counter()
         runner = step.make(self.options)
         try:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hloc.arrays import random_inputs
+from hloc.options import Options
 from hloc.passes.pipeline import PASSES, PIPELINES, run_pipeline
 from hloc.reference.evaluate import evaluate
 from hloc.text.parser import parse
@@ -58,3 +59,11 @@ def test_every_pass_has_something_to_do() -> None:
             if run_pipeline(module, name).changed:
                 idle.discard(name)
     assert idle == set()
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_no_pass_changes_what_does_not_concern_it(path: Path) -> None:
+    for row in PASSES.values():
+        module = parse(path.read_text(), path.name)
+        if not row.concerns(module):
+            assert not row.make(Options(), {}).run(module), row.name

@@ -1,0 +1,67 @@
+"""What a process loads: hloc alone next to nothing, a plain run only what it runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOFTMAX = str(Path(__file__).parent.parent / "samples" / "softmax.hlo")
+LOADED = "import sys; sys.stderr.write(' '.join(sys.modules))"
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that a process has at its end."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def run() -> set[str]:
+    command = f"hloc.cli.main(['run', {SOFTMAX!r}, '--random'], standalone_mode=False)"
+    return loaded(f"import hloc.cli; {command}; {LOADED}")
+
+
+def test_import_hloc_loads_next_to_nothing() -> None:
+    modules = loaded(f"import hloc; {LOADED}")
+    assert {name for name in modules if name.startswith("hloc")} == {"hloc", "hloc.ir", "hloc.ir.hooks"}
+    assert not modules & {"numpy", "llvmlite", "lark", "scipy", "jax", "click"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scipy",
+        "lark",
+        "jax",
+        "concurrent.futures",
+        "difflib",
+        "statistics",
+        "hloc.reference",
+        "hloc.text.printer",
+        "hloc.codegen.emitters.dot",
+        "hloc.codegen.emitters.sort",
+        "hloc.codegen.math.power",
+    ],
+)
+def test_a_plain_run_does_not_load(name: str, run: set[str]) -> None:
+    assert not {module for module in run if module == name or module.startswith(f"{name}.")}
+
+
+def test_a_plain_run_loads_what_it_runs(run: set[str]) -> None:
+    assert {"hloc.codegen.emitters.reduce", "hloc.codegen.math.exponential", "llvmlite.binding"} <= run
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["check", SOFTMAX], 0), (["run", SOFTMAX], 2), (["run", "no"], 1)])
+def test_the_process_ends_with_the_commands_status(arguments: list[str], status: int) -> None:
+    result = subprocess.run([sys.executable, "-m", "hloc", *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == status
+    assert bool(result.stderr) is bool(status)
+
+
+def test_the_process_writes_all_before_it_ends() -> None:
+    command = [sys.executable, "-m", "hloc", "fmt", SOFTMAX]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("HloModule") and result.stdout.endswith("}\n\n")
