@@ -13,7 +13,7 @@ from hloc.ir.shapes import Shape
 from hloc.text.lexer import KIND_OF_NAME, NO_NAMES, Lexer, Scanner
 from hloc.text.shape_values import plain_array
 from hloc.text.strings import int_of
-from hloc.text.syntax import Attribute
+from hloc.text.syntax import Attribute, Body, ComputationText
 from hloc.text.templates import MOST_REMEMBERED, Entry, Templates
 from hloc.text.tokens import Fault, Token
 
@@ -53,8 +53,10 @@ class Pieces:
         """The coarse terminal of that kind where the lexer stands, which then moves behind it; None if there is none."""
         start = lexer.position
         if kind == "INSTRUCTIONS":
-            value: Any = self._instructions(lexer)
+            value: Any = self._instructions(lexer.text, start, lexer.end)
             end = value[-1][1] if value else start
+        elif kind == "COMPUTATIONS":
+            value, end = self._computations(lexer.text, start, lexer.end)
         else:
             found = self.scanner.coarse[kind].match(lexer.text, start, lexer.end)
             value = self.values[kind](found) if found is not None else None
@@ -64,11 +66,10 @@ class Pieces:
         lexer.position = end
         return Token(kind, value, start, end)
 
-    def _instructions(self, lexer: Lexer) -> list[CoarseLine] | None:
-        """The plain lines from here on, up to the first that isn't."""
-        scan = self.scanner.coarse["INSTRUCTIONS"].scanner(lexer.text, lexer.position, lexer.end).match
+    def _instructions(self, text: str, start: int, end: int) -> list[CoarseLine] | None:
+        """The plain lines from `start` on, up to the first that isn't."""
+        scan = self.scanner.coarse["INSTRUCTIONS"].scanner(text, start, end).match
         shapes, entries = self.shapes, self.templates.entries
-        start = lexer.position
         lines = []
         while (found := scan()) is not None:
             root, name, shape_text, opcode, operands, attributes = found.groups()
@@ -80,10 +81,27 @@ class Pieces:
                 operands = _COMMENT.sub("", operands)
                 if "/" in operands:
                     break
-            end = found.end()
-            lines.append((start, end, root, name, operands, shape, entry))
-            start = end
+            stop = found.end()
+            lines.append((start, stop, root, name, operands, shape, entry))
+            start = stop
         return lines or None
+
+    def _computations(self, text: str, start: int, end: int) -> tuple[list[ComputationText] | None, int]:
+        """(plain computations from `start` on, their end)."""
+        opening, skip = self.scanner.coarse["COMPUTATION_OPEN"].match, self.scanner.skip
+        computations = []
+        while (found := opening(text, start, end)) is not None:
+            head = self._computation(found)
+            first = skip(text, found.end(), end).end()
+            lines = self._instructions(text, first, end) if head is not None else None
+            close = _CLOSE.match(text, lines[-1][1], end) if lines else None
+            if close is None:
+                break
+            entry, name, result = head
+            body = Body(name, [Token("INSTRUCTIONS", lines, first, close.start())])
+            computations.append(ComputationText(entry, name, result, body, []))
+            start = close.end()
+        return computations or None, start
 
     def _computation(self, found: re.Match[str]) -> tuple[Token | None, Token, Any] | None:
         """(ENTRY token, name token, result of the signature) as the fine rules give them."""
@@ -126,6 +144,7 @@ class Pieces:
             return None
 
 
+_CLOSE = re.compile(r"\}[ \t\r\n]*+(?=[A-Za-z_%]|\Z)")
 _COMMENT = re.compile(r"/\*.*?\*/")
 _ATTRIBUTE = re.compile(
     r", ([A-Za-z_][A-Za-z0-9_.\-]*)=(?:(-?[0-9]+)|%?([A-Za-z_][A-Za-z0-9_.\-]*)|\{([0-9,\-]*)\})", re.ASCII

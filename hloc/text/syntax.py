@@ -107,10 +107,14 @@ class ModuleText:
         self.name: Token | None = None
         self.attributes: list[Attribute] = []
         self.tables: Tables | None = None
-        self.computations = [part for part in parts if isinstance(part, ComputationText)]
+        self.computations: list[ComputationText] = []
         self.single: Line | None = None
         for part in parts:
-            if isinstance(part, tuple):
+            if isinstance(part, ComputationText):
+                self.computations.append(part)
+            elif isinstance(part, Token):
+                self.computations += part.value
+            elif isinstance(part, tuple):
                 self.name, self.attributes = part
             elif isinstance(part, Tables):
                 self.tables = part
