@@ -13,6 +13,8 @@ from hloc.passes.emit import Emit, dense, replace, row_major
 def run(module: Module) -> bool:
     """Replaces a scan by a loop over its dimension that calls the scan's computation once a step.
 
+    A scan without steps has its carries and empty outputs.
+
     Requires: nothing.
     Ensures: no scan.
     Leaves: a call in each loop's body, for call_inliner.
@@ -46,17 +48,23 @@ class _Scan:
 
 
 def _expand(scan: _Scan) -> None:
+    emit = Emit.at(scan.instruction)
+    outputs = [emit.full(0, shape) for shape in scan.outputs]
+    # Without steps there is nothing of the inputs that a body could slice.
+    results = _loop(scan, emit, outputs) if scan.length else [*outputs, *scan.carries]
+    replace(scan.instruction, emit.tuple(results) if scan.instruction.shape.is_tuple else results[0])
+
+
+def _loop(scan: _Scan, emit: Emit, outputs: list[Instruction]) -> list[Instruction]:
+    """The while; returns whole outputs and last carries."""
     module = scan.instruction.computation.module
     condition = module.add_computation(_condition(scan))
     body = module.add_computation(_body(scan))
-    emit = Emit.at(scan.instruction)
-    outputs = [emit.full(0, shape) for shape in scan.outputs]
     start = emit.tuple([emit.scalar(0, S32), *scan.carries, *outputs, *scan.inputs])
     loop = emit.op("while", scan.state, [start], condition=condition, body=body)
     carries = range(1, 1 + len(scan.carries))
     outs = range(carries.stop, carries.stop + len(scan.outputs))
-    results = [emit.element(loop, index) for index in (*outs, *carries)]
-    replace(scan.instruction, emit.tuple(results) if scan.instruction.shape.is_tuple else results[0])
+    return [emit.element(loop, index) for index in (*outs, *carries)]
 
 
 def _condition(scan: _Scan) -> Computation:
