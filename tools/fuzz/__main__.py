@@ -3,8 +3,8 @@
     python -m tools.fuzz --count 500 --seed 0 [--jobs 2] [--executors reference,cpu,none,jaxlib] [--out DIR]
 
 Each seed is one program. A finding is a difference between results, a crash, a hang, or a text that does
-not come back as it went; its program goes to DIR as `SEED.hlo` with the arguments in `SEED.npz`, and a smaller one
-that fails the same way as `SEED.small.hlo`. Each line of progress shows the seed to go on with. The exit
+not come back as it went; its program goes to DIR as `SEED.hlo` with its arguments in `SEED.npz`, a smaller
+one that fails alike as `SEED.small.hlo`. Each line of progress shows the seed to go on with. The exit
 status is 1 if there are findings.
 """
 

@@ -92,7 +92,8 @@ def convolution(m: Maker) -> Instruction:
     for number in range(spatial):
         lhs[labels.input_spatial[number]] = sizes[number]
         rhs[labels.kernel_spatial[number]] = window.dims[number].size
-    operands = [m.value(dtype, tuple(dims), m.draw.choice(_PROFILES)) for dims in (lhs, rhs)]
+    # Whether padding and other groups meet an infinity, as zeros, is open.
+    operands = [m.value(dtype, tuple(dims), m.draw.choice(_PROFILES[1:])) for dims in (lhs, rhs)]
     attributes = {"window": window, "dim_labels": labels}
     attributes |= {"feature_group_count": features, "batch_group_count": batches}
     shape = infer_shape("convolution", [o.shape for o in operands], attributes)

@@ -51,7 +51,10 @@ BINARY = {
 
 def unary(m: Maker) -> Instruction:
     opcode = m.draw.choice(UNARY)
-    return m.b.op(opcode, m.operand(UNARY[opcode]))
+    operand = m.operand(UNARY[opcode])
+    if opcode == "count-leading-zeros" and operand.shape.dtype.is_signed:
+        m.portable = False  # XLA folds that of a negative constant to a negative number
+    return m.b.op(opcode, operand)
 
 
 def function(m: Maker) -> Instruction:
@@ -65,6 +68,9 @@ def function(m: Maker) -> Instruction:
 def binary(m: Maker) -> Instruction:
     opcode = m.draw.choice(BINARY)
     left = m.operand(BINARY[opcode])
+    if opcode == "power" and left.shape.dtype.is_integer:
+        # XLA goes wrong from exponents of 64 on, and takes those of unsigned types as signed.
+        return m.b.op(opcode, left, m.value(left.shape.dtype, left.shape.dims, "whole"))
     right = m.value(left.shape.dtype, left.shape.dims)
     left, right = m.draw.shuffled((left, right))
     return m.b.op(opcode, left, right)
@@ -103,6 +109,8 @@ def clamp(m: Maker) -> Instruction:
 
 def convert(m: Maker) -> Instruction:
     source = m.operand(ANY)
+    if source.shape.dtype is dtypes.F4E2M1FN:
+        m.portable = False  # XLA takes its greatest number for an infinity
     return m.b.convert(source, m.draw.dtype(COMPLEXES if source.shape.dtype.is_complex else ANY))
 
 

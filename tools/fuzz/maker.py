@@ -12,7 +12,7 @@ import numpy as np
 from hloc.arrays import in_layout
 from hloc.ir.builder import Builder
 from hloc.ir.computation import Computation
-from hloc.ir.dtypes import S32, DType
+from hloc.ir.dtypes import F4E2M1FN, S32, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import ArrayShape, Layout, Shape, TupleShape
@@ -63,7 +63,7 @@ class Maker:
             return self.draw.choice(exact)
         if same and not fresh and not profile and not dtype.is_complex and self.draw.chance(0.15):
             source = self.draw.choice(same)
-            if not source.shape.dtype.is_complex:
+            if not source.shape.dtype.is_complex and source.shape.dtype is not F4E2M1FN:
                 return self.b.convert(source, dtype)
         return self.leaf(dtype, dims, profile)
 
