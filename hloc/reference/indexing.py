@@ -94,7 +94,8 @@ def gather(instruction: Instruction, operands: list[np.ndarray], context: Contex
     sizes = tuple(min(size, whole) for size, whole in zip(instruction.get("slice_sizes"), array.shape))
     if array.size == 0:
         # Slices without elements still show where their dimensions are dropped; XLA gives zeros there.
-        return np.zeros(_gathered_dims(instruction, sizes, operands[1].shape), array.dtype)
+        zeros = np.zeros(_gathered_dims(instruction, sizes, operands[1].shape), np.float32)
+        return zeros.astype(array.dtype)
     vector_dim, batching = instruction.get("index_vector_dim"), instruction.get("operand_batching_dims")
     starts = _batch_starts(
         _index_vectors(operands[1], vector_dim),
