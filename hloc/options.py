@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from hloc.records import record
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """What a compile may be told. The defaults are XLA's where it has such a choice."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -34,7 +33,6 @@ class Place(NamedTuple):
     number: int
 
 
-@dataclass
 class Buffers:
     """The plan of one computation.
 
@@ -44,11 +42,12 @@ class Buffers:
     through the arena, since their source is overwritten by another copy.
     """
 
-    places: dict[Value, Place] = field(default_factory=dict)
-    scratch: list[int] = field(default_factory=list)
-    copies: list[tuple[View, int, int | None]] = field(default_factory=list)
-    arena_bytes: int = 0
-    stack_slots: int = 0
+    def __init__(self) -> None:
+        self.places: dict[Value, Place] = {}
+        self.scratch: list[int] = []
+        self.copies: list[tuple[View, int, int | None]] = []
+        self.arena_bytes = 0
+        self.stack_slots = 0
 
 
 class _Chain:

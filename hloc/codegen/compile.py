@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from hloc.codegen.computations import (
     PARAMETERS,
@@ -23,6 +22,7 @@ from hloc.codegen.values import CallStep, argument_shapes, array_shapes
 from hloc.ir.module import Module as HloModule
 from hloc.options import Options
 from hloc.passes.pipeline import run_pipeline
+from hloc.records import record
 
 STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj")
 """What `emit_stage` can write: the module after its passes, and what becomes of it, in order."""
@@ -78,7 +78,7 @@ def _parameters(module: HloModule) -> list[ParameterLeaf]:
     return leaves
 
 
-@dataclass
+@record
 class _Generated:
     """A module's LLVM IR, and what belongs to it."""
 

@@ -8,7 +8,6 @@ offsets of `arena`. A caller gives it a piece of its own arena.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from hloc.codegen.values import CONSTANT, CallStep, Step, View
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
 from hloc.ir.shapes import ArrayShape, array
+from hloc.records import record
 
 PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants", "context")]
 """Of every function that stands for a computation; each returns an i32, 0 if all went well."""
@@ -38,7 +38,7 @@ class Variant(NamedTuple):
     in_place: bool
 
 
-@dataclass
+@record
 class Compiled:
     """A computation's function and the arena it needs."""
 

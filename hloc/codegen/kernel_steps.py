@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from hloc.codegen.bodies import Leaf, is_immediate, literal_at, source
 from hloc.codegen.forms import Form, array_leaves, read_by, reads_only_its_part, same_index_only
@@ -13,17 +12,18 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 
 
-@dataclass
 class KernelStep(Step):
     """A kernel. `bound` names, input by input, the leaf of the op's graph that lies there.
 
     The other leaves on the graph's border are `immediates`: constants whose elements are all equal.
     """
 
-    form: Form = Form(None, ())
-    bound: list[Leaf] = field(default_factory=list)
-    immediates: list[tuple[Leaf, Literal]] = field(default_factory=list)
-    scratch_bytes: int = 0
+    def __init__(self, instruction: Instruction, form: Form):
+        super().__init__(instruction, [])
+        self.form = form
+        self.bound: list[Leaf] = []
+        self.immediates: list[tuple[Leaf, Literal]] = []
+        self.scratch_bytes = 0
 
     def operand_leaves(self) -> list[list[Leaf]]:
         """What stands for each operand's leaves on the border of the op's graph."""
@@ -59,7 +59,7 @@ def _alike(view: View, other: View) -> bool:
 
 def kernel_step(instruction: Instruction, form: Form, leaves: dict[Instruction, Leaves]) -> KernelStep:
     """The kernel of an op, given the leaves of the instructions before it; without outputs yet."""
-    step = KernelStep(instruction, [], form=form)
+    step = KernelStep(instruction, form)
     border = _border(instruction, leaves)
     arrays: set[Leaf] = set()
     if form.own is not None:

@@ -7,7 +7,6 @@ views of values made elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,11 +30,12 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.shapes import ArrayShape, Shape
+from hloc.records import record
 
 _MOST_BYTES = 1 << 60
 
 
-@dataclass
+@record
 class Schedule:
     """The steps of a computation, its arguments, and its results in the layouts asked for."""
 

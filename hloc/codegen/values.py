@@ -5,7 +5,6 @@ A Value is a content of memory that never changes while the value lives; a View 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hloc.ir.computation import Computation
@@ -50,20 +49,19 @@ Leaves = dict[tuple[int, ...], View]
 """The array leaves of an instruction's result, depth first; tokens are none."""
 
 
-@dataclass
 class Step:
     """One op that runs: it reads `inputs` and makes `outputs`."""
 
-    instruction: Instruction
-    inputs: list[View]
-    outputs: list[View] = field(default_factory=list)
+    def __init__(self, instruction: Instruction, inputs: list[View]):
+        self.instruction = instruction
+        self.inputs = inputs
+        self.outputs: list[View] = []
 
     def pairs(self) -> list[tuple[int, int]]:
         """(input, output) numbers that may share memory, if no later step needs the input's value."""
         return []
 
 
-@dataclass
 class CallStep(Step):
     """A call of a computation, a choice between several (the first input chooses), or a loop.
 
@@ -71,8 +69,16 @@ class CallStep(Step):
     of them is given, of a loop the initial state.
     """
 
-    callees: tuple[Computation, ...] = ()
-    operands: list[list[View]] = field(default_factory=list)
+    def __init__(
+        self,
+        instruction: Instruction,
+        inputs: list[View],
+        callees: tuple[Computation, ...],
+        operands: list[list[View]],
+    ):
+        super().__init__(instruction, inputs)
+        self.callees = callees
+        self.operands = operands
 
     @property
     def is_loop(self) -> bool:

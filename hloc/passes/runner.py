@@ -6,7 +6,6 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hloc.analysis.verifier import verify
@@ -69,16 +68,16 @@ class PassRun:
     file: str | None = None
 
 
-@dataclass
 class Report:
     """All runs of a pipeline in order, and the texts asked for by `Options.print_after`.
 
     `checking` is the time in seconds that verifying and comparing took, beside the passes themselves.
     """
 
-    runs: list[PassRun] = field(default_factory=list)
-    printed: list[str] = field(default_factory=list)
-    checking: float = 0.0
+    def __init__(self) -> None:
+        self.runs: list[PassRun] = []
+        self.printed: list[str] = []
+        self.checking = 0.0
 
     @property
     def seconds(self) -> float:

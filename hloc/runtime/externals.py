@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -43,7 +42,6 @@ class Deserted(HloError):
     """A device gave up because another one had failed."""
 
 
-@dataclass
 class Run:
     """One device's run of a program, as functions of the host see it.
 
@@ -51,10 +49,11 @@ class Run:
     failed (`program.communicator_bytes`); `failure` is what a function has raised.
     """
 
-    queues: HostQueues
-    deadline: float
-    communicator: np.ndarray
-    failure: BaseException | None = None
+    def __init__(self, queues: HostQueues, deadline: float, communicator: np.ndarray):
+        self.queues = queues
+        self.deadline = deadline
+        self.communicator = communicator
+        self.failure: BaseException | None = None
 
 
 class Externals:
