@@ -113,8 +113,9 @@ class Pieces:
             if shape is None or any(self.shape(text) is None for text in self.declared(parameters)):
                 return None
             signature = Token("ARROW", "->", found.start("result") - 3, found.start("result") - 1), shape
-        mark = Token("ENTRY", "ENTRY", place - 6, place - 1) if entry else None
-        return mark, Token("IDENT", name, place, place + len(name)), signature
+        mark = Token("ENTRY", "ENTRY", *found.span("entry")) if entry else None
+        start = place - (found.string[place - 1 : place] == "%")
+        return mark, Token("NAME", name, start, place + len(name)), signature
 
     def _arrays(self, found: re.Match[str]) -> list[Shape] | None:
         shapes = [self.shape(text) for text in self.arrays(found[0])]
@@ -128,14 +129,16 @@ class Pieces:
 
     def shape(self, text: str) -> Shape | None:
         """The shape of a text, remembered; None if it is no shape."""
-        if text not in self.shapes:
-            if len(self.shapes) >= MOST_REMEMBERED:
-                self.shapes.clear()
-            found = self.scanner.coarse["ARRAY"].match(text)
-            self.shapes[text] = shape = plain_array(text) if found and found.end() == len(text) else None
-            if shape is None:
-                self.shapes[text] = self._fragment(text, "shape")
-        return self.shapes[text]
+        known = self.shapes.get(text, self)
+        if known is not self:
+            return known
+        if len(self.shapes) >= MOST_REMEMBERED:
+            self.shapes.clear()
+        found = self.scanner.coarse["ARRAY"].match(text)
+        shape = self.shapes[text] = plain_array(text) if found and found.end() == len(text) else None
+        if shape is None:
+            shape = self.shapes[text] = self._fragment(text, "shape")
+        return shape
 
     def _fragment(self, text: str, rule: str) -> Any:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -21,17 +22,44 @@ from hloc.text.syntax import Callbacks, Line, ModuleText
 from hloc.text.tokens import Fault
 
 
+# A line that starts so separates the modules of one text.
+_SEPARATOR = re.compile(r"^// -----.*$", re.MULTILINE)
+
+
 def parse(text: str, name: str = "<string>") -> Module:
     """The module that a text holds; `name` stands for the text in messages.
 
     Raises HloError at the first fault, with its place.
     """
+    return _parse(Source(text, name), 0, len(text))
+
+
+def parse_many(text: str, name: str = "<string>") -> list[Module]:
+    """The modules that a text holds between lines `// -----`; blank parts are passed over.
+
+    Places are those in the whole text. Raises HloError at the first fault.
+    """
     source = Source(text, name)
+    ends = [*((found.start(), found.end()) for found in _SEPARATOR.finditer(text)), (len(text), len(text))]
+    modules, start = [], 0
+    for end, following in ends:
+        if text[start:end].strip():
+            modules.append(_parse(source, start, end))
+        start = following
+    return modules
+
+
+def parse_finely(text: str, name: str = "<string>") -> Module:
+    """What `parse` gives, without its coarse terminals: slower, and the measure of what they must mean."""
+    return _parse(Source(text, name), 0, len(text), coarse=False)
+
+
+def _parse(source: Source, start: int, end: int, coarse: bool = True) -> Module:
+    language = _language()
     try:
-        language = _language()
         with _no_collection():
-            tree = language.module(text)
-            return ModuleBuilder(source, partial(language.instruction, text), parse).build(tree)
+            tree = language.module(source.text, start, end, coarse)
+            return ModuleBuilder(source, partial(language.instruction, source.text), parse).build(tree)
     except Fault as fault:
         raise _error(fault, source) from None
 
@@ -64,12 +92,12 @@ class Language:
         fixed = {**self.scanner.words, **self.scanner.marks}
         self.texts = {name: text for text, names in fixed.items() for name in names}
 
-    def module(self, text: str) -> ModuleText:
-        """The syntax tree of a whole text. Raises Fault."""
-        zero = text.find("\0")
+    def module(self, text: str, start: int, end: int, coarse: bool) -> ModuleText:
+        """The syntax tree of text[start:end]. Raises Fault."""
+        zero = text.find("\0", start, end)
         if zero >= 0:
             raise Fault("unexpected NUL character", zero, zero + 1)
-        return self._run(Lexer(self.scanner, text, pieces=self.pieces), "module")
+        return self._run(Lexer(self.scanner, text, start, end, self.pieces if coarse else None), "module")
 
     def instruction(self, text: str, start: int, end: int) -> Line:
         """The instruction at [start, end) of a text, by the fine rules. Raises Fault."""

@@ -60,7 +60,7 @@ class Templates:
         self.metadata_at = metadata_at
         self.entries: dict[tuple[str, str], Entry] = {}
         self.templates: dict[tuple[str, str], Template] = {}
-        self.metadata: dict[str, Metadata | None] = {}
+        self.metadata: dict[str, Metadata] = {}
         self.meaning = Meaning(lambda name: name, Elision())
         callees = [name for name, kind in KIND_OF_NAME.items() if kind == COMPUTATION]
         name = r"[A-Za-z_][A-Za-z0-9_.\-]*"
@@ -94,9 +94,8 @@ class Templates:
 
     def metadata_of(self, text: str) -> Metadata | None:
         """The metadata of a text in braces, remembered; None if it is out of the ordinary."""
-        if text not in self.metadata:
-            _remember(self.metadata, text, quick_metadata(self.fields(text)))
-        return self.metadata[text]
+        known = self.metadata.get(text)
+        return known or _remember(self.metadata, text, quick_metadata(self.fields(text)))
 
     def _template(self, opcode: str, attributes: str) -> tuple[Template | None, tuple[str, ...]]:
         """(template, names that it refers to); (None, ()) if the fine rules must read the list."""
@@ -145,6 +144,8 @@ def _without_name(found: re.Match[str]) -> str:
 
 
 def _remember(memory: dict[Any, Any], key: Any, value: Any) -> Any:
+    if value is None:
+        return None
     if len(memory) >= MOST_REMEMBERED:
         memory.clear()
     memory[key] = value
