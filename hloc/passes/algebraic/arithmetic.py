@@ -119,6 +119,16 @@ def same_operand(instruction: Instruction) -> Instruction | None:
     return left if left is right else None
 
 
+@rule("maximum", "minimum")
+def beyond_infinity(instruction: Instruction) -> Instruction | None:
+    """max(x, -inf) = min(x, inf) = x, NaN included"""
+    least = float("-inf") if instruction.opcode == "maximum" else float("inf")
+    left, right = instruction.operands
+    if is_splat(right, least):
+        return left
+    return right if is_splat(left, least) else None
+
+
 @rule("clamp")
 def clamp_between_equals(instruction: Instruction) -> Instruction | None:
     """clamp(-inf, x, inf) = x, NaN included"""
