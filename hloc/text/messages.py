@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from hloc.lazy import lazy
-from hloc.text.tokens import Token
+from hloc.ir.dtypes import BY_NAME
+from hloc.ir.opcodes import COMMON, OPS
+from hloc.text.lexer import KIND_OF_NAME
+from hloc.text.tokens import Fault, Token
 
 difflib = lazy("difflib")
 
 _SHAPE = frozenset(("ARRAY", "TYPE", "LPAR", "BUFFER"))
+# Pieces of the language that are read at once where that is possible.
+_PIECES = frozenset(("INSTRUCTIONS", "COMPUTATIONS", "COMPUTATION_OPEN", "ATTRIBUTES", "ARRAYS"))
 _NAME = frozenset(("NAME", "IDENT"))
 
 # How a terminal is called in a message; the others are quoted as they are written.
@@ -31,9 +37,9 @@ _WORDS = {
     "SIZES": "sizes such as 3x3",
     "KEY": "a field name with '='",
     "METADATA": "'{'",
-    "INSTRUCTIONS": "an instruction",
     "NAME_ROWS": "an integer",
-    "RECORD_ROWS": "an integer",
+    "LOCATION_ROWS": "an integer",
+    "FRAME_ROWS": "an integer",
     "CONSTANT": "an opcode",
     "PHYSICAL": "'P'",
     "DEVICE_IDS": "',' and device_ids",
@@ -58,11 +64,14 @@ def describe(terminal: str, texts: dict[str, str]) -> str:
 
 def expectation(expected: Iterable[str], texts: dict[str, str]) -> str:
     """`a name, '(' or an integer`: what a parser state takes, in few words."""
-    names = set(expected)
+    names = set(expected) - _PIECES
     words = []
-    if "INSTRUCTIONS" in names:
+    if "ROOT" in names:
         words.append("an instruction")
-        names -= {"INSTRUCTIONS", "ROOT", *_NAME}
+        names -= {"ROOT", *_NAME}
+    if "ENTRY" in names:
+        words.append("a computation")
+        names -= {"ENTRY", *_NAME}
     if {"TYPE", "BUFFER"} <= names:
         words.append("a shape")
         names -= _SHAPE
@@ -72,6 +81,32 @@ def expectation(expected: Iterable[str], texts: dict[str, str]) -> str:
     if len(words) > 6:
         words = [*words[:6], "..."]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def unexpected(token: Token, expected: list[str], before: list[Any], text: str, texts: dict[str, str]) -> Fault:
+    """The fault of a token that the parser cannot take; `before` is what it has read and not put together yet."""
+    hint = None
+    if token.type == "KEY" and "INT_KEY" in expected:
+        message, hint = _unknown_attribute(token.value, before)
+    elif token.type == "LSQB" and before and isinstance(before[-1], Token) and before[-1].type == "IDENT":
+        token = before[-1]
+        message, hint = f"unknown element type {token.value!r}", suggest(token.value, BY_NAME)
+    else:
+        message = f"expected {expectation(expected, texts)}, got {got(token, text)}"
+        if token.type in ("IDENT", "KEY"):
+            hint = suggest(token.value, [texts[name] for name in expected if name in texts])
+    return Fault(message, token.start, token.end, hint)
+
+
+def _unknown_attribute(name: str, before: list[Any]) -> tuple[str, str | None]:
+    """(message, hint) for an attribute that nothing has."""
+    parts = [value[0] if isinstance(value, list) and value else value for value in before]
+    operation = next((part for part in reversed(parts) if hasattr(part, "opcode")), None)
+    op = OPS.get(operation.opcode.value) if operation is not None else None
+    if op is None:
+        return f"there is no attribute {name!r}", suggest(name, KIND_OF_NAME)
+    known = [*op.attributes, *COMMON]
+    return f"{op.name} has no attribute {name!r}", suggest(name, known) or f"it takes {', '.join(known)}"
 
 
 def got(token: Token, text: str) -> str:

@@ -17,7 +17,7 @@ from hloc.text.coarse import Pieces
 from hloc.text.engine import Engine, Unexpected
 from hloc.text.grammar import load_tables
 from hloc.text.lexer import Lexer, Scanner
-from hloc.text.messages import expectation, got
+from hloc.text.messages import unexpected
 from hloc.text.syntax import Callbacks, Line, ModuleText
 from hloc.text.tokens import Fault
 
@@ -111,13 +111,8 @@ class Language:
         try:
             return self.engine.parse(lexer, rule)
         except Unexpected as error:
-            raise self._unexpected(error, lexer) from None
-
-    def _unexpected(self, error: Unexpected, lexer: Lexer) -> Fault:
-        token = error.token
-        expected = [symbol for symbol in error.actions if symbol.isupper()]
-        message = f"expected {expectation(expected, self.texts)}, got {got(token, lexer.text)}"
-        return Fault(message, token.start, token.end)
+            expected = [symbol for symbol in error.actions if symbol.isupper()]
+            raise unexpected(error.token, expected, error.values, lexer.text, self.texts) from None
 
 
 @contextmanager
