@@ -14,11 +14,6 @@ from hloc.ir.instruction import Instruction
 from hloc.records import record
 
 
-@element("copy")
-def copy(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
-    return operands[0](index)
-
-
 @element("broadcast")
 def broadcast(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
     return operands[0](tuple(index[dimension] for dimension in instruction.get("dimensions")))
