@@ -169,7 +169,8 @@ def _attributes(found: re.Match[str]) -> list[Attribute] | None:
         elif kind == "dims" and members is not None:
             value = tuple(map(int, members.split(","))) if members else ()
         elif kind in ("enum", "computation") and word and word not in NO_NAMES:
-            value = Token("IDENT", word, *part.span(3))
+            start = part.start(3) - (part.string[part.start(3) - 1] == "%")
+            value = Token("IDENT", word, start, part.end(3))
         if value is None:
             return None
         listed.append(Attribute(Token(_KEYS[kind], name, part.start(1), part.end(1) + 1), value))

@@ -23,12 +23,12 @@ class TokenSource(Protocol):
 
 
 class Unexpected(Exception):
-    """A token that the parser cannot take; `actions` are those of the state, `values` what was read before."""
+    """A token that the parser cannot take; `expected` are the terminals that it can, `values` what was read before."""
 
-    def __init__(self, token: Token, actions: Actions, values: list[Any]):
+    def __init__(self, token: Token, expected: list[str], values: list[Any]):
         super().__init__(f"unexpected {token}")
         self.token = token
-        self.actions = actions
+        self.expected = expected
         self.values = values
 
 
@@ -65,7 +65,8 @@ class Engine:
             if action is None:
                 if kind == END and state == end:
                     return values[-1]
-                raise Unexpected(token, states[state], values)
+                takes = [symbol for symbol in states[state] if symbol.isupper() and self.takes(stack, symbol)]
+                raise Unexpected(token, takes, values)
             state = action
             stack.append(state)
             values.append(token)

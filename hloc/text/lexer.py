@@ -104,6 +104,8 @@ class Lexer:
             return Token(END, "", start, start)
         if self.pieces is not None:
             for kind in scanner.coarse_of[state]:
+                if kind == "INSTRUCTIONS" and not scanner.engine.takes(stack, kind):
+                    continue
                 token = self.pieces.read(self, kind)
                 if token is not None:
                     return token

@@ -95,7 +95,8 @@ def unexpected(token: Token, expected: list[str], before: list[Any], text: str, 
         message = f"expected {expectation(expected, texts)}, got {got(token, text)}"
         if token.type in ("IDENT", "KEY"):
             hint = suggest(token.value, [texts[name] for name in expected if name in texts])
-    return Fault(message, token.start, token.end, hint)
+    end = token.start + 1 if token.type in _PIECES else token.end
+    return Fault(message, token.start, end, hint)
 
 
 def _unknown_attribute(name: str, before: list[Any]) -> tuple[str, str | None]:
@@ -114,5 +115,5 @@ def got(token: Token, text: str) -> str:
     if token.type == "$END":
         return "the end of the text"
     found = text[token.start : token.end]
-    line = found.split("\n", 1)[0]
-    return repr(line if len(line) <= 40 else line[:40] + "...")
+    word = found.split(None, 1)[0] if token.type in _PIECES else found.split("\n", 1)[0]
+    return repr(word if len(word) <= 40 else word[:40] + "...")

@@ -111,8 +111,7 @@ class Language:
         try:
             return self.engine.parse(lexer, rule)
         except Unexpected as error:
-            expected = [symbol for symbol in error.actions if symbol.isupper()]
-            raise unexpected(error.token, expected, error.values, lexer.text, self.texts) from None
+            raise unexpected(error.token, error.expected, error.values, lexer.text, self.texts) from None
 
 
 @contextmanager
