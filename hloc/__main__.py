@@ -29,7 +29,8 @@ def main() -> NoReturn:
 def end(status: int) -> NoReturn:
     """Ends the process as it is. To take it apart, object by object, would take another tenth of a short run.
 
-    An error while writing what is still buffered is left to Python's own end, which reports it.
+    An error while writing what is still buffered is left to Python's own end, which reports it. A profiler that
+    reports at the end of the process wants `hloc.cli.main`, which returns to it.
     """
     try:
         sys.stdout.flush()

@@ -35,9 +35,11 @@ class Table(Mapping[str, _Row]):
         self._rows: dict[str, _Row] = {}
 
     def enter(self, name: str, row: _Row) -> None:
-        """Give the row of a name; KeyError for a name that has no home."""
+        """Give the row of a name; KeyError for a name that has no home, or a row already."""
         if name not in self._homes:
             raise KeyError(f"{name} has no home in this table")
+        if name in self._rows:
+            raise KeyError(f"{name} has two rows in this table")
         self._rows[name] = row
 
     def __getitem__(self, name: str) -> _Row:

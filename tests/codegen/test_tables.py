@@ -39,3 +39,11 @@ def test_every_function_is_found(table: Table) -> None:
 def test_a_row_without_a_home_is_refused() -> None:
     with pytest.raises(KeyError, match="x has no home"):
         Table(homes({"some.module": "a b"})).enter("x", 1)
+
+
+def test_a_second_row_is_refused() -> None:
+    table = Table(homes({"some.module": "a b"}))
+    table.enter("a", 1)
+    with pytest.raises(KeyError, match="a has two rows"):
+        table.enter("a", 2)
+    assert table["a"] == 1 and list(table) == ["a", "b"]
