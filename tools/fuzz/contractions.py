@@ -93,7 +93,10 @@ def convolution(m: Maker) -> Instruction:
         lhs[labels.input_spatial[number]] = sizes[number]
         rhs[labels.kernel_spatial[number]] = window.dims[number].size
     # Whether padding and other groups meet an infinity, as zeros, is open.
-    operands = [m.value(dtype, tuple(dims), m.draw.choice(_PROFILES[1:])) for dims in (lhs, rhs)]
+    profile = m.draw.choice(_PROFILES[1:])
+    if dtype.is_integer and profile == "wide":
+        m.portable = False  # where XLA folds a constant one, its sums saturate
+    operands = [m.value(dtype, tuple(dims), profile) for dims in (lhs, rhs)]
     attributes = {"window": window, "dim_labels": labels}
     attributes |= {"feature_group_count": features, "batch_group_count": batches}
     shape = infer_shape("convolution", [o.shape for o in operands], attributes)
