@@ -338,7 +338,7 @@ def quick_metadata(pairs: list[tuple[str, str, str]]) -> Metadata | None:
             fields[name] = int(digits)
         else:
             return None
-    return _metadata(fields) if len(fields) == len(pairs) else None
+    return _metadata(fields) if pairs and len(fields) == len(pairs) else None
 
 
 def _metadata(fields: dict[str, Any]) -> Metadata:

@@ -79,7 +79,7 @@ class Scanner:
         self.skip = re.compile(ignored).match
         self.layout_open = re.compile(rf"\{{{ignored}[0-9:\-]").match
         self.call_open = re.compile(rf"{ignored}\(").match
-        self.buffer_open = re.compile(rf"{ignored}\({ignored}[a-z0-9]+{ignored}\[").match
+        self.buffer_open = re.compile(rf"{ignored}\({ignored}(?:[a-z0-9]+{ignored}\[|\(|b{ignored}\()").match
         self.braces = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL).finditer
         self.brackets = re.compile(rf"[(){{}}]|{comment}").finditer
         self.scalar = re.compile(rf"{patterns['DECIMAL']}|[A-Za-z0-9_.+\-]+", re.ASCII).match

@@ -90,13 +90,19 @@ def unexpected(token: Token, expected: list[str], before: list[Any], text: str, 
         message, hint = _unknown_attribute(token.value, before)
     elif token.type == "LSQB" and before and isinstance(before[-1], Token) and before[-1].type == "IDENT":
         token = before[-1]
-        message, hint = f"unknown element type {token.value!r}", suggest(token.value, BY_NAME)
+        message, hint = _unknown_type(token)
+    elif token.type == "IDENT" and "TYPE" in expected and text.startswith("[", token.end):
+        message, hint = _unknown_type(token)
     else:
         message = f"expected {expectation(expected, texts)}, got {got(token, text)}"
         if token.type in ("IDENT", "KEY"):
             hint = suggest(token.value, [texts[name] for name in expected if name in texts])
     end = token.start + 1 if token.type in _PIECES else token.end
     return Fault(message, token.start, end, hint)
+
+
+def _unknown_type(token: Token) -> tuple[str, str | None]:
+    return f"unknown element type {token.value!r}", suggest(token.value, BY_NAME)
 
 
 def _unknown_attribute(name: str, before: list[Any]) -> tuple[str, str | None]:
