@@ -34,7 +34,9 @@ class Effects:
     def inside(self, computation: Computation) -> frozenset[str]:
         """The traits of all instructions of a computation together."""
         if computation not in self._computations:
-            for callee in call_order(computation):
+            inner = {callee for instruction in computation for callee in instruction.called}
+            is_last = inner <= self._computations.keys()
+            for callee in (computation,) if is_last else call_order(computation):
                 if callee not in self._computations:
                     self._computations[callee] = _NONE.union(*(self._with_known(i) for i in callee))
         return self._computations[computation]

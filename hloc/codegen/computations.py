@@ -30,6 +30,10 @@ PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants"
 """Of every function that stands for a computation; each returns an i32, 0 if all went well."""
 
 
+_MOST_NESTED = 8
+"""LLVM may put that many functions into each other: what it does then takes more than linear time."""
+
+
 class Variant(NamedTuple):
     """A computation with given result layouts; `in_place`: arguments and results are the same memory."""
 
@@ -40,10 +44,11 @@ class Variant(NamedTuple):
 
 @record
 class Compiled:
-    """A computation's function and the arena it needs."""
+    """A computation's function, the arena it needs, and how deep the calls in it nest."""
 
     function: Function
     arena_bytes: int
+    depth: int
 
 
 class ConstantPool:
@@ -95,8 +100,12 @@ class ComputationCode:
         temporary = [self._temporary_bytes(step) for step in plan.steps]
         self.buffers: Buffers = assign(plan, temporary, variant.in_place)
         attributes = function_attributes(kernels.target, kernels.options)
+        calls = [step for step in plan.steps if isinstance(step, CallStep)]
+        self.depth = 1 + max((callee.depth for step in calls for callee in self._callees(step)), default=0)
         if len(plan.steps) > LONG:
             attributes += " optnone noinline"
+        elif self.depth % _MOST_NESTED == 0:
+            attributes += " noinline"
         self.function = kernels.module.function(name, "i32", PARAMETERS, attributes, "internal")
         self.b = Builder(self.function)
         self.pointers: dict[object, Value] = {}
@@ -117,7 +126,7 @@ class ComputationCode:
                 write(step, self._arena_at(self.buffers.scratch[number]), tables[number])
         self._final_copies()
         b.ret(integer("i32", 0))
-        return Compiled(self.function, self.buffers.arena_bytes)
+        return Compiled(self.function, self.buffers.arena_bytes, self.depth)
 
     # Memory
 

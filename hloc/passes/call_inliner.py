@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.passes.inlining import inline
 
@@ -15,6 +16,7 @@ class CallInliner:
 
     A computation with one caller is always inlined, one with several callers while the copies stay within
     `growth` instructions for the whole module. A composite call is replaced by its body, which defines it.
+    Callers come before what they call, so that an instruction is copied once however deep its call.
 
     Requires: nothing.
     Ensures: the calls that are left would have grown the module by more than the budget.
@@ -25,30 +27,61 @@ class CallInliner:
     notes: list[str] = field(default_factory=list, init=False)
 
     def run(self, module: Module) -> bool:
-        callers = _call_sites(module)
+        order = call_order(module.entry)
+        sites = _call_sites(order)
+        shared = {computation for computation, count in sites.items() if count > 1}
         grown = 0
         changed = False
-        for computation in call_order(module.entry):
-            for instruction in computation:
+        for computation in reversed(order):
+            if computation is not module.entry and not sites[computation]:
+                continue
+            instruction = next(iter(computation), None)
+            while instruction is not None:
                 if instruction.opcode != "call":
+                    instruction = instruction.next
                     continue
                 callee = instruction.attributes["to_apply"]
-                added = len(callee) if callers[callee] > 1 else 0
+                added = len(callee) if callee in shared else 0
                 if grown + added > self.growth:
                     self.notes.append(
                         f"%{instruction.name}: inlining {added} more instructions would pass the budget"
                     )
+                    instruction = instruction.next
                     continue
                 grown += added
-                inline(instruction, callee)
+                instruction = _inline(instruction, callee)
+                shared |= _move_sites(sites, callee)
                 changed = True
         return changed
 
 
-def _call_sites(module: Module) -> dict[Computation, int]:
-    counts: dict[Computation, int] = {}
-    for computation in call_order(module.entry):
+def _inline(call: Instruction, callee: Computation) -> Instruction | None:
+    """Inlines a call; gives the first of the instructions that have come, or the one behind the call."""
+    computation, before = call.computation, call.previous
+    inline(call, callee)
+    return next(iter(computation), None) if before is None else before.next
+
+
+def _call_sites(order: list[Computation]) -> dict[Computation, int]:
+    """How many instructions call each computation."""
+    counts = dict.fromkeys(order, 0)
+    for computation in order:
         for instruction in computation:
             for callee in instruction.called:
-                counts[callee] = counts.get(callee, 0) + 1
+                counts[callee] += 1
     return counts
+
+
+def _move_sites(sites: dict[Computation, int], callee: Computation) -> set[Computation]:
+    """Counts again after one caller got the instructions of `callee`; gives what has more callers now.
+
+    The last caller's copy stands for the original.
+    """
+    sites[callee] -= 1
+    more = set()
+    if sites[callee]:
+        for instruction in callee:
+            for inner in instruction.called:
+                sites[inner] += 1
+                more.add(inner)
+    return more
