@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hloc.errors import Span
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import call_order
@@ -72,15 +73,15 @@ def check_inherited(start: Instruction, own: dict[str, Any], opcode: Token) -> N
         raise fault_at(opcode, f"expected the computation of the start, {start.attributes['calls'].name}")
 
 
-def wrap(op: Op, start: TupleShape, own: dict[str, Any]) -> Computation:
+def wrap(op: Op, start: TupleShape, own: dict[str, Any], span: Span) -> Computation:
     """The computation `async_wrapped` of one operation, on parameters and with a result as the start's shape says."""
-    computation = Computation("async_wrapped")
+    computation = Computation("async_wrapped", span)
     operands, result = start.elements[:2]
     parameters = []
     for number, shape in enumerate(operands.elements):
-        parameter = Instruction("parameter", shape, [], {"number": number}, name="async_param")
+        parameter = Instruction("parameter", shape, [], {"number": number}, name="async_param", span=span)
         parameters.append(computation.add(parameter))
-    root = Instruction(op.name, result, parameters, own, name=op.name)
+    root = Instruction(op.name, result, parameters, own, name=op.name, span=span)
     computation.root = computation.add(root)
     return computation
 

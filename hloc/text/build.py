@@ -62,7 +62,8 @@ class ModuleBuilder:
 
     def _single(self, line: Line) -> Module:
         """A text that is one instruction: operands that are not defined are parameters."""
-        scope = Scope(Computation("_", None), single=True)
+        opcode = line.operation.opcode
+        scope = Scope(Computation("_", Span(self.source, opcode.start, opcode.end)), single=True)
         self.instructions.line(line, scope, default_name="_")
         entry = self._finish(scope)
         self.computations.insert(0, entry)

@@ -16,7 +16,7 @@ from typing import Any
 STARTS = ("module", "instruction", "attributes", "shape", "sharding")
 
 # Changes with the form of the tables.
-_FORM = "1"
+_FORM = "2"
 
 
 def grammar_path() -> Path:

@@ -269,7 +269,7 @@ class InstructionBuilder:
         if op.name == "call" and _ALIASING in own:
             others[_ALIASING] = own.pop(_ALIASING)  # newer XLA lets a call have it too, but here it is the start's
         adjust(op, operands, own, result)
-        computation = wrap(op, shape, own)
+        computation = wrap(op, shape, own, Span(self.source, opcode.start, opcode.end))
         self.wrapped(computation)
         start_own = {key: value for key, value in others.items() if value != STEP_ATTRIBUTES[key].default}
         start_own["calls"] = computation

@@ -12,6 +12,8 @@ The tables are plain data, so that they can be kept in a file and used without l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from sys import intern
 from typing import Any
 
 import lark
@@ -38,22 +40,32 @@ def make_tables(text: str, starts: tuple[str, ...]) -> Tables:
     made = lark.Lark(text, start=list(starts), **options)
     table = made.parser.parser.parser.parse_table
     numbers: dict[Rule, int] = {rule: number for number, rule in enumerate(made.rules)}
-    states = []
-    for state in range(len(table.states)):
-        actions = table.states[state]
-        states.append({str(symbol): _action(action, numbers) for symbol, action in actions.items()})
+    order = _reached(table, starts)
+    places = {state: place for place, state in enumerate(order)}
+
+    def actions(state: int) -> Iterator[tuple[str, int]]:
+        for symbol, (kind, argument) in sorted(table.states[state].items()):
+            yield intern(str(symbol)), places[argument] if kind is Shift else ~numbers[argument]
+
     return {
-        "states": states,
+        "states": [dict(actions(state)) for state in order],
         "rules": [_rule(rule) for rule in made.rules],
-        "starts": {str(rule): state for rule, state in table.start_states.items()},
-        "ends": {str(rule): state for rule, state in table.end_states.items()},
+        "starts": {start: places[table.start_states[start]] for start in starts},
+        "ends": {start: places[table.end_states[start]] for start in starts},
         "terminals": [_terminal(terminal) for terminal in made.terminals],
     }
 
 
-def _action(action: tuple[Any, Any], numbers: dict[Rule, int]) -> int:
-    kind, argument = action
-    return argument if kind is Shift else ~numbers[argument]
+def _reached(table: Any, starts: tuple[str, ...]) -> list[int]:
+    """The states in an order that depends on the grammar alone: Lark numbers them by the order of sets."""
+    order = [table.start_states[start] for start in starts]
+    seen = set(order)
+    for state in order:
+        for _, (kind, argument) in sorted(table.states[state].items()):
+            if kind is Shift and argument not in seen:
+                seen.add(argument)
+                order.append(argument)
+    return order
 
 
 def _rule(rule: Rule) -> tuple[str, str, int, list[int] | None]:
@@ -64,7 +76,7 @@ def _rule(rule: Rule) -> tuple[str, str, int, list[int] | None]:
         elif rule.options.keep_all_tokens or not (symbol.is_term and symbol.filter_out):
             kept.append(index)
     length = len(rule.expansion)
-    return str(rule.alias or rule.origin.name), str(rule.origin.name), length, None if kept == list(range(length)) else kept
+    return str(rule.alias or rule.origin.name), intern(str(rule.origin.name)), length, None if kept == list(range(length)) else kept
 
 
 def _is_inlined(symbol: Symbol) -> bool:
@@ -74,4 +86,4 @@ def _is_inlined(symbol: Symbol) -> bool:
 def _terminal(terminal: Any) -> tuple[str, str, str | None, int]:
     pattern = terminal.pattern
     fixed = pattern.value if pattern.type == "str" else None
-    return str(terminal.name), str(pattern.to_regexp()), fixed and str(fixed), int(terminal.priority)
+    return intern(str(terminal.name)), str(pattern.to_regexp()), fixed and str(fixed), int(terminal.priority)
