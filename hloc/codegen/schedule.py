@@ -73,7 +73,7 @@ class _Scheduler:
         opcode = instruction.opcode
         for _, shape in instruction.shape.leaves():
             if shape.is_dynamic:
-                message = f"{opcode} of the dynamic shape {shape!r} is not supported yet"
+                message = f"{opcode} of the dynamic shape {shape!r}: dynamic_padding has to run before"
                 raise HloError(message, instruction.span)
             if shape.byte_size > _MOST_BYTES:
                 message = f"{shape!r} takes {shape.byte_size} bytes: no memory holds it"
