@@ -330,7 +330,7 @@ def regular_array(shape: ArrayShape, text: str) -> np.ndarray | None:
         return None
     data = (_COMMENT.sub(" ", text) if "/" in text else text).encode()
     payloads: dict[int, np.generic] = {}
-    if b"nan(" in data or b"-nan" in data:
+    if b"n" in data and (b"nan(" in data or b"-nan" in data):
         data = _without_payloads(data, dtype.real_part, payloads)
     if data is None or data.translate(None, _NOT_SKELETON) != _skeleton(dims, dtype.is_complex):
         return None
@@ -387,7 +387,7 @@ def _integers(flat: bytes, dtype: DType) -> np.ndarray | None:
 
 def _floats(flat: bytes, dtype: DType, payloads: dict[int, np.generic]) -> np.ndarray | None:
     """The numbers in the order of the text, real and imaginary parts joined; None if one is out of range."""
-    if flat.translate(None, _REAL_CHARACTERS) or b" ." in flat or b" +" in flat:
+    if flat.translate(None, _REAL_CHARACTERS) or b" ." in flat or (b"+" in flat and b" +" in flat):
         return None
     values = _numbers(flat, np.float64)
     if values is None:
@@ -395,7 +395,8 @@ def _floats(flat: bytes, dtype: DType, payloads: dict[int, np.generic]) -> np.nd
     with np.errstate(all="ignore"):
         array = values.astype(dtype.real_part.numpy)
     finite = np.isfinite(values)
-    if flat.count(b"inf") + flat.count(b"nan") != values.size - np.count_nonzero(finite):
+    words = flat.count(b"inf") + flat.count(b"nan") if b"n" in flat else 0
+    if words != values.size - np.count_nonzero(finite):
         return None
     if not np.isfinite(array.astype(np.float64)[finite]).all():
         return None

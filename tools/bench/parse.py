@@ -61,9 +61,9 @@ def compare(title: str, texts: list[str], rounds: int) -> None:
 
 
 def large_literal(rows: int = 300, columns: int = 500) -> str:
-    """A program that is one constant of random floats."""
+    """A program that is one constant of random floats, with as many digits as it takes to tell them apart."""
     values = np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32)
-    body = ", ".join("{ " + ", ".join(map(str, row)) + " }" for row in values.tolist())
+    body = ", ".join("{ " + ", ".join(map(str, row)) + " }" for row in values)
     return f"HloModule literal\n\nENTRY main {{\n  ROOT c = f32[{rows},{columns}] constant({{ {body} }})\n}}\n"
 
 
