@@ -386,6 +386,6 @@ def mixed(length: int) -> str:
 
 
 def test_a_large_module() -> None:
-    """Time grows with size: 50,000 instructions of this kind took 390 s (two thirds of it LLVM's) and 1.2 GB."""
+    """Time grows with size: 50,000 such instructions took 390 s (two thirds of it LLVM's) and 1.2 GB."""
     rng = np.random.default_rng(4)
     assert_as_evaluated(mixed(1500), *(rng.standard_normal((8, 8)).astype(np.float32) for _ in range(2)))
