@@ -1,7 +1,8 @@
-"""Places in a text, and the one exception type that every layer raises about its input."""
+"""Places in a text, and the exceptions: one that every layer raises about its input, one about hloc itself."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from hloc.records import record
@@ -79,3 +80,15 @@ class HloError(Exception):
 
 class ArgumentError(HloError, TypeError):
     """An argument of a call that does not fit the program's parameter: expected and got."""
+
+
+class InternalError(Exception):
+    """A pass failed, or left a module that is not well formed: a defect of the compiler, not of the input.
+
+    `pass_name` is the pass's name and `reproducer` the file that holds the module as it was before the pass.
+    """
+
+    def __init__(self, message: str, pass_name: str, reproducer: Path):
+        super().__init__(message)
+        self.pass_name = pass_name
+        self.reproducer = reproducer

@@ -39,6 +39,8 @@ def test_import_hloc_loads_next_to_nothing() -> None:
         "concurrent.futures",
         "difflib",
         "statistics",
+        "hloc.cli.opt",
+        "hloc.cli.emit",
         "hloc.reference",
         "hloc.text.printer",
         "hloc.codegen.emitters.dot",

@@ -35,7 +35,7 @@ HOMES = {
     "lark": ("text/",),
     "llvmlite": ("codegen/targets/", "runtime/cpu.py"),
     "cuda": ("runtime/cuda.py",),
-    "click": ("cli.py",),
+    "click": ("cli/",),
     "scipy": ("reference/", "host/lapack.py"),
     "jax": (),
     "jaxlib": (),

@@ -12,12 +12,12 @@ from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 
-from hloc.errors import HloError
+from hloc.errors import HloError, InternalError
 from hloc.ir.module import Module
 from hloc.ir.opcodes import COLLECTIVE, OPS
 from hloc.lazy import lazy
 from hloc.options import Options
-from hloc.passes.runner import Group, InternalError, Observer, PassRun, Report, Runner, Step
+from hloc.passes.runner import Group, Observer, PassRun, Report, Runner, Step
 from hloc.records import record
 
 __all__ = [

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hloc.analysis.verifier import verify
-from hloc.errors import HloError
+from hloc.errors import HloError, InternalError
 from hloc.ir.module import Module
 from hloc.lazy import lazy
 from hloc.options import Options
@@ -19,18 +19,6 @@ from hloc.records import record
 json = lazy("json")
 printer = lazy("hloc.text.printer")
 tempfile = lazy("tempfile")
-
-
-class InternalError(Exception):
-    """A pass failed, or left a module that is not well formed: a defect of the compiler, not of the input.
-
-    `pass_name` is the pass's name and `reproducer` the file that holds the module as it was before the pass.
-    """
-
-    def __init__(self, message: str, pass_name: str, reproducer: Path):
-        super().__init__(message)
-        self.pass_name = pass_name
-        self.reproducer = reproducer
 
 
 @record

@@ -1,0 +1,46 @@
+"""What verbs share: reading modules, writing text, leaving with a message."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from hloc import api
+from hloc.ir.module import Module
+
+FILE = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
+OUTPUT = click.option("--output", "-o", metavar="OUT", help="Where to write; standard output if absent or `-`.")
+TARGET = click.option("--target", default="cpu", show_default=True, help="What to compile for.")
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Leave the process with a message on standard error."""
+    click.echo(message, err=True)
+    sys.exit(status)
+
+
+def read_module(file: str) -> Module:
+    """The module in a file, or on standard input if the name is `-`."""
+    if file == "-":
+        return api.parse(sys.stdin.read(), "<stdin>")
+    return api.parse(Path(file))
+
+
+def require_valid(module: Module) -> None:
+    """Leave with status 1 and every fault of a module that has any."""
+    faults = api.verify(module)
+    if faults:
+        fail("\n".join(map(str, faults)))
+
+
+def write_out(content: str | bytes, output: str | None) -> None:
+    """Write a stage's text or bytes to a file, or to standard output for None and `-`."""
+    if output in (None, "-"):
+        click.echo(content, nl=isinstance(content, str) and not content.endswith("\n"))
+    elif isinstance(content, bytes):
+        Path(output).write_bytes(content)
+    else:
+        Path(output).write_text(content if content.endswith("\n") else content + "\n", encoding="utf-8")
