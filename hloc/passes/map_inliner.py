@@ -25,6 +25,8 @@ def run(module: Module) -> bool:
 
 def _is_simple(instruction: Instruction) -> bool:
     """Whether the op, given arrays in place of scalars, does the same to each element."""
+    if not instruction.shape.is_array or instruction.shape.dims:
+        return False
     if instruction.opcode in ("parameter", "constant"):
         return True
     return (
