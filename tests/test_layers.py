@@ -33,7 +33,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # The home of each library: the only places that may import it.
 HOMES = {
     "lark": ("text/",),
-    "llvmlite": ("codegen/targets/", "runtime/cpu.py"),
+    "llvmlite": ("codegen/targets/", "runtime/mcjit.py"),
     "cuda": ("runtime/cuda.py",),
     "click": ("cli/",),
     "scipy": ("reference/", "host/lapack.py"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-import llvmlite.binding as llvm
-
 from hloc.codegen.program import Program, buffers
-from hloc.codegen.targets.cpu import new_machine
+from hloc.lazy import lazy
+from hloc.runtime import elf
+
+# LLVM's own loader, for what `elf` does not load: object files of other machines and systems.
+mcjit = lazy("hloc.runtime.mcjit")
 
 _ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 5)
 
@@ -16,17 +18,14 @@ _ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 5)
 class NativeCode:
     """A program's object code in memory. Calls may come from several threads at once.
 
-    The code needs nothing from outside but what LLVM itself calls (memcpy, memset, memmove of the C library).
+    The code needs nothing from outside but what LLVM itself calls (memcpy, memset, memmove of the C library) and
+    what puts a waiting device to sleep.
     """
 
     def __init__(self, program: Program):
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), new_machine())
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(program.object_code))
-        self._engine.finalize_object()
-        address = self._engine.get_function_address(program.entry)
-        if not address:
-            raise RuntimeError(f"the object code has no {program.entry}")
-        self._entry = _ENTRY_TYPE(address)
+        load = elf.Loaded if elf.is_loadable(program.object_code) else mcjit.Loaded
+        self._loaded = load(program.object_code)
+        self._entry = _ENTRY_TYPE(self._loaded.address(program.entry))
         self._args = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.parameters)
         self._results = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.results)
 

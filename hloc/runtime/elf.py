@@ -1,0 +1,168 @@
+"""Loads an ELF object file for x86-64 into this process: what a linker and a loader do, for one closed file.
+
+The generator's code calls nothing but a few functions of the C library, and refers to its own constants relative to
+the instruction pointer. So a file is placed by copying its sections and filling in a handful of relocations, and
+a program that was compiled before runs without LLVM being loaded. Formats and relocation types are those of
+the "System V Application Binary Interface" and its AMD64 supplement.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from struct import Struct, pack, pack_into
+from typing import NamedTuple
+
+_MAGIC = b"\x7fELF\x02\x01\x01"
+_X86_64 = 62
+
+_HEADER = Struct("<16xHHIQQQIHHHHHH")
+_SECTION = Struct("<IIQQQQIIQQ")
+_SYMBOL = Struct("<IBBHQQ")
+_RELOCATION = Struct("<QQq")
+
+_ALLOCATED, _EXECUTABLE, _WRITABLE = 2, 4, 1
+_SYMBOL_TABLE, _RELOCATIONS, _ZEROS = 2, 4, 8
+_UNDEFINED = 0
+
+_R_64, _R_PC32, _R_PLT32, _R_PC64 = 1, 2, 4, 24
+
+_STUB = b"\xff\x25\x02\x00\x00\x00\x66\x90"
+"""jmp *2(%rip), and two bytes of padding; the address to go to comes behind."""
+
+_STUB_BYTES = 16
+
+
+class _Section(NamedTuple):
+    name: int
+    kind: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    alignment: int
+    entry_bytes: int
+
+
+class _Symbol(NamedTuple):
+    name: str
+    section: int
+    value: int
+
+
+def is_loadable(data: bytes) -> bool:
+    """Whether `load` knows the format and the machine of an object file."""
+    return data.startswith(_MAGIC) and len(data) >= _HEADER.size and _HEADER.unpack_from(data)[1] == _X86_64
+
+
+class Loaded:
+    """An object file in memory, ready to be called; it stays there as long as this object lives.
+
+    RuntimeError for a file with something in it that the generator does not make.
+    """
+
+    def __init__(self, data: bytes):
+        self._data = data
+        fields = _HEADER.unpack_from(data)
+        table, count = fields[5], fields[11]
+        self._sections = [_Section(*_SECTION.unpack_from(data, table + i * _SECTION.size)) for i in range(count)]
+        self._symbols = list(self._read_symbols())
+        self._stubs: dict[str, int] = {}
+        self._places: dict[int, int] = {}
+        self._lay_out()
+
+    def address(self, name: str) -> int:
+        """Where a symbol of the file lies. RuntimeError if it has none of that name."""
+        for symbol in self._symbols:
+            if symbol.name == name and symbol.section in self._places:
+                return self._base + self._places[symbol.section] + symbol.value
+        raise RuntimeError(f"the object code has no {name}")
+
+    def _read_symbols(self) -> Iterator[_Symbol]:
+        for table in self._sections:
+            if table.kind != _SYMBOL_TABLE:
+                continue
+            names = self._sections[table.link].offset
+            for offset in range(table.offset, table.offset + table.size, _SYMBOL.size):
+                name, _, _, section, value, _ = _SYMBOL.unpack_from(self._data, offset)
+                end = self._data.index(b"\0", names + name)
+                yield _Symbol(self._data[names + name : end].decode(), section, value)
+
+    def _lay_out(self) -> None:
+        """Code on pages of its own, then the rest; relocations filled in before the code is made executable."""
+        outside = {symbol.name: 0 for symbol in self._symbols if symbol.section == _UNDEFINED and symbol.name}
+        numbers = [i for i, section in enumerate(self._sections) if section.flags & _ALLOCATED and section.size]
+        code = [i for i in numbers if self._sections[i].flags & _EXECUTABLE]
+        end = self._place(code, 0)
+        for name in outside:
+            self._stubs[name] = end = -(-end // _STUB_BYTES) * _STUB_BYTES
+            end += _STUB_BYTES
+        code_bytes = -(-max(end, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = self._place([i for i in numbers if i not in code], code_bytes)
+        self._memory = mmap.mmap(-1, end, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._fill(numbers)
+        if _c_library().mprotect(self._base, code_bytes, mmap.PROT_READ | mmap.PROT_EXEC):
+            raise RuntimeError("this system lets no memory be executable that was written")
+
+    def _place(self, numbers: list[int], end: int) -> int:
+        for number in numbers:
+            section = self._sections[number]
+            alignment = max(section.alignment, 1)
+            self._places[number] = end = -(-end // alignment) * alignment
+            end += section.size
+        return end
+
+    def _fill(self, numbers: list[int]) -> None:
+        for name, place in self._stubs.items():
+            self._memory[place : place + _STUB_BYTES] = _STUB + pack("<Q", _outside(name))
+        for number in numbers:
+            section = self._sections[number]
+            if section.kind != _ZEROS:
+                place = self._places[number]
+                self._memory[place : place + section.size] = self._data[section.offset : section.offset + section.size]
+        for section in self._sections:
+            if section.kind == _RELOCATIONS and section.info in self._places:
+                self._relocate(section)
+
+    def _relocate(self, section: _Section) -> None:
+        start = self._places[section.info]
+        for entry in range(section.offset, section.offset + section.size, _RELOCATION.size):
+            offset, info, addend = _RELOCATION.unpack_from(self._data, entry)
+            number, kind = info >> 32, info & 0xFFFFFFFF
+            symbol = self._symbols[number]
+            target = self._target(symbol) + addend
+            place = start + offset
+            if kind in (_R_PC32, _R_PLT32):
+                pack_into("<i", self._memory, place, target - place)
+            elif kind == _R_PC64:
+                pack_into("<q", self._memory, place, target - place)
+            elif kind == _R_64:
+                pack_into("<Q", self._memory, place, self._base + target)
+            else:
+                raise RuntimeError(f"the object code has a relocation of type {kind}, for {symbol.name!r}")
+
+    def _target(self, symbol: _Symbol) -> int:
+        """Where a symbol lies, counted from the first byte of the code."""
+        if symbol.section in self._places:
+            return self._places[symbol.section] + symbol.value
+        if symbol.name in self._stubs:
+            return self._stubs[symbol.name]
+        raise RuntimeError(f"the object code refers to {symbol.name!r}, which is in no section with memory")
+
+
+def _c_library() -> ctypes.CDLL:
+    library = ctypes.CDLL(None)
+    library.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return library
+
+
+def _outside(name: str) -> int:
+    """The address of a function of the C library. RuntimeError if this process has none of that name."""
+    try:
+        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
+    except AttributeError:
+        raise RuntimeError(f"the object code calls {name}, which this process does not have") from None
