@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -17,7 +19,7 @@ from hloc.ir.module import Module
 from hloc.ir.shapes import array
 from hloc.options import Options
 from hloc.passes import pipeline
-from hloc.passes.pipeline import ORDER, PASSES, PIPELINES, InternalError, Pass, run_pipeline
+from hloc.passes.pipeline import ORDER, PASSES, PIPELINES, InternalError, Pass, Remark, run_pipeline
 from hloc.text.parser import parse
 from hloc.text.printer import print_module
 
@@ -175,6 +177,45 @@ def test_runs_are_counted_and_timed() -> None:
     assert all(run.seconds >= 0 for run in report.runs)
     assert report.changed
     assert "cse" in report.table()
+
+
+@dataclass
+class Talkative:
+    """Says one thing of the root in each round.
+
+    Requires: nothing. Ensures: nothing. Leaves: nothing.
+    """
+
+    rounds: int = field(default=0, init=False)
+    remarks: list[Remark] = field(default_factory=list, init=False)
+
+    def run(self, m: Module) -> int:
+        self.rounds += 1
+        self.remarks.append(Remark("under_test", m.entry.root.name, "is the root", {"round": self.rounds}))
+        return 0
+
+
+def test_remarks_are_taken_after_each_run_from_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = SimpleNamespace(run=None, Talkative=Talkative)
+    monkeypatch.setitem(sys.modules, "hloc.passes.under_test", kind)
+    monkeypatch.setitem(PASSES, "under_test", Pass("under_test", "under_test:Talkative"))
+    rounds = pipeline.FixedPoint((("under_test", ""), ("cse", "")), "")
+    monkeypatch.setitem(PIPELINES, "rounds", (rounds, ("under_test", "")))
+    report = run_pipeline(module(), "rounds")
+    assert [run.remarks[0].data["round"] for run in report.runs if run.name == "under_test"] == [1, 2, 1]
+    assert [str(remark) for remark in report.remarks()] == ["%t: is the root"]
+    assert report.remarks("cse") == []
+    assert report.table().endswith("under_test:\n  %t: is the root")
+
+
+def test_rewrites_are_counted_where_the_pass_can_tell() -> None:
+    text = """ENTRY main {
+      x = f32[2] constant({1, 2})
+      a = f32[2] negate(x)
+      ROOT b = f32[2] exponential(a)
+    }"""
+    assert run_pipeline(parse(text), "constant_folding").runs[0].rewrites == 2
+    assert run_pipeline(parse(text), "layout_removal").runs[0].rewrites is None
 
 
 def test_dumps_are_numbered_and_only_of_changes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.passes.inlining import inline
+from hloc.passes.report import Remark
 
 
 @dataclass
@@ -24,7 +25,7 @@ class CallInliner:
     """
 
     growth: int = 20_000
-    notes: list[str] = field(default_factory=list, init=False)
+    remarks: list[Remark] = field(default_factory=list, init=False)
 
     def run(self, module: Module) -> bool:
         order = call_order(module.entry)
@@ -43,9 +44,9 @@ class CallInliner:
                 callee = instruction.attributes["to_apply"]
                 added = len(callee) if callee in shared else 0
                 if grown + added > self.growth:
-                    self.notes.append(
-                        f"%{instruction.name}: inlining {added} more instructions would pass the budget"
-                    )
+                    text = f"left a call: inlining {added} more instructions would pass the budget"
+                    data = {"callee": callee.name, "added": added, "grown": grown, "growth": self.growth}
+                    self.remarks.append(Remark("call_inliner", instruction.name, text, data))
                     instruction = instruction.next
                     continue
                 grown += added

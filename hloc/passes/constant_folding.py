@@ -14,6 +14,7 @@ from hloc.ir.module import Module, call_order
 from hloc.ir.opcodes import CALLS
 from hloc.lazy import lazy
 from hloc.passes.emit import Emit, replace
+from hloc.passes.report import Remark
 
 evaluator = lazy("hloc.reference.evaluate")
 
@@ -31,7 +32,8 @@ class ConstantFolding:
     """Replaces instructions with constant operands by their value, as the reference evaluator gives it.
 
     No constant of more than `result_bytes` is made, and no more than `work` scalar operations are spent on
-    the module; `seconds` is a guard for what `work` misjudges. `notes` tells what was left for these reasons.
+    the module, all runs together; `seconds` is a guard for what `work` misjudges. Remarks tell what was left for
+    these reasons.
     Never folded are loops and other calls, custom calls, random numbers, collectives, side effects and
     barriers. Iotas and broadcasts stay as they are, and large arrays that follow from them alone as well.
 
@@ -43,22 +45,22 @@ class ConstantFolding:
     result_bytes: int = 64 * 1024
     work: int = 20_000_000
     seconds: float = 10.0
-    notes: list[str] = field(default_factory=list, init=False)
+    remarks: list[Remark] = field(default_factory=list, init=False)
+    spent: float = field(default=0.0, init=False)
+    spent_seconds: float = field(default=0.0, init=False)
 
-    def run(self, module: Module) -> bool:
-        folder = _Folder(self)
-        changed = False
-        for computation in call_order(module.entry):
-            for instruction in computation:
-                changed |= folder.visit(instruction)
-        return changed
+    def run(self, module: Module) -> int:
+        start = time.monotonic()
+        folder = _Folder(self, start + self.seconds - self.spent_seconds)
+        folded = sum(folder.visit(i) for computation in call_order(module.entry) for i in computation)
+        self.spent_seconds += time.monotonic() - start
+        return folded
 
 
 class _Folder:
-    def __init__(self, budget: ConstantFolding):
+    def __init__(self, budget: ConstantFolding, end: float):
         self.budget = budget
-        self.spent = 0.0
-        self.end = time.monotonic() + budget.seconds
+        self.end = end
         self.effects = Effects()
         self.generated: dict[Instruction, Literal | None] = {}
 
@@ -95,17 +97,24 @@ class _Folder:
     def _is_over_budget(self, instruction: Instruction) -> bool:
         size = sum(leaf.byte_size for _, leaf in instruction.shape.leaves())
         needed = work(instruction) + sum(o.shape.count for o in instruction.operands)
-        if size > self.budget.result_bytes:
-            reason = f"its {size} bytes are over the limit of {self.budget.result_bytes}"
-        elif self.spent + needed > self.budget.work:
-            reason = f"{needed:.0f} operations would pass the limit of {self.budget.work} for the module"
+        budget = self.budget
+        if size > budget.result_bytes:
+            reason = f"its {size} bytes are over the limit of {budget.result_bytes}"
+            self._remark(instruction, reason, limit="result_bytes", bytes=size)
+        elif budget.spent + needed > budget.work:
+            reason = f"{needed:.0f} operations would pass the limit of {budget.work} for the module"
+            self._remark(instruction, reason, limit="work", operations=round(needed), spent=round(budget.spent))
         elif time.monotonic() > self.end:
-            reason = f"the time of {self.budget.seconds} s is over"
+            self._remark(instruction, f"the time of {budget.seconds} s is over", limit="seconds")
         else:
-            self.spent += needed
+            budget.spent += needed
             return False
-        self.budget.notes.append(f"%{instruction.name} ({instruction.opcode}) is constant but left: {reason}")
         return True
+
+    def _remark(self, instruction: Instruction, reason: str, **data: object) -> None:
+        text = f"{instruction.opcode} of constants, left unfolded: {reason}"
+        remark = Remark("constant_folding", instruction.name, text, {"opcode": instruction.opcode, **data})
+        self.budget.remarks.append(remark)
 
     def _value(self, instruction: Instruction) -> Literal | None:
         if instruction.opcode == "constant":
@@ -120,7 +129,7 @@ class _Folder:
         try:
             return evaluator.fold(instruction, operands)
         except HloError as error:
-            self.budget.notes.append(f"%{instruction.name} ({instruction.opcode}) is left: {error.message}")
+            self._remark(instruction, error.message, limit="evaluator")
             return None
 
 

@@ -17,7 +17,8 @@ from hloc.ir.module import Module
 from hloc.ir.opcodes import COLLECTIVE, OPS
 from hloc.lazy import lazy
 from hloc.options import Options
-from hloc.passes.runner import Group, Observer, PassRun, Report, Runner, Step
+from hloc.passes.report import PassRun, Remark, Report
+from hloc.passes.runner import Group, Observer, Runner, Step
 from hloc.records import record
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PIPELINES",
     "InternalError",
     "PassRun",
+    "Remark",
     "Report",
     "describe_passes",
     "run_pipeline",

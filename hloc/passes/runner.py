@@ -1,4 +1,16 @@
-"""Runs passes one after the other: verifies, times, counts, dumps, and checks what each one claims."""
+"""Runs passes one after the other: verifies, times, counts, dumps, and checks what each one claims.
+
+A pass only transforms: it has `run(module)`, which returns whether it changed the module, or how many rewrites it
+made where it can tell. One object serves all rounds of a fixed point, so what it keeps (a budget) holds for all.
+
+A pass that has something to say of an instruction says it in remarks. It is a dataclass then, with a list
+
+    remarks: list[Remark] = field(default_factory=list, init=False)
+
+to which `run` adds, say, `Remark("fusion", instruction.name, "stays alone: two users", {"users": 2})`. The runner takes
+the list after each run: remarks stand in `PassRun.remarks`, in `--stats` (the first of each pass), in the `index.json`
+of a dump, and `hloc opt --remarks=fusion` or `Report.remarks("fusion")` gives those of one pass.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +25,7 @@ from hloc.errors import HloError, InternalError
 from hloc.ir.module import Module
 from hloc.lazy import lazy
 from hloc.options import Options
+from hloc.passes.report import PassRun, Remark, Report
 from hloc.passes.snapshot import Snapshot
 from hloc.records import record
 
@@ -42,54 +55,6 @@ class Group:
     limit: int
 
 
-@record
-class PassRun:
-    """What one run of a pass did: seconds, instructions before and after, and what it had to say."""
-
-    number: int
-    name: str
-    changed: bool
-    seconds: float
-    before: int
-    after: int
-    notes: tuple[str, ...] = ()
-    file: str | None = None
-
-
-class Report:
-    """All runs of a pipeline in order, and the texts asked for by `Options.print_after`.
-
-    `checking` is the time in seconds that verifying and comparing took, beside the passes themselves.
-    """
-
-    def __init__(self) -> None:
-        self.runs: list[PassRun] = []
-        self.printed: list[str] = []
-        self.checking = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return sum(run.seconds for run in self.runs)
-
-    @property
-    def changed(self) -> bool:
-        return any(run.changed for run in self.runs)
-
-    def table(self) -> str:
-        """A line a pass: number, name, milliseconds, instructions before and after, notes."""
-        width = max([6, *(len(run.name) for run in self.runs)])
-        lines = [f" no  {'pass':{width}}       ms   before    after"]
-        for run in self.runs:
-            after = str(run.after) if run.changed else "-"
-            lines.append(
-                f"{run.number:3}  {run.name:{width}} {run.seconds * 1e3:8.2f} {run.before:8} {after:>8}"
-            )
-            lines += [f"     {note}" for note in run.notes]
-        lines.append(f"     {'passes':{width}} {self.seconds * 1e3:8.2f}")
-        lines.append(f"     {'checks':{width}} {self.checking * 1e3:8.2f}")
-        return "\n".join(lines)
-
-
 Observer = Callable[[PassRun, Module], None]
 
 
@@ -114,6 +79,7 @@ class Runner:
         self.observer = observer
         self.report = Report()
         self._state = Snapshot(module)
+        self._objects: dict[Step, object] = {}
         self._stopped = False
         self._directory = Path(options.dump_to) if options.dump_to is not None else None
 
@@ -160,22 +126,36 @@ class Runner:
     def _run_checked(self, step: Step) -> bool:
         before = self._state
         if not step.concerns(self.module):
-            self._record(step, False, 0.0, before.instruction_count, ())
+            self._record(step, before, changed=False)
             return False
+        runner = self._made(step)
         start = time.perf_counter()
-        runner = step.make(self.options)
         try:
-            changed = bool(runner.run(self.module))
+            result = runner.run(self.module)
         except Exception as error:
             if isinstance(error, HloError) and error.label is None:
                 raise  # the input asks for something that the pass refuses; a label tells of an ill-formed op
             raise self._failure(step, f"failed with {type(error).__name__}: {error}") from error
-        seconds = time.perf_counter() - start
+        done = time.perf_counter()
         self._state = Snapshot(self.module)
+        changed = bool(result)
         self._check(step, before, changed)
-        self.report.checking += time.perf_counter() - start - seconds
-        self._record(step, changed, seconds, before.instruction_count, tuple(getattr(runner, "notes", ())))
+        self._record(
+            step,
+            before,
+            changed=changed,
+            seconds=done - start,
+            checks=time.perf_counter() - done,
+            rewrites=None if isinstance(result, bool | None) else int(result),
+            remarks=_taken(runner),
+        )
         return changed
+
+    def _made(self, step: Step) -> object:
+        """The pass's object, the same for every round of a fixed point."""
+        if step not in self._objects:
+            self._objects[step] = step.make(self.options)
+        return self._objects[step]
 
     def _check(self, step: Step, before: Snapshot, changed: bool) -> None:
         """The claim, and the module's good form."""
@@ -189,10 +169,21 @@ class Runner:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise self._failure(step, f"left a module that does not verify{more}: {faults[0]}")
 
-    def _record(self, step: Step, changed: bool, seconds: float, before: int, notes: tuple[str, ...]) -> None:
+    def _record(
+        self,
+        step: Step,
+        before: Snapshot,
+        *,
+        changed: bool,
+        seconds: float = 0.0,
+        checks: float = 0.0,
+        rewrites: int | None = None,
+        remarks: tuple[Remark, ...] = (),
+    ) -> None:
         number = len(self.report.runs) + 1
         file = f"{number:02}.{step.name}.hlo" if changed and self._directory is not None else None
-        run = PassRun(number, step.name, changed, seconds, before, self._state.instruction_count, notes, file)
+        counts = before.instruction_count, self._state.instruction_count
+        run = PassRun(number, step.name, changed, seconds, checks, *counts, rewrites, remarks, file)
         self.report.runs.append(run)
         if file is not None:
             self._write(file)
@@ -222,18 +213,15 @@ class Runner:
     def _write_index(self) -> None:
         if self._directory is None:
             return
-        rows = [
-            {
-                "number": run.number,
-                "pass": run.name,
-                "changed": run.changed,
-                "seconds": round(run.seconds, 6),
-                "before": run.before,
-                "after": run.after,
-                "notes": list(run.notes),
-                "file": run.file,
-            }
-            for run in self.report.runs
-        ]
-        index = {"module": self.module.name, "input": "00.input.hlo", "passes": rows}
+        index = {"module": self.module.name, "input": "00.input.hlo", **self.report.as_json()}
         (self._directory / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _taken(runner: object) -> tuple[Remark, ...]:
+    """The remarks of a run, taken from the pass's object."""
+    remarks = getattr(runner, "remarks", None)
+    if not isinstance(remarks, list):
+        return ()
+    taken = tuple(remarks)
+    remarks.clear()
+    return taken
