@@ -81,8 +81,8 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *options: str) -> tuple[int, dict[str, str], str]:
     """(exit status, status by program, all output)."""
-    command = [sys.executable, str(ROOT / "tools" / "corpus.py"), str(folder), "--limit", "3", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "tools.corpus", str(folder), "--limit", "3", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     table = done.stdout.partition("\ncategory")[0]
     rows = [line.split() for line in table.splitlines() if line.strip()]
     return done.returncode, {row[0]: row[1] for row in rows}, done.stdout + done.stderr
@@ -107,3 +107,13 @@ def test_programs_without_optimized_text_are_skipped(folder: Path) -> None:
     code, rows, output = run(folder, "--only", "right", "--optimized")
     assert (code, rows) == (0, {}), output
     assert "skip" in output
+
+
+def test_through_passes(folder: Path) -> None:
+    code, rows, output = run(folder, "--only", "*[gt]", "--executor", "pass:each")
+    assert rows == {"right": "ok", "wrong": "FAIL"}, output
+    assert "wrong: pass:layout_assignment: got [-1.0, -2.0]" in output
+    code, rows, output = run(folder, "--only", "two_devices", "--executor", "orders:2")
+    assert (code, rows) == (0, {"two_devices": "ok"}), output
+    code, rows, output = run(folder, "--executor", "pass:nothing")
+    assert "pass:nothing is none of" in output

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 import hloc
+from hloc.ir.instruction import Instruction
+from hloc.ir.module import Module
+from hloc.passes.pipeline import ORDER, Pass
+from hloc.passes.pipeline import PASSES as PASS_TABLE
 from hloc.reference import machine
 from hloc.reference.evaluate import evaluate
 from tools.fuzz.compare import Judge
 from tools.fuzz.executors import Program, check
 from tools.fuzz.generate import generate
 from tools.fuzz.shrink import shrink
+from tools.passes import random_order, variants
 
 NATIVE = ("cpu", "none")
+PASSES = ("pass:each", "orders:2")
 BATCH = 10
 
 
@@ -26,6 +34,41 @@ def program(seed: int) -> Program:
 def test_executors_agree(first: int) -> None:
     for seed in range(first, first + BATCH):
         assert check(program(seed), NATIVE).findings == [], f"seed {seed}"
+
+
+@pytest.mark.parametrize("first", range(100, 140, BATCH))
+def test_passes_keep_the_answer(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        assert check(program(seed), PASSES).findings == [], f"seed {seed}"
+
+
+def test_orders_keep_the_rows_of_the_table() -> None:
+    orders = [order.passes for order in variants("orders:20", seed=3)]
+    assert len(set(orders)) == 20
+    assert orders[4] == random_order(64).passes
+    for earlier, later, _ in ORDER:
+        for order in orders:
+            assert earlier not in order[order.index(later) :] if later in order else True
+
+
+def test_a_pass_that_changes_the_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Subtracts:
+        """Writes subtractions for additions."""
+
+        @staticmethod
+        def run(module: Module) -> bool:
+            sums = [i for i in module.entry if i.opcode == "add"]
+            for i in sums:
+                difference = Instruction("subtract", i.shape, i.operands, {}, name="d")
+                module.entry.replace_uses(i, module.entry.add(difference, before=i))
+            return bool(sums)
+
+    monkeypatch.setitem(sys.modules, "hloc.passes.subtracts", Subtracts)
+    monkeypatch.setitem(PASS_TABLE, "subtracts", Pass("subtracts"))
+    text = "HloModule m\nENTRY e {\nx = s32[2] parameter(0)\nROOT y = s32[2] add(x, x)\n}"
+    found = check(Program(text, [np.array([1, 2], np.int32)]), ("pass:each",)).findings
+    assert [finding.where for finding in found] == ["pass:subtracts"]
+    assert "the evaluator says np.int32(2)" in found[0].detail
 
 
 def test_a_seed_is_one_program() -> None:

@@ -1,7 +1,10 @@
 """Run every program of a corpus folder through an executor and compare the results with those it stores.
 
-    python tools/corpus.py FOLDER [--executor reference|cpu] [--only GLOB] [--optimized] [--jobs 2]
+    python -m tools.corpus FOLDER [--executor reference|cpu] [--only GLOB] [--optimized] [--jobs 2]
+    python -m tools.corpus FOLDER --executor pass:each|orders:COUNT
 
+The second line is the evaluator on what passes make of each program: every pass alone, or passes in COUNT
+random orders; `pass:NAME` and `order:NUMBER` are one of them.
 FOLDER holds `index.json` and the programs; `corpus_io.py`, in it or in the folder above, reads inputs and
 judges outputs. Programs run in worker processes, so one that crashes or hangs is one failed row. Exit status
 1 if a program fails that is not in KNOWN_FAILURES.
@@ -17,14 +20,26 @@ import multiprocessing
 import os
 import sys
 import time
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+
+import hloc
+from hloc.arrays import in_layout
+from hloc.errors import HloError
+from hloc.ir.dtypes import dtype_named
+from hloc.ir.module import Module
+from hloc.passes import manual_partitioning
+from hloc.reference.evaluate import evaluate, evaluate_replicated
+from hloc.text.parser import parse
+from tools.passes import KINDS, Variant, is_variant, transformed, variants
 
 # (executor, program) to the reason why it may fail; both are patterns of fnmatch.
 KNOWN_FAILURES: dict[tuple[str, str], str] = {}
@@ -32,6 +47,7 @@ KNOWN_FAILURES: dict[tuple[str, str], str] = {}
 WARM_UP = "HloModule warm_up\nENTRY e {\n  ROOT c = f32[] constant(0)\n}"
 
 Arrays = list[np.ndarray]
+Results = list[Arrays]
 
 
 @dataclass(frozen=True)
@@ -53,25 +69,28 @@ class Outcome:
     detail: str = ""
 
 
-def reference(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
-    """The evaluator, on all devices; a program for a whole mesh is first made one for each device."""
-    from hloc.passes import manual_partitioning
-    from hloc.reference.evaluate import evaluate, evaluate_replicated
-    from hloc.text.parser import parse
-
+def parsed(text: str, entry: dict) -> Module:
+    """The module; a program for a whole mesh is made one for each device."""
+    module = parse(text, entry["name"])
     if entry.get("needs_spmd_partitioner"):
-        module = parse(text, entry["name"])
         manual_partitioning.run(module)
+    return module
+
+
+def evaluated(module: Module, arguments: list[Arrays], entry: dict) -> Results:
+    if entry.get("needs_spmd_partitioner"):
         return [evaluate(module, arguments[0])]
     counts = {"replica_count": entry["num_replicas"], "num_partitions": entry["num_partitions"]}
-    return evaluate_replicated(parse(text, entry["name"]), arguments, **counts)
+    return evaluate_replicated(module, arguments, **counts)
 
 
-def cpu(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
+def reference(text: str, arguments: list[Arrays], entry: dict) -> Results:
+    """The evaluator, on all devices."""
+    return evaluated(parsed(text, entry), arguments, entry)
+
+
+def cpu(text: str, arguments: list[Arrays], entry: dict) -> Results:
     """Native code for this machine."""
-    import hloc
-    from hloc.arrays import in_layout
-
     executable = hloc.compile(text, target="cpu")
     shapes = [leaf.shape for leaf in executable.program.parameters]
     given = [[in_layout(a, shape) for a, shape in zip(each, shapes, strict=True)] for each in arguments]
@@ -80,7 +99,26 @@ def cpu(text: str, arguments: list[Arrays], entry: dict) -> list[Arrays]:
     return [executable.execute(*given[0])]
 
 
-EXECUTORS: dict[str, Callable[[str, list[Arrays], dict], list[Arrays]]] = {"reference": reference, "cpu": cpu}
+EXECUTORS: dict[str, Callable[[str, list[Arrays], dict], Results]] = {"reference": reference, "cpu": cpu}
+
+
+def through_passes(
+    variant: Variant, text: str, arguments: list[Arrays], entry: dict
+) -> Results | None:
+    """The evaluator on what passes make of the program, by way of its text; None if that is the program."""
+    made = transformed(parsed(text, entry), variant.passes)
+    return None if made is None else evaluated(parse(made.to_text(), entry["name"]), arguments, entry)
+
+
+def executions(
+    executor: str, text: str, arguments: list[Arrays], entry: dict
+) -> Iterator[tuple[str, Callable[[], Results | None]]]:
+    """What an executor has to run for a program, by name."""
+    if executor in EXECUTORS:
+        yield executor, partial(EXECUTORS[executor], text, arguments, entry)
+        return
+    for variant in variants(executor, zlib.crc32(entry["name"].encode())):
+        yield variant.name, partial(through_passes, variant, text, arguments, entry)
 
 
 def load_corpus_io(folder: Path) -> ModuleType:
@@ -97,16 +135,12 @@ def load_corpus_io(folder: Path) -> ModuleType:
 
 def from_stored(array: np.ndarray, dtype: str) -> np.ndarray:
     """Raw bits as values of the element type."""
-    from hloc.ir.dtypes import dtype_named
-
     kind = dtype_named(dtype).numpy
     return array if array.dtype == kind else np.ascontiguousarray(array).view(kind).reshape(array.shape)
 
 
 def to_stored(array: np.ndarray, dtype: str) -> np.ndarray:
     """Values as the raw bits that the corpus keeps for types that NumPy lacks."""
-    from hloc.ir.dtypes import dtype_named
-
     kind = dtype_named(dtype)
     if array.dtype.isbuiltin == 1:
         return array
@@ -115,7 +149,7 @@ def to_stored(array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> tuple[str, str]:
-    """(status, first failure) of one program."""
+    """(status, failures) of one program."""
     entry = task.entry
     stored = corpus_io.inputs(str(folder), entry)
     inputs = [
@@ -124,15 +158,25 @@ def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> 
     devices = entry["num_replicas"] * entry["num_partitions"]
     arguments = [[array[i] for array in inputs] for i in range(devices)] if devices > 1 else [inputs]
     text = (folder / task.text).read_text(encoding="utf-8")
-    results = EXECUTORS[executor](text, arguments, entry)
+    failures = []
+    for name, run in executions(executor, text, arguments, entry):
+        results = run()
+        wrong = None if results is None else failure(corpus_io, folder, entry, results)
+        if wrong is not None:
+            failures.append(wrong if name == executor else f"{name}: {wrong}")
+    return ("FAIL", "; ".join(failures)) if failures else ("ok", "")
+
+
+def failure(corpus_io: ModuleType, folder: Path, entry: dict, results: Results) -> str | None:
+    """The first result of a program that is not what the corpus stores."""
+    devices = entry["num_replicas"] * entry["num_partitions"]
     outputs = results[0] if devices == 1 else [np.stack(each) for each in zip(*results, strict=True)]
     if len(outputs) != len(entry["results"]):
-        return "FAIL", f"{len(outputs)} results, expected {len(entry['results'])}"
+        return f"{len(outputs)} results, expected {len(entry['results'])}"
     outputs = [
         to_stored(array, result["dtype"]) for array, result in zip(outputs, entry["results"], strict=True)
     ]
-    wrong = [message for ok, message in corpus_io.check(str(folder), entry, outputs) if not ok]
-    return ("FAIL", wrong[0]) if wrong else ("ok", "")
+    return next((message for ok, message in corpus_io.check(str(folder), entry, outputs) if not ok), None)
 
 
 def serve(pipe: Connection, folder: str, executor: str) -> None:
@@ -142,7 +186,9 @@ def serve(pipe: Connection, folder: str, executor: str) -> None:
     """
     corpus_io = load_corpus_io(Path(folder))
     with contextlib.suppress(Exception):  # an executor that can't run this tells so in every row
-        EXECUTORS[executor](WARM_UP, [[]], {"name": "warm_up", "num_replicas": 1, "num_partitions": 1})
+        entry = {"name": "warm_up", "num_replicas": 1, "num_partitions": 1}
+        for _, run in executions(executor, WARM_UP, [[]], entry):
+            run()
     pipe.send("ready")
     while (task := pipe.recv()) is not None:
         start = time.perf_counter()
@@ -272,16 +318,23 @@ def report(outcomes: list[Outcome], executor: str) -> int:
     return unknown
 
 
+def executor_named(text: str) -> str:
+    """The name, checked."""
+    with contextlib.suppress(HloError, ValueError):
+        if text in EXECUTORS or is_variant(text):
+            return text
+    raise argparse.ArgumentTypeError(f"{text} is none of {', '.join((*EXECUTORS, *KINDS))}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--executor", choices=sorted(EXECUTORS), default="reference")
+    parser.add_argument("--executor", type=executor_named, default="reference")
     parser.add_argument("--only", default="*", metavar="GLOB", help="names of programs to run")
     parser.add_argument("--optimized", action="store_true", help="run the optimized texts")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--limit", type=float, default=120.0, metavar="SECONDS", help="time for one program")
     options = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     if options.jobs > 1:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     corpus_io = load_corpus_io(options.folder)

@@ -1,11 +1,16 @@
 """Runs random programs through all executors and keeps what differs, made small.
 
     python -m tools.fuzz --count 500 --seed 0 [--jobs 2] [--executors reference,cpu,none,jaxlib] [--out DIR]
+    python -m tools.fuzz --executors pass:each,orders:2
 
-Each seed is one program. A finding is a difference between results, a crash, a hang, or a text that does
-not come back as it went; its program goes to DIR as `SEED.hlo` with its arguments in `SEED.npz`, a smaller
-one that fails alike as `SEED.small.hlo`. Each line of progress shows the seed to go on with. The exit
-status is 1 if there are findings.
+Each seed is one program. Executors are the evaluator, native code of the pipelines `cpu` and `none`, jaxlib,
+and the evaluator again on what passes make of the program: `pass:NAME` one pass alone, `pass:each` every one
+alone, `order:NUMBER` a random order of passes, `orders:COUNT` as many orders for each program.
+
+A finding is a difference between results, a crash, a hang, or a text that does not come back as it went; its
+program goes to DIR as `SEED.hlo` with its arguments in `SEED.npz`, a smaller one that fails alike as
+`SEED.small.hlo`. Each line of progress shows the seed to go on with. The exit status is 1 if there are
+findings.
 """
 
 from __future__ import annotations
@@ -21,9 +26,11 @@ from pathlib import Path
 import numpy as np
 
 from hloc.arrays import to_stored
+from hloc.errors import HloError
 from tools.fuzz.executors import Finding, Outcome, Program, XlaResult
 from tools.fuzz.shrink import shrink
 from tools.fuzz.workers import Reply, Task, Worker
+from tools.passes import KINDS, is_variant
 
 EXECUTORS = ("reference", "cpu", "none", "jaxlib")
 
@@ -62,11 +69,12 @@ class Lane:
                 self.jaxlib.give(Task(seed + seeds.step))
             report(seed, outcome_of(self.native.run(Task(seed, None, self.executors, xla))), xla)
 
-    def judge(self, program: Program) -> list[str]:
-        """Where a program fails: the names of executors and checks."""
+    def fails(self, program: Program, where: str) -> bool:
+        """Whether a program fails at an executor or check of that name."""
         xla = xla_result(self.jaxlib.run(Task(None, program))) if self.jaxlib is not None else None
-        outcome = outcome_of(self.native.run(Task(None, program, self.executors, xla)))
-        return [finding.where for finding in outcome.findings]
+        executors = (where,) if is_variant(where) else self.executors
+        outcome = outcome_of(self.native.run(Task(None, program, executors, xla)))
+        return where in [finding.where for finding in outcome.findings]
 
     def stop(self) -> None:
         self.native.stop()
@@ -110,7 +118,7 @@ class Run:
             if xla is not None and xla.refusal:
                 tally.refuse("jaxlib", xla.refusal, seed)
             for who, why in outcome.refused.items():
-                tally.refuse(who, why, seed)
+                tally.refuse("orders" if who.startswith("order:") else who, why, seed)
             for finding in outcome.findings:
                 tally.findings.append((seed, finding))
                 print(f"{seed}: {finding.where}: {finding.detail.splitlines()[0][:300]}", flush=True)
@@ -131,7 +139,7 @@ class Run:
         save(folder / f"{seed}", program)
         if self.options.shrink:
             where = outcome.findings[0].where
-            small = shrink(program, lambda candidate: where in lane.judge(candidate))
+            small = shrink(program, lambda candidate: lane.fails(candidate, where))
             save(folder / f"{seed}.small", small)
 
     def summary(self) -> None:
@@ -154,9 +162,13 @@ def save(path: Path, program: Program) -> None:
 
 def executors(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    unknown = [name for name in names if name not in EXECUTORS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(EXECUTORS)}")
+    for name in names:
+        try:
+            if name in EXECUTORS or is_variant(name):
+                continue
+        except (HloError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"{name}: {error}") from None
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join((*EXECUTORS, *KINDS))}")
     return names
 
 

@@ -16,6 +16,7 @@ from hloc.ir.module import Module
 from hloc.options import Options
 from hloc.reference.evaluate import evaluate
 from tools.fuzz.compare import Judge
+from tools.passes import Variant, is_variant, transformed, variants
 from tools.roundtrip import explain
 
 PIPELINES = {"cpu": "cpu", "none": "none"}
@@ -23,11 +24,15 @@ PIPELINES = {"cpu": "cpu", "none": "none"}
 
 @dataclass
 class Program:
-    """A module as text, with its arguments, and whether XLA's CPU backend should run it the same."""
+    """A module as text, with its arguments, and whether XLA's CPU backend should run it the same.
+
+    `seed` decides what random orders of passes are tried on it.
+    """
 
     text: str
     arguments: list[np.ndarray]
     portable: bool = True
+    seed: int = 0
 
 
 @dataclass
@@ -70,6 +75,9 @@ def check(program: Program, executors: Sequence[str], xla: XlaResult | None = No
     for name in executors:
         if name in PIPELINES:
             _check_native(name, module, program, judge, outcome)
+        elif is_variant(name):
+            for variant in variants(name, program.seed):
+                _check_passes(variant, module, program, judge, outcome)
     if xla is not None and xla.results is not None and program.portable:
         _note(outcome, "jaxlib", judge.difference(xla.results, xla=True))
     return outcome
@@ -102,6 +110,28 @@ def _check_native(name: str, module: Module, program: Program, judge: Judge, out
             _note(outcome, name, _last_words(error))
     except Exception as error:
         _note(outcome, name, _last_words(error))
+
+
+def _check_passes(
+    variant: Variant, module: Module, program: Program, judge: Judge, outcome: Outcome
+) -> None:
+    """The evaluator on what passes make of the module, by way of its text."""
+    try:
+        made = transformed(module, variant.passes)
+    except HloError as error:
+        outcome.refused[variant.name] = error.message
+        return
+    except Exception as error:
+        _note(outcome, variant.name, _last_words(error))
+        return
+    if made is None:
+        return
+    try:
+        with np.errstate(all="ignore"):
+            results = evaluate(hloc.parse(made.to_text()), program.arguments)
+        _note(outcome, variant.name, judge.difference([np.asarray(result) for result in results]))
+    except Exception as error:
+        _note(outcome, variant.name, _last_words(error))
 
 
 def laid_out(module: Module, arguments: list[np.ndarray]) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ class Task:
         if self.program is not None:
             return self.program
         case = generate(self.seed)
-        return Program(case.module.to_text(), case.arguments, case.portable)
+        return Program(case.module.to_text(), case.arguments, case.portable, self.seed)
 
 
 @dataclass
