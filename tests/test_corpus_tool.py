@@ -112,7 +112,7 @@ def test_programs_without_optimized_text_are_skipped(folder: Path) -> None:
 def test_through_passes(folder: Path) -> None:
     code, rows, output = run(folder, "--only", "*[gt]", "--executor", "pass:each")
     assert rows == {"right": "ok", "wrong": "FAIL"}, output
-    assert "wrong: pass:layout_assignment: got [-1.0, -2.0]" in output
+    assert "pass:schedule: got [-1.0, -2.0]" in output
     code, rows, output = run(folder, "--only", "two_devices", "--executor", "orders:2")
     assert (code, rows) == (0, {"two_devices": "ok"}), output
     code, rows, output = run(folder, "--executor", "pass:nothing")
