@@ -9,25 +9,31 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from hloc.analysis import verifier
-from hloc.analysis.verifier import Diagnostic
-from hloc.codegen.compile import compile_module
-from hloc.codegen.targets.target import target_named
+from hloc import program_cache
 from hloc.errors import HloError
-from hloc.ir.clone import clone_module
-from hloc.ir.module import Module
 from hloc.lazy import lazy
 from hloc.options import Options
-from hloc.passes.pipeline import run_pipeline
 from hloc.runtime.executable import Executable
-from hloc.text import parser
 
+if TYPE_CHECKING:
+    from hloc.analysis.verifier import Diagnostic
+    from hloc.codegen.program import Program
+    from hloc.ir.module import Module
+
+# What a program from the cache does not need.
+clone = lazy("hloc.ir.clone")
+codegen = lazy("hloc.codegen.compile")
 evaluator = lazy("hloc.reference.evaluate")
+parser = lazy("hloc.text.parser")
+passes = lazy("hloc.passes.pipeline")
+targets = lazy("hloc.codegen.targets.target")
+verifier = lazy("hloc.analysis.verifier")
 
-Source = str | os.PathLike | Module
+Source: TypeAlias = "str | os.PathLike | Module"
 
 
 def parse(source: str | os.PathLike, name: str | None = None) -> Module:
@@ -71,26 +77,51 @@ def _of_each_device(source: Source) -> Module:
 
 def optimize(source: Source, pipeline: str = "cpu", options: Options | None = None) -> Module:
     """A copy of the module after the passes of a pipeline, or of a comma-separated list of passes."""
-    module = clone_module(_checked(source))
-    run_pipeline(module, pipeline, options or Options())
+    module = clone.clone_module(_checked(source))
+    passes.run_pipeline(module, pipeline, options or Options())
     return module
 
 
-def compile(source: Source, target: str = "cpu", options: Options | None = None) -> Executable:
-    """Compile a program to native code.
+def compile(
+    source: Source, target: str = "cpu", options: Options | None = None, name: str | None = None
+) -> Executable:
+    """Compile a program to native code. `name` stands for the text in messages.
+
+    What was compiled before, from the same source by the same hloc for the same machine, comes from the user's cache
+    folder, unless `options.cache` is off.
 
     Raises HloError for a fault in the text, or for an op that `target` does not support yet.
     """
     options = options or Options()
-    machine = target_named(target)
-    module = clone_module(_checked(source))
-    run_pipeline(module, options.pipeline or machine.pipeline, options)
-    return Executable(compile_module(module, machine, options))
+    if isinstance(source, os.PathLike):
+        source, name = read_text(Path(source)), name or str(source)
+    slot = None
+    if options.cache:
+        slot = program_cache.Slot(source if isinstance(source, str) else source.to_text(), target, options)
+    program = slot.find() if slot is not None else None
+    if program is None:
+        program = _compiled(source, target, options, name)
+        if slot is not None:
+            slot.keep(program)
+    elif options.dump_to or options.print_after:
+        _optimized(source, target, options, name)
+    return Executable(program)
+
+
+def _compiled(source: str | Module, target: str, options: Options, name: str | None) -> Program:
+    module = _optimized(source, target, options, name)
+    return codegen.compile_module(module, targets.target_named(target), options)
+
+
+def _optimized(source: str | Module, target: str, options: Options, name: str | None) -> Module:
+    """The module that a target's code is made of."""
+    pipeline = options.pipeline or targets.target_named(target).pipeline
+    return optimize(parse(source, name) if isinstance(source, str) else source, pipeline, options)
 
 
 def _checked(source: Source) -> Module:
     """The module of a source, verified."""
-    module = source if isinstance(source, Module) else parse(source)
+    module = parse(source) if isinstance(source, str | os.PathLike) else source
     faults = verifier.verify(module)
     if faults:
         rest = f"{len(faults) - 1} more: `hloc check` lists them all" if len(faults) > 1 else None

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
 
+from hloc.codegen.program import Program
 from hloc.errors import ArgumentError
 from hloc.ir.dtypes import DType
-from hloc.ir.module import Module
 from hloc.ir.shapes import ArrayShape
 from hloc.records import record
 
+if TYPE_CHECKING:
+    from hloc.ir.module import Module
 
-def parameter_leaves(module: Module) -> list[tuple[str, ArrayShape]]:
+
+def parameter_leaves(program: Module | Program) -> list[tuple[str, ArrayShape]]:
     """(name, shape) of every array that a call takes, depth first over the entry's parameters."""
+    if isinstance(program, Program):
+        return [(_leaf_name(leaf.name, leaf.index), leaf.shape) for leaf in program.parameters]
     leaves = []
-    for number, shape in enumerate(module.entry_shapes[0]):
-        name = module.entry.parameters[number].name
-        for index, leaf in shape.leaves():
-            if leaf.is_array:
-                leaves.append((name + "".join(f".{i}" for i in index), leaf))
+    for number, shape in enumerate(program.entry_shapes[0]):
+        name = program.entry.parameters[number].name
+        leaves += [(_leaf_name(name, index), leaf) for index, leaf in shape.leaves() if leaf.is_array]
     return leaves
 
 
-def random_inputs(module: Module, seed: int = 0) -> list[np.ndarray]:
+def _leaf_name(name: str, index: Sequence[int]) -> str:
+    return name + "".join(f".{i}" for i in index)
+
+
+def random_inputs(program: Module | Program, seed: int = 0) -> list[np.ndarray]:
     """Arguments for every parameter leaf, the same for the same seed.
 
     Floats and complex parts are standard normal, signed integers uniform in -10..10, unsigned ones in 0..10 (as
     far as the type goes), pred a coin.
     """
     generator = np.random.default_rng(seed)
-    return [in_layout(_random(shape, generator), shape) for _, shape in parameter_leaves(module)]
+    return [in_layout(_random(shape, generator), shape) for _, shape in parameter_leaves(program)]
 
 
 def _random(shape: ArrayShape, generator: np.random.Generator) -> np.ndarray:
@@ -63,12 +72,12 @@ def in_layout(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(order)).transpose(back)
 
 
-def load_inputs(path: str, module: Module) -> list[np.ndarray]:
+def load_inputs(path: str, program: Module | Program) -> list[np.ndarray]:
     """Arguments from an .npz file: by parameter name, else `in0`, `in1`, ..., else in the file's order.
 
     Types that NumPy lacks may be stored as raw bits in an unsigned integer of their size.
     """
-    leaves = parameter_leaves(module)
+    leaves = parameter_leaves(program)
     with np.load(path, allow_pickle=False) as archive:
         stored = {name: archive[name] for name in archive.files}
     if all(name in stored for name, _ in leaves):

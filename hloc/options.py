@@ -26,6 +26,9 @@ class Options:
     dump_to: str | os.PathLike | None = None
     """Directory that receives the module's text after each pass that changed it, and an index of passes."""
 
+    cache: bool = True
+    """Take the compiled program from the user's cache folder if it is there, and keep it there if it is not."""
+
     fold_result_bytes: int = 64 * 1024
     """Constant folding makes no constant larger than this."""
 

@@ -11,7 +11,9 @@ have several RUN lines; each checks its own prefix if it says `--check-prefix=NA
 from __future__ import annotations
 
 import io
+import os
 import shlex
+import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -24,6 +26,10 @@ from filecheck.options import Options
 from filecheck.parser import Parser
 
 from hloc.cli import main
+
+# What the tests compile is kept neither from one session to the next nor among the user's files.
+_CACHE = tempfile.TemporaryDirectory(prefix="hloc-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 _RUN = "// RUN:"
 _PREFIX = "--check-prefix="

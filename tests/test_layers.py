@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "hloc"
 
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("records", "lazy"),
+    ("records", "lazy", "cache"),
     ("errors", "options"),
     ("ir",),
     ("host",),
@@ -24,7 +24,7 @@ LAYERS = [
     ("passes",),
     ("codegen",),
     ("runtime",),
-    ("api", "arrays"),
+    ("api", "arrays", "program_cache"),
     ("cli",),
     ("__main__",),
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from hloc import api
-from hloc.ir.module import Module
+
+if TYPE_CHECKING:
+    from hloc.ir.module import Module
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
 OUTPUT = click.option("--output", "-o", metavar="OUT", help="Where to write; standard output if absent or `-`.")
@@ -22,11 +24,16 @@ def fail(message: str, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
+def read_source(file: str) -> tuple[str, str]:
+    """The text in a file, or on standard input if the name is `-`; and what to call it in messages."""
+    if file == "-":
+        return sys.stdin.read(), "<stdin>"
+    return api.read_text(Path(file)), file
+
+
 def read_module(file: str) -> Module:
     """The module in a file, or on standard input if the name is `-`."""
-    if file == "-":
-        return api.parse(sys.stdin.read(), "<stdin>")
-    return api.parse(Path(file))
+    return api.parse(*read_source(file))
 
 
 def require_valid(module: Module) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from hloc import api
 from hloc.arrays import compare, load_inputs, parameter_leaves, random_inputs, show, to_stored
-from hloc.cli.common import FILE, TARGET, read_module
-from hloc.ir.module import Module
+from hloc.cli.common import FILE, TARGET, read_module, read_source
+from hloc.codegen.program import Program
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.runtime.executable import Executable
+
+if TYPE_CHECKING:
+    from hloc.ir.module import Module
 
 statistics = lazy("statistics")
 
@@ -35,14 +39,16 @@ def data_options(command: Callable) -> Callable:
     return command
 
 
-def gather_inputs(module: Module, inputs: str | None, use_random: bool, seed: int) -> list[np.ndarray]:
+def gather_inputs(
+    program: Module | Program, inputs: str | None, use_random: bool, seed: int
+) -> list[np.ndarray]:
     if inputs is not None:
-        return load_inputs(inputs, module)
-    leaves = parameter_leaves(module)
+        return load_inputs(inputs, program)
+    leaves = parameter_leaves(program)
     if leaves and not use_random:
         wanted = ", ".join(f"{name} {shape!r}" for name, shape in leaves[:8]) + (", ..." if len(leaves) > 8 else "")
         raise click.UsageError(f"the program takes {len(leaves)} arrays ({wanted}): give --inputs X.npz or --random")
-    return random_inputs(module, seed)
+    return random_inputs(program, seed)
 
 
 def report_results(results: Sequence[np.ndarray], output: str | None, quiet: bool) -> None:
@@ -62,21 +68,23 @@ def report_results(results: Sequence[np.ndarray], output: str | None, quiet: boo
 @TARGET
 @click.option("--pipeline", metavar="NAME", help="Passes to run, by pipeline or comma-separated.")
 @click.option("--dump-to", metavar="DIR", type=click.Path(file_okay=False), help="Write the module after each pass.")
-def run(file, inputs, use_random, seed, output, quiet, check, repeat, target, pipeline, dump_to):
+@click.option("--cache/--no-cache", default=True, help="Keep the compiled program for later runs (see `hloc cache`).")
+def run(file, inputs, use_random, seed, output, quiet, check, repeat, target, pipeline, dump_to, cache):
     """Compile a program to native code and run it.
 
     Results print with their shapes; --check tells how far they are from the reference evaluator's, and where.
     A program for several devices runs all of them as threads, each on the same arguments.
     """
-    module = read_module(file)
-    arguments = gather_inputs(module, inputs, use_random, seed)
-    executable = api.compile(module, target, Options(pipeline=pipeline, dump_to=dump_to))
+    text, name = read_source(file)
+    options = Options(pipeline=pipeline, dump_to=dump_to, cache=cache)
+    executable = api.compile(text, target, options, name)
+    arguments = gather_inputs(executable.program, inputs, use_random, seed)
     results = executable.execute(*arguments)
     report_results(results, output, quiet)
     if repeat:
         click.echo(timing(executable, arguments, repeat))
     if check:
-        check_results(module, arguments, results)
+        check_results(api.parse(text, name), arguments, results)
 
 
 def timing(executable: Executable, arguments: Sequence[np.ndarray], repeat: int) -> str:

@@ -18,7 +18,7 @@ from hloc.codegen.buffers import ARENA, LONG, RESULT, SMALL_BYTES, STACK, Buffer
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Value, integer
-from hloc.codegen.program import ALIGNMENT
+from hloc.codegen.program import ALIGNMENT, aligned_copy
 from hloc.codegen.schedule import Schedule
 from hloc.codegen.values import CONSTANT, CallStep, Step, View
 from hloc.ir.computation import Computation
@@ -73,12 +73,7 @@ class ConstantPool:
 
     def block(self) -> np.ndarray:
         """All constants, 64-byte aligned and read-only."""
-        room = np.zeros(self.size + ALIGNMENT, np.uint8)
-        start = -room.ctypes.data % ALIGNMENT
-        block = room[start : start + self.size]
-        block[:] = np.frombuffer(b"".join(self._pieces), np.uint8)
-        block.flags.writeable = False
-        return block
+        return aligned_copy(np.frombuffer(b"".join(self._pieces), np.uint8))
 
 
 class ComputationCode:

@@ -60,6 +60,16 @@ class External(NamedTuple):
     config: str = ""
 
 
+def aligned_copy(data: np.ndarray) -> np.ndarray:
+    """A copy of some bytes at a 64-byte boundary, read-only: `Program.constants` for a u8 array of them."""
+    room = np.empty(data.size + ALIGNMENT, np.uint8)
+    start = -room.__array_interface__["data"][0] % ALIGNMENT
+    block = room[start : start + data.size]
+    block[:] = data
+    block.flags.writeable = False
+    return block
+
+
 def external_failed(number: int) -> int:
     """The status of a program of which an external failed; its own inverse."""
     return -1 - number

@@ -42,13 +42,6 @@ def test_a_damaged_file_is_made_anew(cache: Path, damage: bytes | str | None, mo
     assert grammar.load_tables() == made
 
 
-def test_the_tables_of_another_grammar_are_not_taken(cache: Path) -> None:
-    path = cache / "grammar-0.tables"
-    grammar.write_cache(path, b"one", [1])
-    assert grammar.read_cache(path, b"one") == [1]
-    assert grammar.read_cache(path, b"another") is None
-
-
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

@@ -1,0 +1,94 @@
+"""Compiled programs on disk: what was compiled once, on this machine and by this hloc, is only loaded again.
+
+A program is kept under all that it depends on: the text of its source (a Module's canonical text), the target, the
+options, the processor, and the versions of hloc, of its own files, of LLVM and of the interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sys
+from functools import cache as once
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from hloc import __version__, cache
+from hloc.codegen.program import CUSTOM, Program, aligned_copy
+from hloc.lazy import lazy
+from hloc.options import Options
+from hloc.records import replace
+
+targets = lazy("hloc.codegen.targets.target")
+
+_OUTSIDE_OF_PROGRAMS = {"cache": True, "dump_to": None, "print_after": ()}
+"""Options that change nothing in a program."""
+
+
+class Slot:
+    """The place of one program in the cache."""
+
+    def __init__(self, text: str, target: str, options: Options):
+        settings = repr((target, replace(options, **_OUTSIDE_OF_PROGRAMS)))
+        self._key = "\0".join((settings, _surroundings(), text)).encode("utf-8", "surrogatepass")
+        self._name = hashlib.blake2b(self._key, digest_size=20).hexdigest()
+        self._digest = self._name.encode()
+
+    def find(self) -> Program | None:
+        """The program, if it was kept here and is whole."""
+        data = cache.read(self._name, self._digest)
+        if data is None:
+            return None
+        program, constants = pickle.loads(data)
+        return replace(program, constants=aligned_copy(np.frombuffer(constants, np.uint8)))
+
+    def keep(self, program: Program) -> None:
+        """Keep a program for later runs. One that calls functions of this process is not: they may not be there."""
+        if any(external.kind == CUSTOM for external in program.externals):
+            return
+        data = pickle.dumps((replace(program, constants=None), program.constants.tobytes()), protocol=5)
+        cache.write(self._name, self._digest, data, f"{program.name} for {program.target}")
+
+
+@once
+def _surroundings() -> str:
+    """Everything but source and options that may change what a compile makes."""
+    return "\n".join((__version__, sys.version, _own_files(), _llvm_version(), np.__version__, _processor()))
+
+
+def _own_files() -> str:
+    """Times and sizes of hloc's own files, by which an installation that is being worked on is told from others."""
+    found = []
+    folders = [os.path.dirname(os.path.abspath(__file__))]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.endswith((".py", ".lark")):
+                    status = entry.stat()
+                    found.append(f"{entry.path}:{status.st_size}:{status.st_mtime_ns}")
+                elif entry.is_dir() and entry.name != "__pycache__":
+                    folders.append(entry.path)
+    return hashlib.blake2b("\n".join(sorted(found)).encode()).hexdigest()
+
+
+def _llvm_version() -> str:
+    """llvmlite's version, without loading it."""
+    spec = find_spec("llvmlite")
+    assert spec is not None and spec.origin
+    return Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")
+
+
+def _processor() -> str:
+    """What the processor is and can do. Linux tells it in a file; elsewhere LLVM has to be asked."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            first = file.read(16384).split("\n\n")[0].splitlines()
+    except OSError:
+        machine = targets.target_named("cpu")
+        return f"{machine.cpu} {sorted(machine.features)}"
+    # Clock rates and the like change while one looks at them.
+    steady = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "cache size")
+    return "\n".join(line for line in first if line.startswith(steady))
