@@ -1,6 +1,9 @@
 """A whole process from nothing to the first result: `hloc run` against the same program as a JAX script.
 
     python -m tools.bench.cold [samples/softmax.hlo]
+
+`hloc run` keeps what it compiles and finds it again in the rounds after the first; with `--no-cache` it compiles in
+each.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ def main() -> None:
         {
             "jax script": process("-c", JAX_SOFTMAX),
             "hloc run": process("-m", "hloc", "run", chosen.file, "--random"),
+            "hloc run --no-cache": process("-m", "hloc", "run", chosen.file, "--random", "--no-cache"),
             "python -c pass": process("-c", "pass"),
         },
         chosen.rounds,
