@@ -123,6 +123,7 @@ PASSES: dict[str, Pass] = {
         Pass("ragged_dot_expander", concerns=having("ragged-dot")),
         Pass("zero_sized"),
         Pass("tuple_simplifier"),
+        Pass("while_simplifier", concerns=having("while")),
         Pass("algebraic", "algebraic.simplifier"),
         Pass("constant_folding", "constant_folding:ConstantFolding", _FOLDING),
         Pass("cse"),
@@ -186,6 +187,7 @@ _CLEAN_UP = FixedPoint(
     (
         ("call_inliner", "of conditionals that were decided"),
         ("tuple_simplifier", "lets the rules see the values behind tuples"),
+        ("while_simplifier", "after tuple_simplifier, which shows what a state is made of"),
         ("algebraic", "fewer and simpler ops"),
         ("constant_folding", "what the rules have made constant"),
         ("cse", "after folding, which makes equal constants"),

@@ -6,9 +6,14 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 
+_CONTROL = ("while", "conditional")
+
 
 def run(module: Module) -> bool:
     """Makes elements of a `tuple` its operands, and a tuple of all elements of a tuple that tuple.
+
+    The states of loops and what goes into branches and comes out of them stay tuples of elements: other
+    passes look at each element by itself.
 
     Requires: nothing.
     Ensures: no get-tuple-element of a `tuple`.
@@ -41,7 +46,7 @@ def _taken_apart(instruction: Instruction) -> Instruction | None:
     if not operands or operands[0].opcode != "get-tuple-element":
         return None
     whole = operands[0].operands[0]
-    if whole.shape != instruction.shape:
+    if whole.shape != instruction.shape or _is_border(whole, instruction):
         return None
     for position, operand in enumerate(operands):
         if operand.opcode != "get-tuple-element" or operand.operands[0] is not whole:
@@ -49,6 +54,14 @@ def _taken_apart(instruction: Instruction) -> Instruction | None:
         if operand.attributes["index"] != position:
             return None
     return whole
+
+
+def _is_border(whole: Instruction, instruction: Instruction) -> bool:
+    """Whether the tuple goes into control flow or comes out of it."""
+    is_inside = not instruction.computation.is_entry
+    if whole.opcode in _CONTROL or is_inside and (whole.opcode == "parameter" or instruction.is_root):
+        return True
+    return any(user.opcode in _CONTROL for user in instruction.users)
 
 
 def _replace(computation: Computation, old: Instruction, new: Instruction) -> bool:

@@ -1,0 +1,79 @@
+"""When two instructions, or two computations, are the same but for their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.opcodes import COMMUTATIVE
+
+_CONFIGURED = ("custom-call", "fusion")
+"""Ops whose backend_config and frontend_attributes are part of what they compute."""
+
+
+def key(
+    instruction: Instruction,
+    number: Callable[[Instruction], int],
+    kind: Callable[[Computation], Hashable],
+) -> tuple:
+    """What two instructions must have in common to be the same: opcode, shape with layout, attributes, operands.
+
+    `number` gives operands that are the same the same number, `kind` computations the same name. The order
+    of the operands of commutative ops does not count, nor does metadata.
+    """
+    operands = [number(operand) for operand in instruction.operands]
+    if instruction.op.has(COMMUTATIVE):
+        operands.sort()
+    attributes = tuple(sorted((name, _plain(value, kind)) for name, value in instruction.attributes.items()))
+    extra = ()
+    if instruction.opcode in _CONFIGURED:
+        extra = tuple(instruction.annotations.get(name) for name in ("backend_config", "frontend_attributes"))
+    return instruction.opcode, instruction.shape, tuple(operands), attributes, extra
+
+
+class _Value:
+    """An attribute's value as a part of a sortable key: names differ, so values are never ordered."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Value) and type(self.value) is type(other.value) and self.value == other.value
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __lt__(self, other: object) -> bool:
+        raise TypeError("two attributes of the same name")
+
+
+def _plain(value: object, kind: Callable[[Computation], Hashable]) -> _Value:
+    """The value with computations named by their kind."""
+    if isinstance(value, Computation):
+        return _Value(("computation", kind(value)))
+    if isinstance(value, tuple) and value and isinstance(value[0], Computation):
+        return _Value(("computations", *map(kind, value)))
+    return _Value(value)
+
+
+def kinds(computations: list[Computation]) -> dict[Computation, int]:
+    """A number for each computation, the same for those whose instructions are the same one by one.
+
+    Callees come before their callers.
+    """
+    found: dict[Computation, int] = {}
+    numbers: dict[tuple, int] = {}
+    for computation in computations:
+        places = {instruction: place for place, instruction in enumerate(computation)}
+        rows = tuple(
+            (*key(i, places.__getitem__, found.__getitem__), tuple(places[e] for e in i.control_predecessors))
+            for i in computation
+        )
+        name = (rows, places[computation.root], computation.execution_thread)
+        found[computation] = numbers.setdefault(name, len(numbers))
+    return found
