@@ -1,0 +1,92 @@
+"""Loops that fold values into running ones held in registers, for one reducer or several side by side.
+
+LLVM splits the running values of known operations into several, so that the loops vectorize. Sums of floats are made
+of sums of at most about CHUNK elements, which bounds their rounding errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from hloc.codegen.arrays import Register
+from hloc.codegen.kernel import Index, KernelContext
+from hloc.codegen.reducers import Reducer
+from hloc.codegen.routines import i64
+
+CHUNK = 4096
+"""Elements that are summed before the sum is added to a longer one."""
+
+Values = list[list[Register]]
+"""For each reducer its running values, or elements widened to their types."""
+
+
+class Folds:
+    """Folds over an index space of `sizes`, the last one fastest.
+
+    `elements(index)` gives what to fold at an index, reducer by reducer. A reducer may stand several times.
+    """
+
+    def __init__(
+        self,
+        k: KernelContext,
+        reducers: Sequence[Reducer],
+        sizes: Sequence[int],
+        elements: Callable[[Index], Values],
+    ):
+        self.k, self.b, self.reducers, self.elements = k, k.b, reducers, elements
+        self.sizes = list(sizes)
+
+    def run(self, initial: Values) -> Values:
+        """The running values after all elements, beginning with the `initial` ones."""
+        if not any(reducer.is_float_sum for reducer in self.reducers) or prod(self.sizes) <= CHUNK:
+            return self._loop(self.sizes, initial, lambda index: index)
+        split = len(self.sizes) - 1
+        while split > 0 and prod(self.sizes[split - 1 :]) <= CHUNK:
+            split -= 1
+
+        def chunk(outer: Index, totals: Values) -> Values:
+            if self.sizes[split] <= CHUNK:
+                return self._chunk(self.sizes[split:], totals, lambda index: (*outer, *index))
+            return self._chunks_of_last(outer, totals)
+
+        return self._carrying(self.sizes[:split], initial, chunk)
+
+    def _chunks_of_last(self, outer: Index, totals: Values) -> Values:
+        """The last dimension, longer than a chunk, in chunks of equal length and a rest."""
+        count, rest = divmod(self.sizes[-1], CHUNK)
+
+        def chunk(number: Index, totals: Values) -> Values:
+            first = self.b.mul(number[0], i64(CHUNK))
+            return self._chunk([CHUNK], totals, lambda i: (*outer, self.b.add(first, i[0])))
+
+        totals = self._carrying([count], totals, chunk)
+        if rest:
+            first = i64(count * CHUNK)
+            totals = self._chunk([rest], totals, lambda i: (*outer, self.b.add(i[0], first)))
+        return totals
+
+    def _chunk(self, sizes: list[int], totals: Values, index: Callable[[Index], Index]) -> Values:
+        """Adds sums of their own to the totals of sums; goes on with those of other reducers."""
+        sums = [r.is_float_sum for r in self.reducers]
+        parts = zip(self.reducers, totals, sums, strict=True)
+        start = [reducer.identity() if is_sum else total for reducer, total, is_sum in parts]
+        done = zip(self.reducers, totals, self._loop(sizes, start, index), sums, strict=True)
+        return [r.apply(self.k, t, part, regroup=False) if is_sum else part for r, t, part, is_sum in done]
+
+    def _loop(self, sizes: list[int], start: Values, index: Callable[[Index], Index]) -> Values:
+        def step(inner: Index, running: Values) -> Values:
+            parts = zip(self.reducers, running, self.elements(index(inner)), strict=True)
+            return [reducer.apply(self.k, values, new) for reducer, values, new in parts]
+
+        return self._carrying(sizes, start, step)
+
+    def _carrying(self, sizes: list[int], start: Values, body: Callable[[Index, Values], Values]) -> Values:
+        def grouped(flat: Sequence[Register]) -> Values:
+            given = iter(flat)
+            return [[next(given) for _ in values] for values in start]
+
+        def step(index: Index, flat: list[Register]) -> list[Register]:
+            return [value for values in body(index, grouped(flat)) for value in values]
+
+        return grouped(self.k.reduce_loop(sizes, [value for values in start for value in values], step))

@@ -1,0 +1,117 @@
+"""Graphs of leaves: what the evaluation of a value element by element asks for, and whether that can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_immediate, literal_at, source
+from hloc.codegen.kernel import ELEMENTS
+from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
+
+_MOST_INDEX_CHANGES = 48
+"""Ops that change the index, one after the other: their evaluation is recursive."""
+
+
+def array_leaves(instruction: Instruction) -> list[Leaf]:
+    """The leaves that have memory: all but tokens."""
+    return [(instruction, leaf) for leaf, shape in instruction.shape.leaves() if shape.is_array]
+
+
+def shape_of(leaf: Leaf) -> ArrayShape:
+    """The array shape of a leaf."""
+    return leaf[0].shape.at(leaf[1])
+
+
+def operands_of(node: Leaf) -> list[Leaf]:
+    """What the evaluation of a leaf asks for."""
+    instruction, _ = node
+    if instruction.opcode in INLINED:
+        leaves = [leaf for operand in instruction.operands for leaf in array_leaves(operand)]
+        return [source(*leaf) for leaf in leaves]
+    return [source(operand, ()) for operand in instruction.operands]
+
+
+def keeps_index(node: Leaf, operand: Leaf) -> bool:
+    """Whether an operand is wanted at the index of the node."""
+    return node[0].op.is_elementwise and shape_of(operand).dims == shape_of(node).dims
+
+
+def post_order(roots: Sequence[Leaf], ends: Collection[Leaf]) -> list[Leaf]:
+    """Everything that the roots need, operands first, not looking behind `ends`."""
+    order: list[Leaf] = []
+    done: set[Leaf] = set()
+    opened: set[Leaf] = set()
+    stack = list(reversed(roots))
+    while stack:
+        node = stack[-1]
+        if node in done:
+            stack.pop()
+        elif node in opened or node in ends:
+            stack.pop()
+            done.add(node)
+            order.append(node)
+        else:
+            opened.add(node)
+            stack += [operand for operand in operands_of(node) if operand not in done]
+    return order
+
+
+def are_elements(roots: Sequence[Leaf], size: int, given: Collection[Leaf] = frozenset()) -> bool:
+    """Whether leaves can be evaluated element by element, without too much done again at other indices.
+
+    Those that are `given` are there already.
+    """
+    order = post_order(roots, given)
+    if not all(node in given or is_element(node) for node in order):
+        return False
+    depth: dict[Leaf, int] = dict.fromkeys(given, 0)
+    for node in order:
+        if node in given:
+            continue
+        step = 0 if node[0].op.is_elementwise else 1
+        depth[node] = step + max((depth[operand] for operand in operands_of(node)), default=0)
+    if max(depth.values(), default=0) > _MOST_INDEX_CHANGES:
+        return False
+    return _evaluations(roots, order, given) <= 4 * size + 1000
+
+
+def is_element(node: Leaf, level: int = 0) -> bool:
+    """Whether one element of a leaf can be computed by itself."""
+    instruction, leaf = node
+    if instruction.opcode in ("parameter", "constant"):
+        return True
+    if instruction.opcode in INLINED:
+        if level == MOST_NESTED - 1:
+            return False
+        inner = post_order([source(instruction.called[0].root, leaf)], set())
+        return all(is_element(nested, level + 1) and _has_no_memory(nested) for nested in inner)
+    return instruction.opcode in ELEMENTS and instruction.shape.is_array
+
+
+def _has_no_memory(node: Leaf) -> bool:
+    """Only the outermost fused computation can have array constants: they are inputs of the kernel."""
+    instruction, leaf = node
+    if instruction.opcode != "constant":
+        return True
+    return is_immediate(literal_at(instruction.attributes["literal"], leaf))
+
+
+def _evaluations(roots: Sequence[Leaf], order: list[Leaf], given: Collection[Leaf]) -> int:
+    """Elements computed for one of the result: an op counts once for each index that it is used at."""
+    indices: dict[Leaf, set[int]] = {node: set() for node in order}
+    for root in roots:
+        indices[root].add(0)
+    fresh, total = 1, 0
+    for node in reversed(order):
+        found = indices[node] if shape_of(node).dims else {0}
+        total += len(found)
+        if total > 1 << 14:
+            break
+        for operand in () if node in given else operands_of(node):
+            if keeps_index(node, operand):
+                indices[operand] |= found
+            else:
+                indices[operand].update(range(fresh, fresh + len(found)))
+                fresh += len(found)
+    return total
