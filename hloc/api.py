@@ -88,7 +88,7 @@ def compile(
     """Compile a program to native code. `name` stands for the text in messages.
 
     What was compiled before, from the same source by the same hloc for the same machine, comes from the user's cache
-    folder, unless `options.cache` is off.
+    folder, unless `options.cache` is off, or there are passes in `options.load`, which may change.
 
     Raises HloError for a fault in the text, or for an op that `target` does not support yet.
     """
@@ -96,7 +96,7 @@ def compile(
     if isinstance(source, os.PathLike):
         source, name = read_text(Path(source)), name or str(source)
     slot = None
-    if options.cache:
+    if options.cache and not options.load:
         slot = program_cache.Slot(source if isinstance(source, str) else source.to_text(), target, options)
     program = slot.find() if slot is not None else None
     if program is None:

@@ -85,10 +85,12 @@ class ArgumentError(HloError, TypeError):
 class InternalError(Exception):
     """A pass failed, or left a module that is not well formed: a defect of the compiler, not of the input.
 
-    `pass_name` is the pass's name and `reproducer` the file that holds the module as it was before the pass.
+    The message says whose pass it was if it was not hloc's own. `pass_name` is the pass's name, `reproducer` the file
+    that holds the module as it was before the pass, `report` the `passes.report.Report` of the passes before it.
     """
 
-    def __init__(self, message: str, pass_name: str, reproducer: Path):
+    def __init__(self, message: str, pass_name: str, reproducer: Path, report: object):
         super().__init__(message)
         self.pass_name = pass_name
         self.reproducer = reproducer
+        self.report = report

@@ -17,14 +17,21 @@ class Options:
     disabled_passes: tuple[str, ...] = ()
     """Names of passes to leave out."""
 
+    load: tuple = ()
+    """Passes that are not hloc's own, for their places in the pipeline or to be named: paths of Python files, names
+    of entry points of installed packages, or functions and classes. See `hloc.passes.api`."""
+
     until: str | None = None
-    """Name of the last pass to run."""
+    """Name of the last pass to run, or its number in the report."""
 
     print_after: tuple[str, ...] = ()
-    """Names of passes after which the module's text goes into the report."""
+    """Names of passes, or numbers of their runs, after which the module's text goes into the report; `all` for each."""
 
     dump_to: str | os.PathLike | None = None
     """Directory that receives the module's text after each pass that changed it, and an index of passes."""
+
+    dump_constants: bool = True
+    """Dumps and printed texts have constants of more than ten elements in full; else they stand as `{...}`."""
 
     cache: bool = True
     """Take the compiled program from the user's cache folder if it is there, and keep it there if it is not."""

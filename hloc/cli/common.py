@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +17,24 @@ if TYPE_CHECKING:
 FILE = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
 OUTPUT = click.option("--output", "-o", metavar="OUT", help="Where to write; standard output if absent or `-`.")
 TARGET = click.option("--target", default="cpu", show_default=True, help="What to compile for.")
+
+PIPELINE = click.option("--pipeline", metavar="NAME", help="Passes to run, by pipeline or comma-separated.")
+
+
+def steering_options(command: Callable) -> Callable:
+    """What steers passes wherever they run: options named like the fields of `Options` that they fill."""
+    disable = "Leave a pass out; may be repeated."
+    load = "Load passes of a Python file, or an installed pass; may be repeated."
+    dump = "Write the module after each pass that changes it."
+    for option in reversed(
+        (
+            click.option("--disable-pass", "disabled_passes", metavar="A", multiple=True, help=disable),
+            click.option("--load", metavar="P", multiple=True, help=load),
+            click.option("--dump-to", metavar="DIR", type=click.Path(file_okay=False), help=dump),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

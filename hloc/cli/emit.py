@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from hloc.cli.common import FILE, OUTPUT, TARGET, read_module, require_valid, write_out
+from hloc.cli.common import FILE, OUTPUT, PIPELINE, TARGET, read_module, require_valid, steering_options, write_out
 from hloc.codegen.compile import STAGES, emit_stage
 from hloc.options import Options
 
@@ -15,9 +15,10 @@ from hloc.options import Options
 @FILE
 @click.option("--stage", type=click.Choice(list(STAGES)), default="llvm", show_default=True, help="What to write.")
 @TARGET
-@click.option("--pipeline", metavar="NAME", help="Passes to run, by pipeline or comma-separated.")
+@PIPELINE
+@steering_options
 @OUTPUT
-def emit(file, stage, target, pipeline, output):
+def emit(file, stage, target, pipeline, output, **steering):
     """Write one stage of a compile.
 
     \b
@@ -29,7 +30,7 @@ def emit(file, stage, target, pipeline, output):
     """
     module = read_module(file)
     require_valid(module)
-    content = emit_stage(module, stage, target, Options(pipeline=pipeline))
+    content = emit_stage(module, stage, target, Options(pipeline=pipeline, **steering))
     if isinstance(content, bytes) and output is None and sys.stdout.isatty():
         raise click.UsageError(f"stage {stage} is binary: say where with --output")
     write_out(content, output)

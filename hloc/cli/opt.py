@@ -2,42 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
-from hloc.cli.common import OUTPUT, read_module, require_valid, write_out
+from hloc.cli.common import OUTPUT, read_module, require_valid, steering_options, write_out
+from hloc.errors import InternalError
+from hloc.lazy import lazy
 from hloc.options import Options
-from hloc.passes.pipeline import PIPELINES, describe_passes, run_pipeline
+from hloc.passes.pipeline import PIPELINES, find_pass, run_pipeline
+from hloc.passes.report import Report
+
+describe = lazy("hloc.passes.describe")
+plugins = lazy("hloc.passes.plugins")
+
+ALL = "all"
+"""Stands for every pass in `--remarks`."""
 
 
 @click.command()
 @click.argument("file", metavar="FILE", required=False, type=click.Path(allow_dash=True))
-@click.option("--passes", metavar="A,B,...", help="Run these passes, in this order.")
+@click.option("--passes", metavar="A,B{X=1},...", help="Run these passes, in this order.")
 @click.option("--pipeline", metavar="NAME", help=f"Run a pipeline: {', '.join(PIPELINES)} (cpu if nothing is said).")
-@click.option("--disable-pass", "disabled", metavar="A", multiple=True, help="Leave a pass out; may be repeated.")
-@click.option("--until", metavar="A", help="Stop after this pass.")
-@click.option("--print-after", metavar="A,B,...", help="Print the module after these passes, to standard error.")
-@click.option("--dump-to", metavar="DIR", type=click.Path(file_okay=False), help="Write the module after each pass.")
-@click.option("--stats", is_flag=True, help="Print time and instruction counts of each pass, to standard error.")
-@click.option("--list-passes", is_flag=True, help="List the passes and leave.")
+@steering_options
+@click.option("--until", metavar="A", help="Stop after this pass, or after the run of this number in --stats.")
+@click.option("--print-after", metavar="A,B,...", help="Print the module after these passes; all: after each.")
+@click.option("--stats", is_flag=True, help="Print time and counts of each pass, and what passes have left undone.")
+@click.option("--remarks", metavar="A,B,...", help="Print what these passes have to say; all: of every pass.")
+@click.option("--elide-constants", is_flag=True, help="Write constants of more than 10 elements as {...}.")
+@click.option("--list-passes", metavar="[A]", is_flag=False, flag_value="", help="Tell of all passes, or all of one.")
 @OUTPUT
-def opt(file, passes, pipeline, disabled, until, print_after, dump_to, stats, list_passes, output):
-    """Run passes over a module and print what comes out."""
-    if list_passes:
-        click.echo(describe_passes())
+def opt(file, passes, pipeline, until, print_after, stats, remarks, elide_constants, list_passes, output, **steering):
+    """Run passes over a module and print what comes out.
+
+    What --print-after, --stats and --remarks print goes to standard error. All but --passes and --pipeline may be had
+    in `hloc.Options` too.
+    """
+    if list_passes is not None:
+        click.echo(listed(list_passes, steering["load"]))
         return
     if file is None or (passes and pipeline):
         raise click.UsageError("give a FILE, and --passes or --pipeline but not both")
     module = read_module(file)
     require_valid(module)
-    options = Options(
-        disabled_passes=tuple(disabled),
-        until=until,
-        print_after=tuple(print_after.split(",")) if print_after else (),
-        dump_to=dump_to,
-    )
-    report = run_pipeline(module, passes or pipeline or "cpu", options)
+    options = Options(until=until, print_after=_names(print_after), dump_constants=not elide_constants, **steering)
+    wanted = _names(remarks)
+    own = plugins.load_all(options.load) if wanted and options.load else {}
+    for name in wanted:
+        if name != ALL:
+            find_pass(name, own)
+    try:
+        report = run_pipeline(module, passes or pipeline or "cpu", options)
+    except InternalError as error:
+        tell(error.report, stats, wanted)
+        raise
+    tell(report, stats, wanted)
+    write_out(module.to_text(large_constants=not elide_constants), output)
+
+
+def listed(name: str, load: Sequence[str]) -> str:
+    """The text about one pass, or about all if there is no name."""
+    own = plugins.load_all(load)
+    if name:
+        return describe.describe_pass(name, own)
+    return describe.describe_passes({**plugins.all_installed(), **own})
+
+
+def tell(report: Report, stats: bool, remarks: Sequence[str]) -> None:
+    """Print what was asked for about the passes, to standard error."""
     for text in report.printed:
         click.echo(text, err=True)
     if stats:
         click.echo(report.table(), err=True)
-    write_out(module.to_text(), output)
+    if remarks:
+        for remark in report.remarks(*(() if ALL in remarks else remarks)):
+            click.echo(f"{remark.pass_name}: {remark}", err=True)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()

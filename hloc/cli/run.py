@@ -12,7 +12,7 @@ import numpy as np
 
 from hloc import api
 from hloc.arrays import compare, load_inputs, parameter_leaves, random_inputs, show, to_stored
-from hloc.cli.common import FILE, TARGET, read_module, read_source
+from hloc.cli.common import FILE, PIPELINE, TARGET, read_module, read_source, steering_options
 from hloc.codegen.program import Program
 from hloc.lazy import lazy
 from hloc.options import Options
@@ -66,17 +66,17 @@ def report_results(results: Sequence[np.ndarray], output: str | None, quiet: boo
 @click.option("--check", is_flag=True, help="Compare with the reference evaluator; exit status 1 if they differ.")
 @click.option("--repeat", metavar="N", type=click.IntRange(1), help="Run N times more and print the times.")
 @TARGET
-@click.option("--pipeline", metavar="NAME", help="Passes to run, by pipeline or comma-separated.")
-@click.option("--dump-to", metavar="DIR", type=click.Path(file_okay=False), help="Write the module after each pass.")
+@PIPELINE
+@steering_options
 @click.option("--cache/--no-cache", default=True, help="Keep the compiled program for later runs (see `hloc cache`).")
-def run(file, inputs, use_random, seed, output, quiet, check, repeat, target, pipeline, dump_to, cache):
+def run(file, inputs, use_random, seed, output, quiet, check, repeat, target, pipeline, cache, **steering):
     """Compile a program to native code and run it.
 
     Results print with their shapes; --check tells how far they are from the reference evaluator's, and where.
     A program for several devices runs all of them as threads, each on the same arguments.
     """
     text, name = read_source(file)
-    options = Options(pipeline=pipeline, dump_to=dump_to, cache=cache)
+    options = Options(pipeline=pipeline, cache=cache, **steering)
     executable = api.compile(text, target, options, name)
     arguments = gather_inputs(executable.program, inputs, use_random, seed)
     results = executable.execute(*arguments)

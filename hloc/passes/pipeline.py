@@ -6,11 +6,8 @@ A pass is an object with `run(module) -> bool`; it only transforms. The runner d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, is_dataclass
-from functools import cached_property
-from importlib import import_module
-from types import ModuleType
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from hloc.errors import HloError, InternalError
 from hloc.ir.module import Module
@@ -18,8 +15,8 @@ from hloc.ir.opcodes import COLLECTIVE, OPS
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.report import PassRun, Remark, Report
-from hloc.passes.runner import Group, Observer, Runner, Step
-from hloc.records import record
+from hloc.passes.rows import FixedPoint, Pass, Row, having
+from hloc.passes.runner import EVERY, Group, Observer, Runner, Step
 
 __all__ = [
     "ORDER",
@@ -29,64 +26,15 @@ __all__ = [
     "PassRun",
     "Remark",
     "Report",
-    "describe_passes",
     "run_pipeline",
 ]
 
 
 ast = lazy("ast")
 difflib = lazy("difflib")
+plugins = lazy("hloc.passes.plugins")
 
-
-def having(*opcodes: str) -> Callable[[Module], bool]:
-    """Whether a module has an instruction of one of these ops."""
-    wanted = frozenset(opcodes)
-    return lambda module: any(instruction.opcode in wanted for instruction in module.instructions())
-
-
-def _any(module: Module) -> bool:
-    return True
-
-
-@record
-class Pass:
-    """A pass by name, loaded when it first runs.
-
-    `home` is where it stands below `hloc.passes`, if not in the module of its name: a module with `run`, or
-    `module:Class` for a dataclass with `run`, its fields the pass's options. `options` tells which field
-    follows which field of `Options`. A module that the pass does not concern has nothing that it could change.
-    """
-
-    name: str
-    home: str = ""
-    options: tuple[tuple[str, str], ...] = ()
-    concerns: Callable[[Module], bool] = _any
-
-    @cached_property
-    def kind(self) -> ModuleType | type:
-        """The module or the class."""
-        module, _, inner = (self.home or self.name).partition(":")
-        found = import_module(f"hloc.passes.{module}")
-        return getattr(found, inner) if inner else found
-
-    @property
-    def doc(self) -> str:
-        """What it does, in one line."""
-        return (self.kind.__doc__ or "").strip().splitlines()[0]
-
-    def make(self, options: Options, given: dict[str, object]) -> object:
-        """The object to run. `given` are options of this pass alone, from the text that asks for it."""
-        if not is_dataclass(self.kind):
-            return self.kind
-        values = {name: getattr(options, source) for name, source in self.options}
-        return self.kind(**{**values, **given})
-
-    @property
-    def option_names(self) -> list[str]:
-        if not is_dataclass(self.kind):
-            return []
-        return [field.name for field in fields(self.kind) if field.init]
-
+NO_PASSES: Mapping[str, Pass] = MappingProxyType({})
 
 _FOLDING = (("result_bytes", "fold_result_bytes"), ("work", "fold_work"), ("seconds", "fold_seconds"))
 _FUSION = (("instructions", "fusion_instructions"), ("operands", "fusion_operands"))
@@ -135,17 +83,6 @@ PASSES: dict[str, Pass] = {
     )
 }
 
-
-@record
-class FixedPoint:
-    """Rows to repeat until none of them changes anything."""
-
-    rows: tuple[tuple[str, str], ...]
-    reason: str
-    limit: int = 8
-
-
-Row = tuple[str, str] | FixedPoint
 
 _PREPARATION: tuple[Row, ...] = (
     (
@@ -262,31 +199,37 @@ def run_pipeline(
 
     `pipeline` is a name of PIPELINES, or passes by name: a list, or a text separated by commas; a pass's own
     options stand in braces, `fusion{instructions=20}`. `observer(run, module)` is called after each pass.
-    Of `options` count `disabled_passes`, `until`, `print_after`, `dump_to`, and the budgets of the passes.
+    Of `options` count `load`, `disabled_passes`, `until`, `print_after`, the dump, and the budgets of the passes.
 
     Raises HloError for an unknown name, and where a pass refuses the program; InternalError where a pass
     fails, breaks the module, or claims a change that is none.
     """
     options = options or Options()
+    own = plugins.load_all(options.load) if options.load else {}
     for name in (*options.disabled_passes, *options.print_after, *filter(None, [options.until])):
-        _pass_named(name)
-    return Runner(module, options, observer).run(plan(pipeline))
+        if name != EVERY and not name.isdecimal():
+            find_pass(name, own)
+    return Runner(module, options, observer).run(plan(pipeline, own))
 
 
-def plan(pipeline: str | Sequence[str]) -> list[Step | Group]:
-    """The steps of a pipeline. ValueError if a pipeline of PIPELINES breaks ORDER."""
+def plan(pipeline: str | Sequence[str], own: Mapping[str, Pass] = NO_PASSES) -> list[Step | Group]:
+    """The steps of a pipeline; a named one has the passes of others, `own`, at the places that they ask for.
+
+    ValueError if a pipeline of PIPELINES breaks ORDER.
+    """
     if isinstance(pipeline, str) and pipeline in PIPELINES:
         rows = PIPELINES[pipeline]
         check_order([name for name, _ in flattened(rows)])
-        return [_planned(row) for row in rows]
+        placed = plugins.place(rows, own.values(), pipeline) if own else rows
+        return [_planned(row, own) for row in placed]
     names = _split(pipeline) if isinstance(pipeline, str) else list(pipeline)
-    return [_step(name) for name in names]
+    return [_step(name, own) for name in names]
 
 
-def _planned(row: Row) -> Step | Group:
+def _planned(row: Row, own: Mapping[str, Pass]) -> Step | Group:
     if isinstance(row, FixedPoint):
-        return Group(tuple(_step(name) for name, _ in row.rows), row.limit)
-    return _step(row[0])
+        return Group(tuple(_step(name, own) for name, _ in row.rows), row.limit)
+    return _step(row[0], own)
 
 
 def flattened(rows: Iterable[Row]) -> list[tuple[str, str]]:
@@ -314,51 +257,39 @@ def _split(text: str) -> list[str]:
     return [name.strip() for name in names if name.strip()]
 
 
-def _pass_named(name: str) -> Pass:
-    if name not in PASSES:
-        close = difflib.get_close_matches(name, [*PASSES, *PIPELINES], 1)
+def find_pass(name: str, own: Mapping[str, Pass] = NO_PASSES) -> Pass:
+    """A pass by name: hloc's, one of `own`, or one of an installed package. HloError if there is none."""
+    found = PASSES.get(name) or own.get(name)
+    if found is None:
+        installed = plugins.installed()
+        if name in installed:
+            return installed[name]()
+        close = difflib.get_close_matches(name, [*PASSES, *PIPELINES, *own, *installed], 1)
         raise HloError(
             f"there is no pass or pipeline named {name}", hint=f"did you mean {close[0]}?" if close else None
         )
-    return PASSES[name]
+    return found
 
 
-def _step(text: str) -> Step:
+def _step(text: str, own: Mapping[str, Pass]) -> Step:
     """A pass with its options, from text."""
     name, brace, rest = text.partition("{")
-    row = _pass_named(name)
+    row = find_pass(name, own)
     given = _options_in(row, rest.removesuffix("}")) if brace else {}
     make: Callable[[Options], object] = lambda options: row.make(options, given)  # noqa: E731
-    return Step(name, text, make, row.concerns)
+    return Step(name, text, make, row.concerns, row.origin)
 
 
 def _options_in(row: Pass, text: str) -> dict[str, object]:
+    """The values in `x=1,y=2`, by the names of the pass's options; HloError if one is unknown, or needed."""
     given: dict[str, object] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
-        if name not in row.option_names:
-            known = ", ".join(row.option_names) or "none"
+        if name not in row.defaults:
+            known = ", ".join(row.defaults) or "none"
             raise HloError(f"pass {row.name} has no option {name}: it has {known}")
         try:
             given[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             raise HloError(f"option {name} of pass {row.name}: {value!r} is not a number") from None
     return given
-
-
-def describe_passes() -> str:
-    """The passes, and the pipelines with the reason of each row, as text for people."""
-    width = max(map(len, PASSES))
-    lines = ["Passes:"]
-    for row in PASSES.values():
-        options = f" {{{', '.join(row.option_names)}}}" if row.option_names else ""
-        lines.append(f"  {row.name:{width}}  {row.doc}{options}")
-    for name, rows in PIPELINES.items():
-        lines += ["", f"Pipeline {name}:"]
-        for row in rows:
-            if isinstance(row, FixedPoint):
-                lines.append(f"  until nothing changes ({row.reason}):")
-                lines += [f"    {inner:{width}}  {why}" for inner, why in row.rows]
-            else:
-                lines.append(f"  {row[0]:{width}}  {row[1]}")
-    return "\n".join(lines)

@@ -29,22 +29,25 @@ from hloc.passes.report import PassRun, Remark, Report
 from hloc.passes.snapshot import Snapshot
 from hloc.records import record
 
-json = lazy("json")
+dump = lazy("hloc.passes.dump")
 printer = lazy("hloc.text.printer")
 tempfile = lazy("tempfile")
+traceback = lazy("traceback")
 
 
 @record
 class Step:
     """One pass to run: its name, the text that asks for it on a command line, and what makes its object.
 
-    It runs on modules that it `concerns`; others have nothing that it could change.
+    It runs on modules that it `concerns`; others have nothing that it could change. `origin` is where it comes
+    from if it is not hloc's own, as `hloc opt --load` takes it.
     """
 
     name: str
     text: str
     make: Callable[[Options], object]
     concerns: Callable[[Module], bool]
+    origin: str | None = None
 
 
 @record
@@ -54,6 +57,9 @@ class Group:
     steps: tuple[Step, ...]
     limit: int
 
+
+EVERY = "all"
+"""Stands for every pass that changes something, in `Options.print_after`."""
 
 Observer = Callable[[PassRun, Module], None]
 
@@ -81,18 +87,19 @@ class Runner:
         self._state = Snapshot(module)
         self._objects: dict[Step, object] = {}
         self._stopped = False
-        self._directory = Path(options.dump_to) if options.dump_to is not None else None
+        self._dump = None
 
     def run(self, plan: Iterable[Step | Group]) -> Report:
         """Run the steps of a plan; the report says what each did."""
-        if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._write("00.input.hlo")
+        if self.options.dump_to is not None:
+            self._dump = dump.Dump(Path(self.options.dump_to), self.options.dump_constants)
+            self._dump.write(dump.INPUT, self.module)
         try:
             with _collection_paused():
                 self._run_rows(plan)
         finally:
-            self._write_index()
+            if self._dump is not None:
+                self._dump.write_index(self.module, self.report)
         return self.report
 
     def _run_rows(self, plan: Iterable[Step | Group]) -> None:
@@ -120,7 +127,7 @@ class Runner:
         changed = False
         if step.name not in self.options.disabled_passes:
             changed = self._run_checked(step)
-        self._stopped = step.name == self.options.until
+        self._stopped = self.options.until in (step.name, str(len(self.report.runs)))
         return changed
 
     def _run_checked(self, step: Step) -> bool:
@@ -128,14 +135,16 @@ class Runner:
         if not step.concerns(self.module):
             self._record(step, before, changed=False)
             return False
-        runner = self._made(step)
-        start = time.perf_counter()
         try:
+            runner = self._made(step)
+            start = time.perf_counter()
             result = runner.run(self.module)
         except Exception as error:
             if isinstance(error, HloError) and error.label is None:
                 raise  # the input asks for something that the pass refuses; a label tells of an ill-formed op
-            raise self._failure(step, f"failed with {type(error).__name__}: {error}") from error
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f" ({frame.filename}:{frame.lineno})"
+            raise self._failure(step, f"failed with {type(error).__name__}: {error}{place}") from error
         done = time.perf_counter()
         self._state = Snapshot(self.module)
         changed = bool(result)
@@ -146,7 +155,7 @@ class Runner:
             changed=changed,
             seconds=done - start,
             checks=time.perf_counter() - done,
-            rewrites=None if isinstance(result, bool | None) else int(result),
+            rewrites=result if isinstance(result, int) and not isinstance(result, bool) else None,
             remarks=_taken(runner),
         )
         return changed
@@ -181,14 +190,16 @@ class Runner:
         remarks: tuple[Remark, ...] = (),
     ) -> None:
         number = len(self.report.runs) + 1
-        file = f"{number:02}.{step.name}.hlo" if changed and self._directory is not None else None
+        file = f"{number:02}.{step.name}.hlo" if changed and self._dump is not None else None
         counts = before.instruction_count, self._state.instruction_count
         run = PassRun(number, step.name, changed, seconds, checks, *counts, rewrites, remarks, file)
         self.report.runs.append(run)
         if file is not None:
-            self._write(file)
-        if step.name in self.options.print_after:
-            text = printer.print_module(self.module)
+            self._dump.write(file, self.module)
+        names = {step.name, str(number), *((EVERY,) if changed else ())}
+        if not names.isdisjoint(self.options.print_after):
+            form = printer.PrintOptions(large_constants=self.options.dump_constants)
+            text = printer.print_module(self.module, form)
             self.report.printed.append(f"// after pass {number}, {step.name}\n{text}")
         if self.observer is not None:
             self.observer(run, self.module)
@@ -196,25 +207,20 @@ class Runner:
     def _failure(self, step: Step, what: str) -> InternalError:
         """Saves the module as it was before the step, and says how to repeat the failure."""
         module = self._state.restored()
-        directory = self._directory or Path(tempfile.mkdtemp(prefix="hloc-"))
+        directory = self._dump.directory if self._dump is not None else Path(tempfile.mkdtemp(prefix="hloc-"))
         path = directory / f"reproducer.{step.name}.hlo"
         path.write_text(printer.print_module(module), encoding="utf-8")
+        culprit = f"internal error: pass {step.name}"
+        load = ""
+        if step.origin is not None:
+            culprit = f"error: pass {step.name} of {step.origin}, which is not hloc's own,"
+            load = f" --load {step.origin}"
         message = (
-            f"internal error: pass {step.name} {what}\n"
+            f"{culprit} {what}\n"
             f"  The module as it was before the pass is in {path}. To repeat:\n"
-            f"  hloc opt {path} --passes='{step.text}'"
+            f"  hloc opt {path}{load} --passes='{step.text}'"
         )
-        return InternalError(message, step.name, path)
-
-    def _write(self, name: str) -> None:
-        text = printer.print_module(self.module)
-        (self._directory / name).write_text(text, encoding="utf-8")
-
-    def _write_index(self) -> None:
-        if self._directory is None:
-            return
-        index = {"module": self.module.name, "input": "00.input.hlo", **self.report.as_json()}
-        (self._directory / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        return InternalError(message, step.name, path, self.report)
 
 
 def _taken(runner: object) -> tuple[Remark, ...]:
