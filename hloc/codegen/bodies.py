@@ -74,6 +74,15 @@ def is_alias(instruction: Instruction) -> bool:
     return instruction.opcode in ("reshape", "transpose") and moves_nothing(instruction)
 
 
+def lies_in_memory(instruction: Instruction) -> bool:
+    """Whether a value of a fused computation has memory: a parameter or a constant, whatever its shape."""
+    while True:
+        instruction, _ = source(instruction, ())
+        if not is_alias(instruction):
+            return instruction.opcode in ("parameter", "constant")
+        instruction = instruction.operands[0]
+
+
 def immediate(literal: Literal) -> Element:
     """A constant whose elements are all equal, as an Element."""
     return partial(_given, scalar.constant(literal.shape.dtype, literal.array.reshape(-1)[0]))
@@ -94,6 +103,10 @@ class Body:
         leaves = [(p, leaf) for p in computation.parameters for leaf, _ in p.shape.leaves()]
         bound = {leaf: partial(_given, value) for leaf, value in zip(leaves, values, strict=True)}
         return Body(bound, {})
+
+    def bind(self, leaf: Leaf, element: Element) -> None:
+        """Let a leaf be an Element from here on."""
+        self._elements[leaf] = element
 
     def array(self, instruction: Instruction, leaf: tuple[int, ...] = ()) -> ArrayRef | None:
         """The memory of a leaf, if it has any, under the shape of the leaf."""

@@ -1,19 +1,28 @@
 """In which form an op becomes native code: one loop nest, loops of its own, or a call of its computation.
 
 A fused computation is one kernel if all of it can be evaluated element by element ("loop"), or if its root
-has loops of its own and takes the rest as elements ("own"). Any other one is compiled like a called
-computation, each instruction a kernel ("call").
+has loops of its own and takes the rest as elements ("own"), or if elementwise ops alone follow on such an op
+(its epilogue), or if it is reduces over the same rows and what goes with them ("rows", see `row_stages.py`). Any
+other one is compiled like a called computation, each instruction a kernel ("call").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_alias, is_immediate, literal_at, source
+from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_immediate, lies_in_memory, literal_at, source
+from hloc.codegen.epilogue import Epilogue, Moves, followed, move_of
 from hloc.codegen.kernel import ELEMENTS, KERNELS
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.lazy import lazy
 from hloc.records import record
+
+if TYPE_CHECKING:
+    from hloc.codegen.row_stages import RowStages
+
+row_stages = lazy("hloc.codegen.row_stages")
 
 _MOST_INDEX_CHANGES = 48
 """Ops that change the index, one after the other: their evaluation is recursive."""
@@ -21,10 +30,16 @@ _MOST_INDEX_CHANGES = 48
 
 @record
 class Form:
-    """How a kernel is made: `own` is the op with loops of its own, or None for a loop nest over `roots`."""
+    """How a kernel is made: `own` is the op with loops of its own, or None for a loop nest over `roots`.
+
+    `epilogue` says what is done with each of the op's results, if they are not the roots themselves. `stages` is how
+    a kernel goes through its rows, if it does.
+    """
 
     own: Instruction | None
     roots: tuple[Leaf, ...]
+    epilogue: Epilogue | None = None
+    stages: RowStages | None = None
 
 
 def array_leaves(instruction: Instruction) -> list[Leaf]:
@@ -47,25 +62,54 @@ def _fusion_form(body: Computation) -> Form | None:
     if not roots:
         return None
     first = roots[0][0]
-    if first.opcode in KERNELS and roots == tuple(array_leaves(first)):
-        elements = set(KERNELS[first.opcode].element_operands(first))
-        arrays = [operand for number, operand in enumerate(first.operands) if number not in elements]
-        fused = [first.operands[number] for number in sorted(elements)]
-        if all(_is_array(array) for array in arrays) and _are_elements([(i, ()) for i in fused], len(body)):
-            return Form(first, roots)
+    if first.opcode in KERNELS and roots == tuple(array_leaves(first)) and _takes_operands(first, len(body)):
+        return Form(first, roots)
     dims = {instruction.shape.at(leaf).dims for instruction, leaf in roots}
     if len(dims) == 1 and _are_elements(roots, len(body)):
         return Form(None, roots)
-    return None
+    own = [i for i in body if i.opcode in KERNELS and i.opcode not in ELEMENTS]
+    if len(own) == 1 and KERNELS[own[0].opcode].takes_epilogue(own[0]) and _takes_operands(own[0], len(body)):
+        epilogue = _epilogue(own[0], roots, len(body))
+        if epilogue is not None:
+            return Form(own[0], roots, epilogue)
+    stages = row_stages.row_stages(body, roots) if any(i.opcode == "reduce" for i in own) else None
+    return None if stages is None else Form(None, roots, stages=stages)
 
 
-def _is_array(instruction: Instruction) -> bool:
-    """Whether a value of a fused computation has memory: a parameter or a constant, whatever its shape."""
-    while True:
-        instruction, _ = source(instruction, ())
-        if not is_alias(instruction):
-            return instruction.opcode in ("parameter", "constant")
-        instruction = instruction.operands[0]
+def _takes_operands(own: Instruction, size: int) -> bool:
+    """Whether an op with loops of its own finds its operands in memory, or takes them element by element."""
+    row = KERNELS[own.opcode]
+    elements = set(row.element_operands(own))
+    arrays = [operand for number, operand in enumerate(own.operands) if number not in elements]
+    fused = own.operands if row.strided else [own.operands[number] for number in sorted(elements)]
+    return (row.strided or all(map(lies_in_memory, arrays))) and _are_elements([(i, ()) for i in fused], size)
+
+
+def _epilogue(own: Instruction, roots: tuple[Leaf, ...], size: int) -> Epilogue | None:
+    """What follows on an op up to the roots; None if that is not done at one index after the other."""
+    leaves = tuple(array_leaves(own))
+    if not _are_elements(roots, size, set(leaves)):
+        return None
+    dims = _dims(leaves[0])
+    moves: dict[Leaf, Moves | None] = dict.fromkeys(leaves, ())
+    for node in _post_order(roots, set(leaves)):
+        before = {moves[operand] for operand in _operands(node) if operand in moves} if node not in moves else None
+        if not before:
+            continue
+        if len(before) > 1:
+            return None
+        (made,) = before
+        if not node[0].op.is_elementwise:
+            move = move_of(node[0])
+            if move is None:
+                return None
+            made = followed(dims, made, move)
+        elif any(_dims(operand) != _dims(node) for operand in _operands(node) if operand in moves):
+            return None
+        moves[node] = made
+    if any(root not in moves for root in roots):
+        return None
+    return Epilogue(leaves, roots, tuple(moves[root] for root in roots))
 
 
 def _operands(node: Leaf) -> list[Leaf]:
@@ -85,7 +129,7 @@ def _keeps_index(node: Leaf, operand: Leaf) -> bool:
     return node[0].op.is_elementwise and _dims(operand) == _dims(node)
 
 
-def _post_order(roots: Sequence[Leaf], ends: set[Leaf]) -> list[Leaf]:
+def _post_order(roots: Sequence[Leaf], ends: Collection[Leaf]) -> list[Leaf]:
     """Everything that the roots need, operands first, not looking behind `ends`."""
     order: list[Leaf] = []
     done: set[Leaf] = set()
@@ -105,18 +149,23 @@ def _post_order(roots: Sequence[Leaf], ends: set[Leaf]) -> list[Leaf]:
     return order
 
 
-def _are_elements(roots: Sequence[Leaf], size: int) -> bool:
-    """Whether leaves can be evaluated element by element, without too much done again at other indices."""
-    order = _post_order(roots, set())
-    if not all(_is_element(node) for node in order):
+def _are_elements(roots: Sequence[Leaf], size: int, given: Collection[Leaf] = frozenset()) -> bool:
+    """Whether leaves can be evaluated element by element, without too much done again at other indices.
+
+    Those that are `given` are there already.
+    """
+    order = _post_order(roots, given)
+    if not all(node in given or _is_element(node) for node in order):
         return False
-    depth: dict[Leaf, int] = {}
+    depth: dict[Leaf, int] = dict.fromkeys(given, 0)
     for node in order:
+        if node in given:
+            continue
         step = 0 if node[0].op.is_elementwise else 1
         depth[node] = step + max((depth[operand] for operand in _operands(node)), default=0)
     if max(depth.values(), default=0) > _MOST_INDEX_CHANGES:
         return False
-    return _evaluations(roots, order) <= 4 * size + 1000
+    return _evaluations(roots, order, given) <= 4 * size + 1000
 
 
 def _is_element(node: Leaf, level: int = 0) -> bool:
@@ -139,7 +188,7 @@ def _has_no_memory(node: Leaf) -> bool:
     return is_immediate(literal_at(instruction.attributes["literal"], leaf))
 
 
-def _evaluations(roots: Sequence[Leaf], order: list[Leaf]) -> int:
+def _evaluations(roots: Sequence[Leaf], order: list[Leaf], given: Collection[Leaf]) -> int:
     """Elements computed for one of the result: an op counts once for each index that it is used at."""
     indices: dict[Leaf, set[int]] = {node: set() for node in order}
     for root in roots:
@@ -150,7 +199,7 @@ def _evaluations(roots: Sequence[Leaf], order: list[Leaf]) -> int:
         total += len(found)
         if total > 1 << 14:
             break
-        for operand in _operands(node):
+        for operand in () if node in given else _operands(node):
             if _keeps_index(node, operand):
                 indices[operand] |= found
             else:

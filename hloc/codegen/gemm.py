@@ -10,8 +10,8 @@ which sums are made as they are packed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import NamedTuple
 
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
@@ -19,6 +19,9 @@ from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.codegen.tiles import Tile, pack_routine, tile_routine, unpack_routine
 from hloc.ir.dtypes import DType
 from hloc.records import record
+
+GROUP = 64
+"""Columns of a block of results that are finished together: such a block stays in the innermost cache."""
 
 
 def gemm_routine(routines: Routines, lhs: DType, rhs: DType, out: DType, tile: Tile) -> Function:
@@ -33,110 +36,139 @@ def gemm_routine(routines: Routines, lhs: DType, rhs: DType, out: DType, tile: T
         "i1 accumulate"
     )
     name = f"hloc.gemm.{lhs.name}.{rhs.name}.{out.name}.{tile.name}"
-    return routines.get(name, params, lambda b, p: _write_gemm(b, _Pieces(routines, lhs, rhs, out, tile), p))
+    return routines.get(name, params, lambda b, p: Gemm(routines, b, p, (lhs, rhs, out), tile).write())
 
 
-class _Pieces:
-    """The routines that a gemm calls."""
+Extent = tuple[Value, Value]
+"""The first index of a range, and how many there are."""
 
-    def __init__(self, routines: Routines, lhs: DType, rhs: DType, out: DType, tile: Tile):
-        self.tile, self.out = tile, out
-        self.compute = tile_routine(routines, tile)
-        self.pack_a = pack_routine(routines, lhs, tile.dtype, tile.rows)
-        self.pack_b = pack_routine(routines, rhs, tile.dtype, tile.columns)
-        self.unpack = unpack_routine(routines, tile.dtype, out)
-        self.lhs_type, self.rhs_type, self.out_type = (scalar.memory_type(t) for t in (lhs, rhs, out))
+
+class Gemm:
+    """Writes a packed product with the parameters `p` of `gemm_routine`, there or in a kernel of its own.
+
+    A kernel may pack operands in its own way: `pack_a` and `pack_b` are called with the rows or columns, the steps,
+    and the address of the packed block. With `finish`, called with rows and columns, results are finished as soon as
+    their sums are complete, in groups of at most m_block x GROUP.
+    """
+
+    def __init__(
+        self,
+        routines: Routines,
+        b: Builder,
+        p: SimpleNamespace,
+        types: tuple[DType, DType, DType],
+        tile: Tile,
+        pack_a: Callable[[Extent, Extent, Value], None] | None = None,
+        pack_b: Callable[[Extent, Extent, Value], None] | None = None,
+        finish: Callable[[Extent, Extent], None] | None = None,
+        restart: bool = False,
+    ):
+        self.routines, self.b, self.p, self.tile, self.finish = routines, b, p, tile, finish
+        self.lhs, self.rhs, self.out = types
+        self.pack_a, self.pack_b = pack_a or self._pack_a, pack_b or self._pack_b
+        self.restart = restart
+
+    def write(self) -> None:
+        b, p = self.b, self.p
+        b_packed = p.scratch
+        block_bytes = b.mul(b.mul(p.n_block, p.k_block), i64(self.tile.dtype.itemsize))
+        a_packed = b.gep("i8", p.scratch, block_bytes)
+        with blocks(b, p.n, p.n_block) as columns, blocks(b, p.k, p.k_block) as steps:
+            self.pack_b(columns, steps, b_packed)
+            with blocks(b, p.m, p.m_block) as rows:
+                self.pack_a(rows, steps, a_packed)
+                if self.finish is None:
+                    self._block(a_packed, b_packed, rows, columns, steps)
+                else:
+                    self._groups(a_packed, b_packed, rows, columns, steps)
+
+    def _groups(self, a_packed: Value, b_packed: Value, rows: Extent, columns: Extent, steps: Extent) -> None:
+        """A block, some columns at a time."""
+        b = self.b
+        complete = b.icmp_signed("==", b.add(*steps), self.p.k)
+        with blocks(b, columns[1], i64(GROUP)) as (first, count):
+            group = (b.add(columns[0], first), count)
+            panels = b.gep(self.tile.type, b_packed, b.mul(first, steps[1]))
+            self._block(a_packed, panels, rows, group, steps)
+            with b.if_then(complete):
+                self.finish(rows, group)
+
+    def _block(self, a_packed: Value, b_packed: Value, rows: Extent, columns: Extent, steps: Extent) -> None:
+        b, p = self.b, self.p
+        offset = i64(0)
+        if not self.restart:
+            offset = b.add(b.mul(rows[0], p.c_row), b.mul(columns[0], p.c_column))
+        address = b.gep(scalar.memory_type(self.out), p.c, offset)
+        adds = b.or_(p.accumulate, b.icmp_signed(">", steps[0], i64(0)))
+        routine = block_routine(self.routines, self.out, self.tile)
+        b.call(
+            routine, [a_packed, b_packed, address, rows[1], columns[1], steps[1], p.c_row, p.c_column, adds]
+        )
+
+    def _pack_a(self, rows: Extent, steps: Extent, target: Value) -> None:
+        b, p = self.b, self.p
+        start = b.add(b.mul(rows[0], p.a_row), b.mul(steps[0], p.a_step))
+        pack = pack_routine(self.routines, self.lhs, self.tile.dtype, self.tile.rows)
+        source = b.gep(scalar.memory_type(self.lhs), p.a, start)
+        b.call(pack, [source, target, rows[1], steps[1], p.a_row, p.a_step, p.negate])
+
+    def _pack_b(self, columns: Extent, steps: Extent, target: Value) -> None:
+        b, p = self.b, self.p
+        start = b.add(b.mul(columns[0], p.b_column), b.mul(steps[0], p.b_step))
+        pack = pack_routine(self.routines, self.rhs, self.tile.dtype, self.tile.columns)
+        source = b.gep(scalar.memory_type(self.rhs), p.b, start)
+        b.call(pack, [source, target, columns[1], steps[1], p.b_column, p.b_step, integer("i1", 0)])
+
+
+def block_routine(routines: Routines, out: DType, tile: Tile) -> Function:
+    """`block(a, b, c, m, n, k, c_row, c_column, accumulate)`: c = a b of packed operands, or added to c."""
+    params = "ptr a, ptr b, ptr c, i64 m, i64 n, i64 k, i64 c_row, i64 c_column, i1 accumulate"
+    name = f"hloc.gemm_block.{out.name}.{tile.name}"
+    return routines.get(name, params, lambda b, p: _BlockWriter(routines, b, p, out, tile).write())
+
+
+class _BlockWriter:
+    """Writes the body of a block routine: tile by tile."""
+
+    def __init__(self, routines: Routines, b: Builder, p: SimpleNamespace, out: DType, tile: Tile):
+        self.b, self.p, self.out, self.tile = b, p, out, tile
+        self.compute, self.unpack = tile_routine(routines, tile), unpack_routine(routines, tile.dtype, out)
         self.no_offset = routines.module.constant_bytes(bytes(8), align=8)
+        self.sums = b.alloca(vector_type(tile.type, tile.lanes), tile.rows * tile.vectors, align=64)
 
-
-def _write_gemm(b: Builder, pieces: _Pieces, p: SimpleNamespace) -> None:
-    tile = pieces.tile
-    sums = b.alloca(vector_type(tile.type, tile.lanes), tile.rows * tile.vectors, align=64)
-    b_packed = p.scratch
-    a_packed = b.gep("i8", p.scratch, b.mul(b.mul(p.n_block, p.k_block), i64(tile.dtype.itemsize)))
-    no = integer("i1", 0)
-    with blocks(b, p.n, p.n_block) as (column, columns), blocks(b, p.k, p.k_block) as (step, steps):
-        start = b.add(b.mul(column, p.b_column), b.mul(step, p.b_step))
-        b.call(
-            pieces.pack_b,
-            [b.gep(pieces.rhs_type, p.b, start), b_packed, columns, steps, p.b_column, p.b_step, no],
-        )
-        adds = b.or_(p.accumulate, b.icmp_signed(">", step, i64(0)))
-        with blocks(b, p.m, p.m_block) as (row, rows):
-            start = b.add(b.mul(row, p.a_row), b.mul(step, p.a_step))
-            b.call(
-                pieces.pack_a,
-                [b.gep(pieces.lhs_type, p.a, start), a_packed, rows, steps, p.a_row, p.a_step, p.negate],
+    def write(self) -> None:
+        b, p, tile = self.b, self.p, self.tile
+        with b.for_loop(i64(0), p.n, tile.columns) as j, b.for_loop(i64(0), p.m, tile.rows) as i:
+            panels = b.gep(tile.type, p.a, b.mul(i, p.k)), b.gep(tile.type, p.b, b.mul(j, p.k))
+            offset = b.add(b.mul(i, p.c_row), b.mul(j, p.c_column))
+            address = b.gep(scalar.memory_type(self.out), p.c, offset)
+            rows, columns = (
+                least(b, i64(size), b.sub(end, at))
+                for size, end, at in ((tile.rows, p.m, i), (tile.columns, p.n, j))
             )
-            with b.for_loop(i64(0), columns, tile.columns) as j, b.for_loop(i64(0), rows, tile.rows) as i:
-                _write_tile(
-                    b,
-                    pieces,
-                    p,
-                    _TilePlace(
-                        b.gep(tile.type, a_packed, b.mul(i, steps)),
-                        b.gep(tile.type, b_packed, b.mul(j, steps)),
-                        steps,
-                        b.add(row, i),
-                        b.add(column, j),
-                        least(b, i64(tile.rows), b.sub(rows, i)),
-                        least(b, i64(tile.columns), b.sub(columns, j)),
-                        sums,
-                        adds,
-                    ),
-                )
+            self._tile(panels, address, rows, columns)
 
+    def _tile(self, panels: tuple[Value, Value], address: Value, rows: Value, columns: Value) -> None:
+        """One tile: straight into the result where it is whole and its rows contiguous, else by way of `sums`."""
+        b, p, tile = self.b, self.p, self.tile
 
-class _TilePlace(NamedTuple):
-    """Where one tile reads and writes: panels, first row and column of the result, and how many are real."""
+        def compute(target: Value, stride: Value, accumulate: Value) -> None:
+            a_panel, b_panel = panels
+            places = [a_panel, i64(1), i64(tile.rows), b_panel, p.k, self.no_offset, i64(1)]
+            b.call(self.compute, [*places, target, stride, accumulate])
 
-    a_panel: Value
-    b_panel: Value
-    steps: Value
-    row: Value
-    column: Value
-    rows: Value
-    columns: Value
-    sums: Value
-    accumulate: Value
+        def by_way_of_sums() -> None:
+            compute(self.sums, i64(tile.columns), integer("i1", 0))
+            sizes = [rows, columns, i64(tile.columns), p.c_row, p.c_column]
+            b.call(self.unpack, [self.sums, address, *sizes, p.accumulate])
 
-
-def _write_tile(b: Builder, pieces: _Pieces, p: SimpleNamespace, at: _TilePlace) -> None:
-    """One tile: straight into the result where it is whole and its rows contiguous, else by way of `sums`."""
-    tile = pieces.tile
-    address = b.gep(pieces.out_type, p.c, b.add(b.mul(at.row, p.c_row), b.mul(at.column, p.c_column)))
-
-    def compute(target: Value, stride: Value, accumulate: Value) -> None:
-        b.call(
-            pieces.compute,
-            [
-                at.a_panel,
-                i64(1),
-                i64(tile.rows),
-                at.b_panel,
-                at.steps,
-                pieces.no_offset,
-                i64(1),
-                target,
-                stride,
-                accumulate,
-            ],
+        if self.out is not tile.dtype:
+            return by_way_of_sums()
+        whole = b.and_(
+            b.icmp_signed("==", rows, i64(tile.rows)), b.icmp_signed("==", columns, i64(tile.columns))
         )
-
-    def by_way_of_sums() -> None:
-        compute(at.sums, i64(tile.columns), integer("i1", 0))
-        b.call(
-            pieces.unpack,
-            [at.sums, address, at.rows, at.columns, i64(tile.columns), p.c_row, p.c_column, at.accumulate],
-        )
-
-    if pieces.out is not tile.dtype:
-        return by_way_of_sums()
-    whole = b.and_(
-        b.icmp_signed("==", at.rows, i64(tile.rows)), b.icmp_signed("==", at.columns, i64(tile.columns))
-    )
-    direct = b.and_(whole, b.icmp_signed("==", p.c_column, i64(1)))
-    b.if_else(direct, lambda: compute(address, p.c_row, at.accumulate), by_way_of_sums)
+        direct = b.and_(whole, b.icmp_signed("==", p.c_column, i64(1)))
+        b.if_else(direct, lambda: compute(address, p.c_row, p.accumulate), by_way_of_sums)
 
 
 @record

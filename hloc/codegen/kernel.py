@@ -25,6 +25,7 @@ from hloc.lazy import Table
 from hloc.records import record
 
 if TYPE_CHECKING:
+    from hloc.codegen.epilogue import Epilogue, Finisher
     from hloc.codegen.targets.target import Target
 
 __all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext", "KernelRow", "Register",
@@ -44,9 +45,11 @@ class KernelRow:
 
     `emit(k, instruction)` writes the code. `element_operands(instruction)` gives the numbers of the operands
     that `emit` takes through `k.input` (all others are arrays in memory, for `k.input_array`),
-    `scratch(instruction)` the bytes of temporary memory that it needs, `in_place(instruction)` the pairs
+    `scratch(instruction)` the bytes of temporary memory that it needs (in a fusion, `fused_scratch(instruction,
+    epilogue)`, if the row has one), `in_place(instruction)` the pairs
     (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome
-    in `k.status`.
+    in `k.status`. An op of which `takes_epilogue(instruction)` stores its results through `k.store`.
+    The arrays of a `strided` one may be seen through ops that leave them where they lie (see `strided.py`).
     """
 
     emit: Callable[[KernelContext, Instruction], None]
@@ -54,6 +57,9 @@ class KernelRow:
     scratch: Callable[[Instruction], int]
     in_place: Callable[[Instruction], Pairs]
     fails: bool
+    takes_epilogue: Callable[[Instruction], bool]
+    fused_scratch: Callable[[Instruction, Epilogue | None], int] | None
+    strided: bool
 
 
 KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
@@ -77,6 +83,9 @@ def kernel(
     scratch: Callable[[Instruction], int] = lambda instruction: 0,
     in_place: Callable[[Instruction], Pairs] = lambda instruction: (),
     fails: bool = False,
+    takes_epilogue: Callable[[Instruction], bool] = lambda instruction: False,
+    fused_scratch: Callable[[Instruction, Epilogue | None], int] | None = None,
+    strided: bool = False,
 ) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
     """Decorator: the function is the KERNELS entry of these opcodes. See KernelRow for the arguments.
 
@@ -90,8 +99,9 @@ def kernel(
         return range(len(instruction.operands)) if element_operands == "all" else ()
 
     def enter(function: Callable[[KernelContext, Instruction], None]):
+        row = KernelRow(function, numbers, scratch, in_place, fails, takes_epilogue, fused_scratch, strided)
         for opcode in opcodes:
-            KERNELS.enter(opcode, KernelRow(function, numbers, scratch, in_place, fails))
+            KERNELS.enter(opcode, row)
         return function
 
     return enter
@@ -101,9 +111,10 @@ class KernelContext:
     """A kernel being written.
 
     `b` is the Builder; `instruction` the op that an emitter of KERNELS was called for; `outputs` the result
-    leaves in memory; `scratch` the temporary memory (64-byte aligned), `context` the execution context
-    (`program.CONTEXT_FIELDS`). `status` is an i32 that is not 0 when the op failed (a key of
-    `program.ERRORS`): to be set, at the end of its code, by an op whose row says that it fails.
+    leaves in memory (of the kernel: with a `finisher`, its roots); `scratch` the temporary memory (64-byte
+    aligned), `context` the execution context (`program.CONTEXT_FIELDS`). `is_fused` says that the op is one of a
+    fused computation. `status` is an i32 that is not 0 when the op failed (a key of `program.ERRORS`): to be set,
+    at the end of its code, by an op whose row says that it fails.
     """
 
     def __init__(
@@ -117,6 +128,7 @@ class KernelContext:
         context: Value,
         splits: dict[int, set[int]] | None = None,
         externals: dict[External, int] | None = None,
+        is_fused: bool = False,
     ):
         self.b = b
         self.target = target
@@ -126,6 +138,8 @@ class KernelContext:
         self.scratch = scratch
         self.context = context
         self.status: Value = integer("i32", 0)
+        self.finisher: Finisher | None = None
+        self.is_fused = is_fused
         self._splits = splits or {}
         self._externals = {} if externals is None else externals
         self._flats: list[tuple[int, list[int], Flat]] = []
@@ -144,6 +158,14 @@ class KernelContext:
         if array is None:
             raise ValueError(f"operand {number} of {self.instruction.opcode} is not in memory")
         return array
+
+    def store(self, index: Index, values: Sequence[Register]) -> None:
+        """Puts the op's results at an index, one for each output, or what its epilogue makes of them."""
+        if self.finisher is not None:
+            self.finisher.store(index, values)
+            return
+        for output, value in zip(self.outputs, values, strict=True):
+            output.store(index, value)
 
     def is_in_memory(self, number: int) -> bool:
         """Whether `input_array` can give operand `number`."""

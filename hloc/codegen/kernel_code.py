@@ -7,6 +7,7 @@ from typing import Any
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
+from hloc.codegen.epilogue import Finisher
 from hloc.codegen.forms import minor_in_result
 from hloc.codegen.kernel import KERNELS, KernelContext
 from hloc.codegen.kernel_steps import KernelStep
@@ -19,7 +20,10 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import call_order
 from hloc.ir.shapes import ArrayShape
+from hloc.lazy import lazy
 from hloc.options import Options
+
+row_kernel = lazy("hloc.codegen.row_kernel")
 
 SMALL = 16
 """Kernels over so few elements are inlined where they are called."""
@@ -170,7 +174,11 @@ class KernelCode:
         body = Body({leaf: immediate(literal) for leaf, literal in step.immediates}, arrays)
         results = [ArrayRef(b, view.shape, out) for view, out in zip(step.outputs, outputs, strict=True)]
         subject = step.form.own or step.instruction
-        return KernelContext(b, self.target, subject, body, results, rest[0], rest[1], splits, self.externals)
+        fused = step.instruction.opcode == "fusion"
+        k = KernelContext(b, self.target, subject, body, results, *rest, splits, self.externals, fused)
+        if step.form.epilogue is not None:
+            k.finisher = Finisher(k, step.form.epilogue, body)
+        return k
 
     def _attributes(self, step: KernelStep) -> str:
         small = all(view.shape.count <= SMALL for view in (*step.inputs, *step.outputs))
@@ -192,6 +200,9 @@ def _memory(access: str, shape: ArrayShape) -> str:
 def _write(k: KernelContext, step: KernelStep) -> None:
     """The kernel's code: the op's own loops, or one loop nest in the memory order of the first output."""
     form = step.form
+    if form.stages is not None:
+        row_kernel.write_rows(k, form.stages, form.roots)
+        return
     if form.own is not None:
         KERNELS[form.own.opcode].emit(k, form.own)
         return

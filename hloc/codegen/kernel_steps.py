@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from hloc.codegen.bodies import Leaf, is_immediate, literal_at, source
 from hloc.codegen.forms import Form, array_leaves, read_by, reads_only_its_part, same_index_only
@@ -10,6 +11,12 @@ from hloc.codegen.kernel import KERNELS
 from hloc.codegen.values import Leaves, Step, View, constant_view, same_memory
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
+from hloc.lazy import lazy
+
+if TYPE_CHECKING:
+    from hloc.codegen.row_stages import RowStages
+
+row_stages = lazy("hloc.codegen.row_stages")
 
 
 class KernelStep(Step):
@@ -34,13 +41,20 @@ class KernelStep(Step):
     def pairs(self) -> list[tuple[int, int]]:
         """(input, output) numbers that may share memory, if no later step needs the input's value."""
         own = self.form.own
-        found = self._loop_pairs() if own is None else self._own_pairs(own)
+        if self.form.stages is not None:
+            found = self._row_pairs(self.form.stages)
+        else:
+            found = self._loop_pairs() if own is None else self._own_pairs(own)
         return [(i, o) for i, o in found if _alike(self.inputs[i], self.outputs[o])]
 
     def _loop_pairs(self) -> list[tuple[int, int]]:
         readable = same_index_only(self.form, set(self.bound))
         numbers = [number for number, leaf in enumerate(self.bound) if leaf in readable]
         return [(number, output) for output in range(len(self.outputs)) for number in numbers]
+
+    def _row_pairs(self, stages: RowStages) -> Iterator[tuple[int, int]]:
+        for leaf, output in row_stages.in_place(stages, self.form.roots, self.bound):
+            yield self.bound.index(leaf), output
 
     def _own_pairs(self, own: Instruction) -> Iterator[tuple[int, int]]:
         border = set(self.bound)
@@ -62,9 +76,14 @@ def kernel_step(instruction: Instruction, form: Form, leaves: dict[Instruction, 
     step = KernelStep(instruction, form)
     border = _border(instruction, leaves)
     arrays: set[Leaf] = set()
+    if form.stages is not None:
+        step.scratch_bytes = form.stages.scratch_bytes
     if form.own is not None:
         row = KERNELS[form.own.opcode]
-        step.scratch_bytes = row.scratch(form.own)
+        if row.fused_scratch is not None and instruction.opcode == "fusion":
+            step.scratch_bytes = row.fused_scratch(form.own, form.epilogue)
+        else:
+            step.scratch_bytes = row.scratch(form.own)
         elements = set(row.element_operands(form.own))
         needed = [number for number in range(len(form.own.operands)) if number not in elements]
         arrays = read_by(form.own, needed, set(border))

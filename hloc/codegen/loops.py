@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from math import prod
 
 from hloc.codegen.llvm import Builder, Value, integer
+from hloc.ir.dtypes import DType
 
 Index = tuple[Value, ...]
 """One i64 value a logical dimension."""
@@ -22,6 +23,18 @@ Index = tuple[Value, ...]
 def index_constant(number: int) -> Value:
     """An i64 known now."""
     return integer("i64", number)
+
+
+def clamped(b: Builder, value: Value, dtype: DType, limit: int) -> Value:
+    """A start index of any integer type as an i64 in 0 .. limit."""
+    if limit == 0:
+        return index_constant(0)
+    if dtype.is_unsigned:
+        wide = b.zext(value, "i64") if value.type != "i64" else value
+        return b.select(b.icmp_unsigned("<", wide, index_constant(limit)), wide, index_constant(limit))
+    wide = b.sext(value, "i64") if value.type != "i64" else value
+    high = b.select(b.icmp_signed("<", wide, index_constant(limit)), wide, index_constant(limit))
+    return b.select(b.icmp_signed(">", high, index_constant(0)), high, index_constant(0))
 
 
 class Flat:

@@ -4,184 +4,51 @@ Every product is brought into the form c[m, n] = sum over k of a[m, k] b[k, n], 
 each index of the batch dimensions. An operand (or result) whose dimensions do not lie so goes through a row-
 major copy in scratch. Floats below f32 are summed in f32 and rounded once; integers wrap in the result's
 type.
+
+In a fusion, operands are read where they lie through slices, transposes and widening conversions, and computed
+ones are packed, or copied, as they are computed. An epilogue is applied to each block of a packed product while
+it is in the cache, and to the result of any other product when that is complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cached_property
-from math import prod
+from functools import partial
+from types import SimpleNamespace
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
-from hloc.codegen.gemm import GemmPlan, gemm_routine
-from hloc.codegen.kernel import Index, KernelContext, kernel
+from hloc.codegen.dot_plan import DotPlan, Side
+from hloc.codegen.gemm import GROUP, Extent, Gemm, gemm_routine
+from hloc.codegen.kernel import Element, Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
-from hloc.codegen.matvec import MOST_ROWS, ThinProduct, row_dot_routine, row_sum_routine
-from hloc.codegen.products import multiply_accumulate, summing_type
+from hloc.codegen.loops import delinearize
+from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
+from hloc.codegen.products import multiply_accumulate
 from hloc.codegen.routines import Routines, i64
+from hloc.codegen.strided import Strided
 from hloc.codegen.tiles import InlineProduct, pack_routine
-from hloc.ir.dtypes import PRED, DType
+from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import ArrayShape
-from hloc.records import record
-
-_SMALL = 2048
-"""Up to this many multiplications a product is written in place."""
-
-_FEW_COLUMNS = 24
-"""Columns that a product written in place may have, to go by vectors."""
 
 
-def _stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
-    """The stride of dimensions counted through together, the last one fastest; None if there is none."""
-    wide = [(size, stride) for size, stride in zip(sizes, strides, strict=True) if size != 1]
-    for (_, major), (size, minor) in zip(wide, wide[1:]):
-        if major != minor * size:
-            return None
-    return wide[-1][1] if wide else 1
+def _computed(instruction: Instruction) -> list[int]:
+    return [number for number, operand in enumerate(instruction.operands) if Strided.of(operand) is None]
 
 
-@record
-class _Side:
-    """Operand `number`, or the result (None): where its batch dimensions, rows and columns lie.
-
-    One whose rows or columns have no one stride is copied, row-major in the order batch, rows, columns.
-    """
-
-    number: int | None
-    shape: ArrayShape
-    batch: tuple[int, ...]
-    rows: tuple[int, ...]
-    columns: tuple[int, ...]
-
-    def sizes(self, dims: Sequence[int]) -> list[int]:
-        return [self.shape.dims[d] for d in dims]
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        return (*self.batch, *self.rows, *self.columns)
-
-    @property
-    def parts(self) -> int:
-        """Real numbers an element."""
-        return 2 if self.shape.dtype.is_complex else 1
-
-    @cached_property
-    def dense(self) -> ArrayShape:
-        """The shape of the copy."""
-        return ArrayShape(self.shape.dtype, tuple(self.sizes(self.order)))
-
-    @cached_property
-    def copied(self) -> bool:
-        strides = self.shape.strides
-        return any(_stride(self.sizes(d), [strides[i] for i in d]) is None for d in (self.rows, self.columns))
-
-    @cached_property
-    def strides(self) -> tuple[tuple[int, ...], int, int]:
-        """Strides of the batch dimensions, of rows and of columns, in the array or its copy."""
-        strides = self.shape.strides
-        if self.copied:
-            strides = [stride for _, stride in sorted(zip(self.order, self.dense.strides, strict=True))]
-        rows, columns = (_stride(self.sizes(d), [strides[i] for i in d]) for d in (self.rows, self.columns))
-        return tuple(strides[d] for d in self.batch), rows or 0, columns or 0
-
-    @property
-    def copy_bytes(self) -> int:
-        return -(-self.shape.byte_size // 64) * 64 if self.copied else 0
-
-
-class DotPlan:
-    """What is known of a dot from its shapes: sizes, the three sides, and how to compute it."""
-
-    def __init__(self, instruction: Instruction):
-        lhs, rhs = (operand.shape for operand in instruction.operands)
-        out = instruction.shape
-        lhs_batch, rhs_batch = instruction.get("lhs_batch_dims"), instruction.get("rhs_batch_dims")
-        pairs = sorted(
-            zip(
-                instruction.get("lhs_contracting_dims"), instruction.get("rhs_contracting_dims"), strict=True
-            ),
-            key=lambda pair: -lhs.strides[pair[0]],
-        )
-        lhs_steps, rhs_steps = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
-        lhs_free = tuple(d for d in range(lhs.rank) if d not in (*lhs_batch, *lhs_steps))
-        rhs_free = tuple(d for d in range(rhs.rank) if d not in (*rhs_batch, *rhs_steps))
-        first, second = len(lhs_batch), len(lhs_batch) + len(lhs_free)
-        # Rows and columns are counted in the order in which the result has them in memory.
-        rows = sorted(range(first, second), key=lambda d: -out.strides[d])
-        columns = sorted(range(second, out.rank), key=lambda d: -out.strides[d])
-        lhs_rows = tuple(lhs_free[d - first] for d in rows)
-        rhs_columns = tuple(rhs_free[d - second] for d in columns)
-        self.lhs = _Side(0, lhs, tuple(lhs_batch), lhs_rows, lhs_steps)
-        self.rhs = _Side(1, rhs, tuple(rhs_batch), rhs_columns, rhs_steps)
-        self.out = _Side(None, out, tuple(range(first)), tuple(rows), tuple(columns))
-        self.batch = tuple(out.dims[:first])
-        self.m, self.n = prod(self.lhs.sizes(lhs_rows)), prod(self.rhs.sizes(rhs_columns))
-        self.k = prod(self.lhs.sizes(lhs_steps))
-        self.dtype = summing_type(lhs.dtype, rhs.dtype, out.dtype)
-        _, row, column = self.out.strides
-        if self.n <= MOST_ROWS < self.m or (column != 1 and row == 1 and self.m > MOST_ROWS):
-            self._transpose()
-
-    def _transpose(self) -> None:
-        """The product of the transposed operands, with rows and columns of the result changed over."""
-        self.lhs, self.rhs, self.m, self.n = self.rhs, self.lhs, self.n, self.m
-        self.out = _Side(None, self.out.shape, self.out.batch, self.out.columns, self.out.rows)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether plain loops do: small products, and types that the routines do not know."""
-        return self.dtype is PRED or (self.m * self.n * self.k <= _SMALL and not self.is_inline)
-
-    def gemm(self, vector_bytes: int) -> GemmPlan:
-        real = self.dtype.real_part
-        return GemmPlan.of(self.m, self.n, self.k, real, vector_bytes, self.out.shape.dtype.real_part is real)
-
-    @property
-    def is_inline(self) -> bool:
-        """Small, and lying so that vectors of few columns can be read from it."""
-        if self.m * self.n * self.k > _SMALL or self.n > _FEW_COLUMNS or self.dtype.is_complex:
-            return False
-        sides = (self.lhs, self.rhs, self.out)
-        if any(side.shape.dtype is not self.dtype or side.copied for side in sides) or self.dtype is PRED:
-            return False
-        return self.rhs.strides[1] == self.out.strides[2] == 1
-
-    @property
-    def is_row_sum(self) -> bool:
-        """Few rows, and the other operand's columns side by side."""
-        return self._is_thin and self.rhs.strides[1] == 1 and not self.is_row_dot
-
-    @property
-    def is_row_dot(self) -> bool:
-        """Few rows, and the other operand contiguous along the contracted dimension."""
-        return self._is_thin and (self.rhs.strides[2] == 1 or self.k == 1)
-
-    @property
-    def _is_thin(self) -> bool:
-        return self.m <= MOST_ROWS and not self.dtype.is_complex
-
-    @property
-    def copies(self) -> int:
-        return self.lhs.copy_bytes + self.rhs.copy_bytes + self.out.copy_bytes
-
-    @property
-    def scratch_bytes(self) -> int:
-        if self.is_plain or self.is_inline:
-            return 0
-        if self.is_row_dot:
-            return self.copies + self.m * self.k * self.dtype.itemsize
-        blocks = 0 if self.is_row_sum else max(self.gemm(width).scratch_bytes for width in (16, 32, 64))
-        return self.copies + blocks
-
-
-@kernel("dot", scratch=lambda instruction: DotPlan(instruction).scratch_bytes)
+@kernel(
+    "dot",
+    element_operands=_computed,
+    scratch=lambda instruction: DotPlan(instruction).scratch_bytes,
+    fused_scratch=lambda instruction, epilogue: DotPlan(instruction, epilogue, is_fused=True).scratch_bytes,
+    takes_epilogue=lambda instruction: True,
+    strided=True,
+)
 def dot(k: KernelContext, instruction: Instruction) -> None:
     if instruction.shape.count == 0:
         return
-    plan = DotPlan(instruction)
+    plan = DotPlan(instruction, k.finisher and k.finisher.epilogue, k.is_fused)
     if plan.is_plain:
         _plain(k, instruction, plan.dtype)
     else:
@@ -190,13 +57,13 @@ def dot(k: KernelContext, instruction: Instruction) -> None:
 
 def _plain(k: KernelContext, instruction: Instruction, dtype: DType) -> None:
     """Loops over the result; each element's sum in order of the contracting dimensions."""
-    lhs, rhs, out = k.input_array(0), k.input_array(1), k.outputs[0]
+    lhs, rhs = (operand.shape for operand in instruction.operands)
     lhs_batch, rhs_batch = instruction.get("lhs_batch_dims"), instruction.get("rhs_batch_dims")
     lhs_steps, rhs_steps = instruction.get("lhs_contracting_dims"), instruction.get("rhs_contracting_dims")
     batch = len(lhs_batch)
-    lhs_free = [d for d in range(lhs.shape.rank) if d not in (*lhs_batch, *lhs_steps)]
-    rhs_free = [d for d in range(rhs.shape.rank) if d not in (*rhs_batch, *rhs_steps)]
-    sizes = [lhs.shape.dims[d] for d in lhs_steps]
+    lhs_free = [d for d in range(lhs.rank) if d not in (*lhs_batch, *lhs_steps)]
+    rhs_free = [d for d in range(rhs.rank) if d not in (*rhs_batch, *rhs_steps)]
+    sizes = [lhs.dims[d] for d in lhs_steps]
 
     def place(dims: Sequence[Sequence[int]], values: Sequence[Sequence[Value]]) -> Index:
         where = {d: v for ds, vs in zip(dims, values, strict=True) for d, v in zip(ds, vs, strict=True)}
@@ -206,74 +73,97 @@ def _plain(k: KernelContext, instruction: Instruction, dtype: DType) -> None:
         lhs_index, rhs_index = index[batch : batch + len(lhs_free)], index[batch + len(lhs_free) :]
 
         def step(steps: Index, sums: list[Register]) -> list[Register]:
-            x = lhs.load(place((lhs_batch, lhs_free, lhs_steps), (index[:batch], lhs_index, steps)))
-            y = rhs.load(place((rhs_batch, rhs_free, rhs_steps), (index[:batch], rhs_index, steps)))
-            x, y = (
-                scalar.convert(k.b, x, lhs.shape.dtype, dtype),
-                scalar.convert(k.b, y, rhs.shape.dtype, dtype),
-            )
+            x = k.input(0)(place((lhs_batch, lhs_free, lhs_steps), (index[:batch], lhs_index, steps)))
+            y = k.input(1)(place((rhs_batch, rhs_free, rhs_steps), (index[:batch], rhs_index, steps)))
+            x, y = scalar.convert(k.b, x, lhs.dtype, dtype), scalar.convert(k.b, y, rhs.dtype, dtype)
             return [multiply_accumulate(k.b, dtype, x, y, sums[0])]
 
         (total,) = k.reduce_loop(sizes, [scalar.constant(dtype, 0)], step)
-        out.store(index, scalar.convert(k.b, total, dtype, out.shape.dtype))
+        k.store(index, [scalar.convert(k.b, total, dtype, instruction.shape.dtype)])
 
-    k.loop_nest(out.shape.dims, element, out.shape.minor_to_major[::-1])
+    k.loop_nest(instruction.shape.dims, element, instruction.shape.minor_to_major[::-1])
 
 
 class _Product:
-    """Writes a product by way of the routines."""
+    """Writes a product by way of the routines. `out` is where its result lies before an epilogue is applied."""
 
     def __init__(self, k: KernelContext, plan: DotPlan):
         self.k, self.b, self.plan = k, k.b, plan
         self.routines = Routines(k.b.module, k.target)
         self.used = 0
+        self.loops: list[Value] = []
 
     def write(self) -> None:
         plan = self.plan
-        lhs, rhs, out = (self._memory(side) for side in (plan.lhs, plan.rhs, plan.out))
-        lhs_batch, rhs_batch, out_batch = (side.strides[0] for side in (plan.lhs, plan.rhs, plan.out))
+        result = ArrayRef(self.b, plan.out.shape, self._result())
+        lhs, rhs = self._operand(plan.lhs), self._operand(plan.rhs)
+        out = self._scratch(plan.out.copy_bytes) if plan.out.copied else result.pointer
         with ExitStack() as stack:
-            loops = [stack.enter_context(self.b.for_loop(0, size, unroll=False)) for size in plan.batch]
-            self._matrix(
-                self._at(plan.lhs, lhs, loops, lhs_batch),
-                self._at(plan.rhs, rhs, loops, rhs_batch),
-                self._at(plan.out, out, loops, out_batch),
-            )
+            self.loops = [stack.enter_context(self.b.for_loop(0, size, unroll=False)) for size in plan.batch]
+            self._matrix(self._at(plan.lhs, lhs), self._at(plan.rhs, rhs), self._at(plan.out, out))
         if plan.out.copied:
-            self._copy(plan.out, ArrayRef(self.b, plan.out.dense, out), self.k.outputs[0])
+            source = ArrayRef(self.b, plan.out.dense, out)
+            self._along(plan.out, lambda place, index: self._put(index, source.load(place)))
+        elif plan.epilogue is not None and not plan.finishes_blocks:
+            shape = plan.out.shape
+            order = shape.minor_to_major[::-1]
+            self.k.loop_nest(shape.dims, lambda index: self._put(index, result.load(index)), order)
 
     def _scratch(self, size: int) -> Value:
         start, self.used = self.used, self.used + size
         return self.b.gep("i8", self.k.scratch, i64(start))
 
-    def _memory(self, side: _Side) -> Value:
-        """Where a side lies: its array, or its copy."""
+    def _result(self) -> Value:
+        """Where the result lies: in an output, or in scratch; there may be room for a block of it only."""
+        plan = self.plan
+        if plan.epilogue is None:
+            return self.k.outputs[0].pointer
+        if plan.result_bytes or plan.holder is None:
+            return self._scratch(plan.result_bytes)
+        return self.k.outputs[plan.holder].pointer
+
+    def _put(self, index: Index, value: Register) -> None:
+        self.k.store(index, [value])
+
+    def _operand(self, side: Side) -> Value:
+        """Where an operand lies: its array, or its copy; anywhere if it is packed as it is computed."""
+        if self.plan.packs(side):
+            return self.k.scratch
         if not side.copied:
-            return (
-                self.k.outputs[0].pointer if side.number is None else self.k.input_array(side.number).pointer
-            )
-        pointer = self._scratch(side.copy_bytes)
-        if side.number is not None:
-            self._copy(side, self.k.input_array(side.number), ArrayRef(self.b, side.dense, pointer))
-        return pointer
+            return side.place.pointer(self.k)
+        copy = ArrayRef(self.b, side.dense, self._scratch(side.copy_bytes))
+        self._along(side, lambda place, index: copy.store(place, self._read(side)(index)))
+        return copy.pointer
 
-    def _copy(self, side: _Side, source: ArrayRef, target: ArrayRef) -> None:
-        """Between an array and its row-major copy, whichever way."""
+    def _read(self, side: Side) -> Element:
+        """An operand's elements, of the type that the side has."""
+        element, dtype = self.k.input(side.number), self.k.instruction.operands[side.number].shape.dtype
+        if side.shape.dtype is dtype:
+            return element
+        return lambda index: scalar.convert(self.b, element(index), dtype, side.shape.dtype)
 
-        def element(index: Index) -> None:
-            logical = tuple(
-                value for _, value in sorted(zip(side.order, index, strict=True), key=lambda pair: pair[0])
-            )
-            into_copy = target.shape is side.dense
-            target.store(index if into_copy else logical, source.load(logical if into_copy else index))
+    def _along(self, side: Side, body: Callable[[Index, Index], object]) -> None:
+        """Runs body(index in the row-major copy, index in the array) for all elements of a side."""
+
+        def element(place: Index) -> None:
+            pairs = sorted(zip(side.order, place, strict=True), key=lambda pair: pair[0])
+            body(place, tuple(value for _, value in pairs))
 
         self.k.loop_nest(side.dense.dims, element)
 
-    def _at(self, side: _Side, pointer: Value, loops: Sequence[Value], strides: Sequence[int]) -> Value:
+    def _at(self, side: Side, pointer: Value) -> Value:
+        """The matrix of a side at the loops' batch index."""
+        if self.plan.packs(side) or (side.number is None and self._restarts):
+            return pointer
         offset = i64(0)
-        for index, stride in zip(loops, strides, strict=True):
+        for index, stride in zip(self.loops, side.strides[0], strict=True):
             offset = self.b.add(offset, self.b.mul(index, i64(stride * side.parts)))
         return self.b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, offset)
+
+    @property
+    def _restarts(self) -> bool:
+        """Whether every block of results is summed in the same place."""
+        return self.plan.finishes_blocks and not self.plan.holds
 
     def _matrix(self, lhs: Value, rhs: Value, out: Value) -> None:
         if self.plan.is_inline:
@@ -324,37 +214,120 @@ class _Product:
     def _gemm(self, lhs: Value, rhs: Value, out: Value) -> None:
         """One product of real matrices, or one for each pair of parts of complex ones."""
         plan, b = self.plan, self.b
+        if plan.finishes_blocks or plan.packs(plan.lhs) or plan.packs(plan.rhs):
+            self._fused_gemm(lhs, rhs, out)
+            return
         blocks = plan.gemm(self.k.target.vector_bytes)
         routine = gemm_routine(self.routines, *self._types(), blocks.tile)
-        (_, row, step), (_, column, b_step), (_, c_row, c_column) = (
-            s.strides for s in (plan.lhs, plan.rhs, plan.out)
-        )
-        lhs_parts, rhs_parts, out_parts = plan.lhs.parts, plan.rhs.parts, plan.out.parts
-        sizes = (
-            plan.m,
-            plan.n,
-            plan.k,
-            row * lhs_parts,
-            step * lhs_parts,
-            column * rhs_parts,
-            b_step * rhs_parts,
-            c_row * out_parts,
-            c_column * out_parts,
-            blocks.m_block,
-            blocks.n_block,
-            blocks.k_block,
-        )
+        sizes = self._sizes().values()
+        sides = plan.lhs, plan.rhs, plan.out
         written: set[int] = set()
-        for x in range(lhs_parts):
-            for y in range(rhs_parts):
+        for x in range(plan.lhs.parts):
+            for y in range(plan.rhs.parts):
                 part = (x + y) % 2
-                places = [
-                    self._part(side, place, number)
-                    for side, place, number in ((plan.lhs, lhs, x), (plan.rhs, rhs, y), (plan.out, out, part))
-                ]
+                triples = zip(sides, (lhs, rhs, out), (x, y, part), strict=True)
+                places = [self._part(side, place, number) for side, place, number in triples]
                 flags = [integer("i1", x + y == 2), integer("i1", part in written)]
-                b.call(routine, [*places, *map(i64, sizes), self._scratch(0), *flags])
+                b.call(routine, [*places, *sizes, self._scratch(0), *flags])
                 written.add(part)
 
-    def _part(self, side: _Side, pointer: Value, number: int) -> Value:
+    def _sizes(self) -> dict[str, Value]:
+        """The parameters of a packed product that are known from the plan."""
+        plan = self.plan
+        blocks = plan.gemm(self.k.target.vector_bytes)
+        (_, row, step), (_, column, b_step), (_, c_row, c_column) = (
+            tuple(part * side.parts if i else part for i, part in enumerate(side.strides))
+            for side in (plan.lhs, plan.rhs, plan.out)
+        )
+        if self._restarts:
+            c_row, c_column = GROUP, 1
+        sizes = {"m": plan.m, "n": plan.n, "k": plan.k}
+        sizes |= {"a_row": row, "a_step": step, "b_column": column, "b_step": b_step}
+        sizes |= {"c_row": c_row, "c_column": c_column}
+        sizes |= {"m_block": blocks.m_block, "n_block": blocks.n_block, "k_block": blocks.k_block}
+        return {name: i64(number) for name, number in sizes.items()}
+
+    def _part(self, side: Side, pointer: Value, number: int) -> Value:
         return self.b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, i64(number))
+
+    # Packed products in a kernel of their own
+
+    def _fused_gemm(self, lhs: Value, rhs: Value, out: Value) -> None:
+        """A packed product that packs its computed operands, and finishes its results, in its own way."""
+        plan, no = self.plan, integer("i1", 0)
+        tile = plan.gemm(self.k.target.vector_bytes).tile
+        scratch = self._scratch(0)
+        p = SimpleNamespace(
+            a=lhs, b=rhs, c=out, scratch=scratch, negate=no, accumulate=no, **self._sizes()
+        )
+        lhs_type, rhs_type, out_type = self._types()
+        Gemm(
+            self.routines,
+            self.b,
+            p,
+            (lhs_type, rhs_type, plan.dtype if self._restarts else out_type),
+            tile,
+            partial(self._pack, plan.lhs, tile.rows) if plan.packs(plan.lhs) else None,
+            partial(self._pack, plan.rhs, tile.columns) if plan.packs(plan.rhs) else None,
+            partial(self._finish, out) if plan.finishes_blocks else None,
+            self._restarts,
+        ).write()
+
+    def _index(self, side: Side, row: Value, column: Value) -> Index:
+        """The index of a side's array at the loops' batch index."""
+        index = dict(zip(side.batch, self.loops, strict=True))
+        for dims, value in ((side.rows, row), (side.columns, column)):
+            index |= zip(dims, delinearize(self.b, value, side.sizes(dims)), strict=True)
+        return tuple(index[d] for d in range(len(index)))
+
+    def _pack(self, side: Side, width: int, lines: Extent, steps: Extent, target: Value) -> None:
+        """Panels of `width` lines of a computed operand: to[panel][step][line in panel].
+
+        What is missing of the last panel stays as it is: it is multiplied, but not stored.
+        """
+        b, plan = self.b, self.plan
+        read, type = self.k.input(side.number), scalar.memory_type(plan.dtype)
+        along_steps = side.shape.minor_to_major[0] in side.columns
+
+        def put(panel: Value, line: Value, step: Value) -> None:
+            index = self._index(side, b.add(lines[0], b.add(panel, line)), b.add(steps[0], step))
+            value = scalar.convert(b, read(index), side.shape.dtype, plan.dtype)
+            place = b.add(b.mul(panel, steps[1]), b.add(b.mul(step, i64(width)), line))
+            scalar.store(b, plan.dtype, value, b.gep(type, target, place))
+
+        def fill(panel: Value, count: Value) -> None:
+            if along_steps:
+                with b.for_loop(0, count, unroll=False) as line, b.for_loop(0, steps[1], unroll=False) as step:
+                    put(panel, line, step)
+            else:
+                with b.for_loop(0, steps[1], unroll=False) as step, b.for_loop(0, count) as line:
+                    put(panel, line, step)
+
+        whole = b.sub(lines[1], b.urem(lines[1], i64(width)))
+        with b.for_loop(i64(0), whole, width, unroll=False) as panel:
+            fill(panel, i64(width))
+        rest = b.sub(lines[1], whole)
+        with b.if_then(b.icmp_signed(">", rest, i64(0))):
+            fill(whole, rest)
+
+    def _finish(self, out: Value, rows: Extent, columns: Extent) -> None:
+        """Applies the epilogue to a block whose sums are complete."""
+        b, plan = self.b, self.plan
+        _, c_row, c_column = plan.out.strides
+        type = scalar.memory_type(plan.dtype)
+
+        def one(i: Value, j: Value) -> None:
+            row, column = b.add(rows[0], i), b.add(columns[0], j)
+            if self._restarts:
+                place = b.add(b.mul(i, i64(GROUP)), j)
+            else:
+                place = b.add(b.mul(row, i64(c_row)), b.mul(column, i64(c_column)))
+            total = scalar.load(b, plan.dtype, b.gep(type, out, place))
+            self._put(self._index(plan.out, row, column), scalar.convert(b, total, plan.dtype, plan.out.shape.dtype))
+
+        if c_row < c_column:
+            with b.for_loop(0, columns[1], unroll=False) as j, b.for_loop(0, rows[1]) as i:
+                one(i, j)
+        else:
+            with b.for_loop(0, rows[1], unroll=False) as i, b.for_loop(0, columns[1]) as j:
+                one(i, j)

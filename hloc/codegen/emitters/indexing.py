@@ -14,21 +14,8 @@ from hloc.codegen.kernel import (
     kernel,
 )
 from hloc.codegen.llvm import Value, integer
-from hloc.ir.dtypes import DType
+from hloc.codegen.loops import clamped
 from hloc.ir.instruction import Instruction
-
-
-def clamped(k: KernelContext, value: Value, dtype: DType, limit: int) -> Value:
-    """A start index of any integer type as an i64 in 0 .. limit."""
-    b = k.b
-    if limit == 0:
-        return index_constant(0)
-    if dtype.is_unsigned:
-        wide = b.zext(value, "i64") if value.type != "i64" else value
-        return b.select(b.icmp_unsigned("<", wide, index_constant(limit)), wide, index_constant(limit))
-    wide = b.sext(value, "i64") if value.type != "i64" else value
-    high = b.select(b.icmp_signed("<", wide, index_constant(limit)), wide, index_constant(limit))
-    return b.select(b.icmp_signed(">", high, index_constant(0)), high, index_constant(0))
 
 
 def _starts(
@@ -44,7 +31,7 @@ def _starts(
     else:
         values = [operand(()) for operand in operands[first:]]
         types = [operand.shape.dtype for operand in given]
-    return [clamped(k, v, dtype, limit) for v, dtype, limit in zip(values, types, limits, strict=True)]
+    return [clamped(k.b, v, dtype, limit) for v, dtype, limit in zip(values, types, limits, strict=True)]
 
 
 @element("dynamic-slice")
@@ -133,6 +120,6 @@ def _gather_start(
         place = list(batch)
         if vector < shape.rank:
             place.insert(vector, index_constant(start_map.index(dimension)))
-        return clamped(k, indices(tuple(place)), shape.dtype, limit)
+        return clamped(k.b, indices(tuple(place)), shape.dtype, limit)
 
     return start

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from math import prod
 
 from hloc.codegen.arrays import Register
+from hloc.codegen.folds import Folds
 from hloc.codegen.kernel import Index, KernelContext, index_constant, kernel
 from hloc.codegen.llvm import Value
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 from hloc.codegen.rows import Row, row_bytes, row_dimensions
 from hloc.ir.instruction import Instruction
-
-_CHUNK = 4096
-"""Elements that are summed before the sum is added to a longer one: this bounds the rounding errors."""
 
 _FEW = 8
 """Up to this many running values are carried in registers."""
@@ -59,7 +57,12 @@ class _Plan:
         return row_bytes(self.reducer, prod(self.dims[d] for d in self.row)) if self.holds_rows else 0
 
 
-@kernel("reduce", element_operands="all", scratch=lambda instruction: _Plan(instruction).scratch_bytes)
+@kernel(
+    "reduce",
+    element_operands="all",
+    scratch=lambda instruction: _Plan(instruction).scratch_bytes,
+    takes_epilogue=lambda instruction: True,
+)
 def reduce(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)
     if 0 in [plan.dims[d] for d in plan.kept]:
@@ -85,8 +88,7 @@ class _Reduce:
     def store(self, index: Sequence[Value], totals: Sequence[Register]) -> None:
         """Stores results; `index` has a place for every dimension of the operand."""
         place = tuple(index[d] for d in self.plan.kept)
-        for out, value in zip(self.k.outputs, self.reducer.narrow(self.b, totals), strict=True):
-            out.store(place, value)
+        self.k.store(place, self.reducer.narrow(self.b, totals))
 
     def index(
         self, dims: Sequence[int], values: Sequence[Value], others: Sequence[Value] = ()
@@ -116,78 +118,11 @@ class _Reduce:
 
     def fold(self, row: list[list[Value]]) -> list[Register]:
         """The folds of everything that belongs to each place of a row."""
-        folded, reducer = self.plan.folded, self.reducer
+        def elements(index: Index) -> list[list[Register]]:
+            return [self.elements(tuple(self.index(self.plan.folded, index, at))) for at in row]
 
-        def outer(split: int, start: list[Register], inner) -> list[Register]:
-            return self.k.reduce_loop(self.sizes(folded[:split]), start, inner)
-
-        def step(index: Sequence[Value], dims: Sequence[int], running: list[Register]) -> list[Register]:
-            result: list[Register] = []
-            for position, at in enumerate(row):
-                part = running[position * self.plan.count : (position + 1) * self.plan.count]
-                result += reducer.apply(self.k, part, self.elements(tuple(self.index(dims, index, at))))
-            return result
-
-        initial = self.initial * len(row)
-        if not reducer.is_float_sum or prod(self.sizes(folded)) <= _CHUNK:
-            return outer(len(folded), initial, lambda index, running: step(index, folded, running))
-        return self._chunked(len(row), initial, step)
-
-    def _chunked(self, places: int, initial: list[Register], step) -> list[Register]:
-        """Sums of at most about _CHUNK elements, which are added up in order."""
-        folded = self.plan.folded
-        split = len(folded) - 1
-        while split > 0 and prod(self.sizes(folded[split - 1 :])) <= _CHUNK:
-            split -= 1
-        start = self.reducer.identity() * places
-
-        def add(totals: list[Register], sums: list[Register]) -> list[Register]:
-            pairs = zip(totals, sums, strict=True)
-            return [
-                value
-                for total, part in pairs
-                for value in self.reducer.apply(self.k, [total], [part], regroup=False)
-            ]
-
-        def chunk(outer: Index, totals: list[Register]) -> list[Register]:
-            if self.plan.dims[folded[split]] <= _CHUNK:
-                return add(
-                    totals,
-                    self.k.reduce_loop(
-                        self.sizes(folded[split:]),
-                        start,
-                        lambda inner, running: step((*outer, *inner), folded, running),
-                    ),
-                )
-            return self._chunks_of_dimension(
-                totals, start, add, lambda i, running: step((*outer, i), folded, running)
-            )
-
-        return self.k.reduce_loop(self.sizes(folded[:split]), initial, chunk)
-
-    def _chunks_of_dimension(self, totals, start, add, step) -> list[Register]:
-        """The last folded dimension, longer than a chunk, in chunks of equal length and a rest."""
-        size = self.plan.dims[self.plan.folded[-1]]
-        count, rest = divmod(size, _CHUNK)
-
-        def chunk(index: Index, totals: list[Register]) -> list[Register]:
-            first = self.b.mul(index[0], i64(_CHUNK))
-            return add(
-                totals,
-                self.k.reduce_loop(
-                    [_CHUNK], start, lambda i, running: step(self.b.add(first, i[0]), running)
-                ),
-            )
-
-        totals = self.k.reduce_loop([count], totals, chunk)
-        if not rest:
-            return totals
-        return add(
-            totals,
-            self.k.reduce_loop(
-                [rest], start, lambda i, running: step(self.b.add(i[0], i64(count * _CHUNK)), running)
-            ),
-        )
+        folds = Folds(self.k, [self.reducer] * len(row), self.sizes(self.plan.folded), elements)
+        return [value for values in folds.run([self.initial] * len(row)) for value in values]
 
     # Running values in memory
 

@@ -1,0 +1,222 @@
+"""What is known of a dot from its shapes and from where its operands lie: its sides, sizes, and how to compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import prod
+
+from hloc.codegen.epilogue import Epilogue
+from hloc.codegen.gemm import GROUP, GemmPlan
+from hloc.codegen.matvec import MOST_ROWS
+from hloc.codegen.products import summing_type
+from hloc.codegen.strided import Strided
+from hloc.ir.dtypes import PRED
+from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
+
+_SMALL = 2048
+"""Up to this many multiplications a product is written in place."""
+
+_FEW_COLUMNS = 24
+"""Columns that a product written in place may have, to go by vectors."""
+
+
+def _stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
+    """The stride of dimensions counted through together, the last one fastest; None if there is none."""
+    wide = [(size, stride) for size, stride in zip(sizes, strides, strict=True) if size != 1]
+    for (_, major), (size, minor) in zip(wide, wide[1:]):
+        if major != minor * size:
+            return None
+    return wide[-1][1] if wide else 1
+
+
+def _padded(size: int) -> int:
+    return -(-size // 64) * 64
+
+
+class Side:
+    """Operand `number`, or the result (None): where its batch dimensions, rows and columns lie.
+
+    `shape` has its sizes, and the element type and strides that it has in memory; an operand whose elements are
+    `computed` lies nowhere. One whose rows or columns have no one stride is copied, row-major in the order batch,
+    rows, columns, and so is a computed one that is not packed at once.
+    """
+
+    def __init__(
+        self,
+        number: int | None,
+        value: Instruction,
+        batch: Sequence[int],
+        rows: Sequence[int],
+        columns: Sequence[int],
+        is_fused: bool,
+    ):
+        self.number, self.value, self.is_fused = number, value, is_fused
+        self.batch, self.rows, self.columns = tuple(batch), tuple(rows), tuple(columns)
+        self.place = Strided.of(value, is_fused) if number is not None else None
+        self.computed = number is not None and self.place is None
+        self.shape: ArrayShape = value.shape if self.place is None else value.shape.with_dtype(self.place.dtype)
+        self.given = self.shape.strides if self.place is None else self.place.strides
+
+    def sizes(self, dims: Sequence[int]) -> list[int]:
+        return [self.shape.dims[d] for d in dims]
+
+    def turned(self) -> Side:
+        """The same with rows and columns changed over, for the result of the transposed product."""
+        return Side(self.number, self.value, self.batch, self.columns, self.rows, self.is_fused)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        return (*self.batch, *self.rows, *self.columns)
+
+    @property
+    def parts(self) -> int:
+        """Real numbers an element."""
+        return 2 if self.shape.dtype.is_complex else 1
+
+    @cached_property
+    def dense(self) -> ArrayShape:
+        """The shape of the copy."""
+        return ArrayShape(self.shape.dtype, tuple(self.sizes(self.order)))
+
+    @cached_property
+    def copied(self) -> bool:
+        return self.computed or any(
+            _stride(self.sizes(d), [self.given[i] for i in d]) is None for d in (self.rows, self.columns)
+        )
+
+    @cached_property
+    def strides(self) -> tuple[tuple[int, ...], int, int]:
+        """Strides of the batch dimensions, of rows and of columns, in the array or its copy."""
+        strides = self.given
+        if self.copied:
+            strides = [stride for _, stride in sorted(zip(self.order, self.dense.strides, strict=True))]
+        rows, columns = (_stride(self.sizes(d), [strides[i] for i in d]) for d in (self.rows, self.columns))
+        return tuple(strides[d] for d in self.batch), rows or 0, columns or 0
+
+    @property
+    def copy_bytes(self) -> int:
+        return _padded(self.shape.byte_size) if self.copied else 0
+
+
+class DotPlan:
+    """A dot as products c[m, n] = sum over k of a[m, k] b[k, n], one for each index of the batch dimensions.
+
+    `is_fused` says that it is one of a fused computation, where operands may be computed; `holder` is the output in
+    whose memory the result can lie before the `epilogue` is applied to it, if there is such an output.
+    """
+
+    def __init__(self, instruction: Instruction, epilogue: Epilogue | None = None, is_fused: bool = False):
+        self.epilogue = epilogue
+        self.holder = None if epilogue is None else epilogue.holder()
+        lhs, rhs = instruction.operands
+        out = instruction.shape
+        lhs_batch, rhs_batch = instruction.get("lhs_batch_dims"), instruction.get("rhs_batch_dims")
+        lhs_steps, rhs_steps = instruction.get("lhs_contracting_dims"), instruction.get("rhs_contracting_dims")
+        place = Strided.of(lhs, is_fused)
+        strides = lhs.shape.strides if place is None else place.strides
+        pairs = sorted(zip(lhs_steps, rhs_steps, strict=True), key=lambda pair: -strides[pair[0]])
+        lhs_free = [d for d in range(lhs.shape.rank) if d not in (*lhs_batch, *lhs_steps)]
+        rhs_free = [d for d in range(rhs.shape.rank) if d not in (*rhs_batch, *rhs_steps)]
+        first, second = len(lhs_batch), len(lhs_batch) + len(lhs_free)
+        # Rows and columns are counted in the order in which the result has them in memory.
+        rows = sorted(range(first, second), key=lambda d: -out.strides[d])
+        columns = sorted(range(second, out.rank), key=lambda d: -out.strides[d])
+        lhs_rows = [lhs_free[d - first] for d in rows]
+        rhs_columns = [rhs_free[d - second] for d in columns]
+        self.lhs = Side(0, lhs, lhs_batch, lhs_rows, [pair[0] for pair in pairs], is_fused)
+        self.rhs = Side(1, rhs, rhs_batch, rhs_columns, [pair[1] for pair in pairs], is_fused)
+        self.out = Side(None, instruction, range(first), rows, columns, is_fused)
+        self.batch = tuple(out.dims[:first])
+        self.m, self.n = prod(self.lhs.sizes(lhs_rows)), prod(self.rhs.sizes(rhs_columns))
+        self.k = prod(self.lhs.sizes(self.lhs.columns))
+        self.dtype = summing_type(lhs.shape.dtype, rhs.shape.dtype, out.dtype)
+        _, row, column = self.out.strides
+        if self.n <= MOST_ROWS < self.m or (column != 1 and row == 1 and self.m > MOST_ROWS):
+            self._transpose()
+
+    def _transpose(self) -> None:
+        """The product of the transposed operands, with rows and columns of the result changed over."""
+        self.lhs, self.rhs, self.m, self.n = self.rhs, self.lhs, self.n, self.m
+        self.out = self.out.turned()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether plain loops do: small products, and types that the routines do not know."""
+        return self.dtype is PRED or (self.m * self.n * self.k <= _SMALL and not self.is_inline)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether blocks of the operands are packed, and the result is made block by block."""
+        return not (self.is_plain or self.is_inline or self.is_row_sum or self.is_row_dot)
+
+    @property
+    def finishes_blocks(self) -> bool:
+        """Whether the epilogue is applied to each block of the result as soon as it is there."""
+        return self.epilogue is not None and self.is_packed and not self.out.copied and not self.dtype.is_complex
+
+    @property
+    def holds(self) -> bool:
+        """Whether blocks that the epilogue is applied to have been summed where a root lies."""
+        return self.holder is not None and self.out.shape.dtype is self.dtype
+
+    def packs(self, side: Side) -> bool:
+        """Whether a computed operand's elements are put into packed blocks as they are computed."""
+        return side.computed and self.is_packed and not self.dtype.is_complex
+
+    def gemm(self, vector_bytes: int) -> GemmPlan:
+        real = self.dtype.real_part
+        split = self.out.shape.dtype.real_part is real and (self.holds or not self.finishes_blocks)
+        return GemmPlan.of(self.m, self.n, self.k, real, vector_bytes, split)
+
+    @property
+    def is_inline(self) -> bool:
+        """Small, and lying so that vectors of few columns can be read from it."""
+        if self.m * self.n * self.k > _SMALL or self.n > _FEW_COLUMNS or self.dtype.is_complex:
+            return False
+        sides = (self.lhs, self.rhs, self.out)
+        if any(side.shape.dtype is not self.dtype or side.copied for side in sides) or self.dtype is PRED:
+            return False
+        return self.rhs.strides[1] == self.out.strides[2] == 1
+
+    @property
+    def is_row_sum(self) -> bool:
+        """Few rows, and the other operand's columns side by side."""
+        return self._is_thin and self.rhs.strides[1] == 1 and not self.is_row_dot
+
+    @property
+    def is_row_dot(self) -> bool:
+        """Few rows, and the other operand contiguous along the contracted dimension."""
+        return self._is_thin and (self.rhs.strides[2] == 1 or self.k == 1)
+
+    @property
+    def _is_thin(self) -> bool:
+        return self.m <= MOST_ROWS and not self.dtype.is_complex
+
+    @property
+    def copies(self) -> int:
+        operands = sum(side.copy_bytes for side in (self.lhs, self.rhs) if not self.packs(side))
+        return operands + self.out.copy_bytes
+
+    @property
+    def result_bytes(self) -> int:
+        """Scratch for the result that an epilogue is applied to: all of it, or the sums of one block."""
+        if self.epilogue is None or self.is_plain:
+            return 0
+        if self.finishes_blocks:
+            blocks = self.gemm(64), self.gemm(32), self.gemm(16)
+            return 0 if self.holds else max(_padded(b.m_block * GROUP * self.dtype.itemsize) for b in blocks)
+        return 0 if self.holder is not None else _padded(self.out.shape.byte_size)
+
+    @property
+    def scratch_bytes(self) -> int:
+        if self.is_plain:
+            return 0
+        if self.is_inline:
+            return self.result_bytes
+        fixed = self.copies + self.result_bytes
+        if self.is_row_dot:
+            return fixed + self.m * self.k * self.dtype.itemsize
+        blocks = 0 if self.is_row_sum else max(self.gemm(width).scratch_bytes for width in (16, 32, 64))
+        return fixed + blocks
