@@ -72,7 +72,7 @@ PASSES: dict[str, Pass] = {
         Pass("zero_sized"),
         Pass("tuple_simplifier"),
         Pass("while_simplifier", concerns=having("while")),
-        Pass("algebraic", "algebraic.simplifier"),
+        Pass("algebraic", "algebraic.simplifier:AlgebraicSimplifier"),
         Pass("constant_folding", "constant_folding:ConstantFolding", _FOLDING),
         Pass("cse"),
         Pass("dce"),

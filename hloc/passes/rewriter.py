@@ -1,11 +1,9 @@
-"""Applying small rules until none fires, and what rules need to look at their neighbourhood."""
+"""Applying small rules until none fires."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
 
 from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
@@ -22,54 +20,68 @@ A rule that gives None has added nothing.
 _STEPS_PER_INSTRUCTION = 200
 
 
-def rewrite(module: Module, rules: Mapping[str, Sequence[Rule]]) -> bool:
-    """Apply rules, given by opcode, everywhere until none fires; whether any did.
+class Rewriter:
+    """Rules by opcode, applied to a module everywhere until none fires, or `limit` times.
 
     What loses its last user is removed at once, so that rules may count users. Where layouts differ, the
-    replacement is copied into the old layout. Instructions with dynamic dimensions are left alone.
-    RuntimeError if the rules undo each other's work.
+    replacement is copied into the old layout. Instructions with dynamic dimensions are left alone. `fired`
+    counts by the names of the rules how often each has done something; `last` has the instruction at which each
+    did so for the last time, the latest one at the end.
     """
-    effects = Effects()
-    changed = [_rewrite(computation, rules, effects) for computation in call_order(module.entry)]
-    if any(changed):
-        module.order_computations()
-    return any(changed)
 
+    def __init__(self, rules: Mapping[str, Sequence[Rule]], limit: int | None = None):
+        self.rules = rules
+        self.limit = limit
+        self.fired: Counter[str] = Counter()
+        self.last: dict[str, str] = {}
+        self._effects = Effects()
 
-def _rewrite(computation: Computation, rules: Mapping[str, Sequence[Rule]], effects: Effects) -> bool:
-    queue = deque(computation)
-    waiting = set(queue)
-    fuel = _STEPS_PER_INSTRUCTION * (len(queue) + 10)
-    changed = False
-    while queue:
-        instruction = queue.popleft()
-        waiting.discard(instruction)
-        if instruction.computation is None or _is_dynamic(instruction):
-            continue
-        new = _first_result(instruction, rules.get(instruction.opcode, ()))
-        if new is None:
-            continue
-        changed = True
-        fuel -= 1
-        if fuel == 0:
-            raise RuntimeError(f"the rules do not come to an end at %{instruction.name}")
-        for near in _substitute(instruction, new, effects):
-            if near not in waiting:
-                waiting.add(near)
-                queue.append(near)
-    return changed
+    def run(self, module: Module) -> int:
+        """How often rules did something. RuntimeError if they undo each other's work."""
+        before = self.fired.total()
+        for computation in call_order(module.entry):
+            self._rewrite(computation)
+        done = self.fired.total() - before
+        if done:
+            module.order_computations()
+        return done
+
+    def _rewrite(self, computation: Computation) -> None:
+        queue = deque(computation)
+        waiting = set(queue)
+        fuel = _STEPS_PER_INSTRUCTION * (len(queue) + 10)
+        while queue:
+            instruction = queue.popleft()
+            waiting.discard(instruction)
+            rules = self.rules.get(instruction.opcode)
+            if not rules or instruction.computation is None or _is_dynamic(instruction):
+                continue
+            if self.limit is not None and self.fired.total() >= self.limit:
+                return
+            new = self._first_result(instruction, rules)
+            if new is None:
+                continue
+            fuel -= 1
+            if fuel == 0:
+                raise RuntimeError(f"the rules do not come to an end at %{instruction.name}: {list(self.last)[-3:]}")
+            for near in _substitute(instruction, new, self._effects):
+                if near not in waiting:
+                    waiting.add(near)
+                    queue.append(near)
+
+    def _first_result(self, instruction: Instruction, rules: Sequence[Rule]) -> Instruction | None:
+        for rule in rules:
+            new = rule(instruction)
+            if new is not None:
+                self.fired[rule.__name__] += 1
+                self.last.pop(rule.__name__, None)
+                self.last[rule.__name__] = instruction.name
+                return new
+        return None
 
 
 def _is_dynamic(instruction: Instruction) -> bool:
     return any(i.shape.is_array and i.shape.is_dynamic for i in (instruction, *instruction.operands))
-
-
-def _first_result(instruction: Instruction, rules: Sequence[Rule]) -> Instruction | None:
-    for rule in rules:
-        new = rule(instruction)
-        if new is not None:
-            return new
-    return None
 
 
 def _substitute(old: Instruction, new: Instruction, effects: Effects) -> list[Instruction]:
@@ -97,46 +109,3 @@ def remove_unused(candidates: Sequence[Instruction], effects: Effects) -> None:
             continue
         stack.extend(instruction.operands)
         instruction.computation.remove(instruction)
-
-
-# Matching
-
-
-def splat(instruction: Instruction) -> np.generic | None:
-    """The value that all elements of the result have, where it is known: a constant, or one broadcast."""
-    while instruction.opcode == "broadcast" or instruction.opcode == "reshape":
-        instruction = instruction.operands[0]
-    if instruction.opcode != "constant" or not instruction.shape.is_array or not instruction.shape.count:
-        return None
-    literal = instruction.attributes["literal"]
-    if instruction.shape.count > 1 and not literal.is_splat():
-        return None
-    return literal.array.reshape(-1)[0]
-
-
-def is_splat(instruction: Instruction, value: float) -> bool:
-    """Whether all elements are known to be `value`, signs of zero told apart."""
-    known = splat(instruction)
-    if known is None or known != value:
-        return False
-    return instruction.shape.dtype.is_complex or bool(
-        np.signbit(np.float64(known)) == np.signbit(np.float64(value))
-    )
-
-
-def scalar_source(instruction: Instruction) -> Instruction | None:
-    """The rank-0 value that a result repeats everywhere; the instruction itself if it is of rank 0."""
-    if not instruction.shape.is_array:
-        return None
-    while instruction.shape.rank and instruction.opcode == "broadcast":
-        instruction = instruction.operands[0]
-    return instruction if instruction.shape.rank == 0 else None
-
-
-def has_one_use(instruction: Instruction) -> bool:
-    return len(instruction.users) == 1 and not instruction.is_root
-
-
-def wide_dims(dims: Sequence[int]) -> list[int]:
-    """The numbers of the dimensions that are not of size 1."""
-    return [number for number, size in enumerate(dims) if size != 1]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.shapes import array
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit
-from hloc.passes.rewriter import has_one_use, scalar_source, wide_dims
+from hloc.passes.patterns import bind, op, scalar_source, wide_dims
+
+x = bind("x")
 
 
 @rule("copy")
@@ -60,40 +64,6 @@ def reshape_broadcast(instruction: Instruction) -> Instruction | None:
         return None
     new = [places[wide.index(d)] for d in inner.get("dimensions")]
     return Emit.at(instruction).broadcast(inner.operands[0], target, new)
-
-
-@rule("reshape")
-def lift_reshape(instruction: Instruction) -> Instruction | None:
-    """reshape(f(x, y)) = f(reshape(x), reshape(y)) for elementwise f
-
-    Towards the operands, reshapes of what lies in memory cost nothing and several of them join. Done where
-    every operand takes a reshape without a trace, or hands it on.
-    """
-    inner = instruction.operands[0]
-    if not inner.op.is_elementwise or inner.opcode in ("map", "copy") or not has_one_use(inner):
-        return None
-    if not all(_takes_reshape(operand, inner) for operand in inner.operands):
-        return None
-    emit = Emit(instruction.computation, instruction, inner)
-    dims = instruction.shape.dims
-    operands = [o if _is_bound(o, inner) else emit.reshape(o, dims) for o in inner.operands]
-    shape = array(instruction.shape.dtype, *dims)
-    return emit.op(inner.opcode, shape, operands, **inner.attributes)
-
-
-def _is_bound(operand: Instruction, user: Instruction) -> bool:
-    """A scalar among arrays: a bound of clamp, the predicate of select."""
-    return operand.shape.rank == 0 and user.shape.rank != 0
-
-
-def _takes_reshape(operand: Instruction, user: Instruction) -> bool:
-    if operand.opcode in ("parameter", "constant", "reshape", "get-tuple-element", "dot") or _is_bound(
-        operand, user
-    ):
-        return True
-    if scalar_source(operand) is not None:
-        return True
-    return operand.op.is_elementwise and operand.opcode != "map" and set(operand.users) == {user}
 
 
 @rule("broadcast")
@@ -155,14 +125,60 @@ def transpose_to_reshape(instruction: Instruction) -> Instruction | None:
 
 @rule("reverse")
 def drop_reverse(instruction: Instruction) -> Instruction | None:
-    """reverse(x) = x along dimensions of size 1; reverse(reverse(x)) = x along the same ones"""
+    """reverse(x) = x along dimensions of size 1"""
     operand = instruction.operands[0]
-    dimensions = instruction.attributes["dimensions"]
-    if all(operand.shape.dims[d] <= 1 for d in dimensions):
-        return operand
-    if operand.opcode == "reverse" and set(operand.attributes["dimensions"]) == set(dimensions):
-        return operand.operands[0]
-    return None
+    return operand if all(operand.shape.dims[d] <= 1 for d in instruction.attributes["dimensions"]) else None
+
+
+@rule(op("reverse", op("broadcast", x)))
+def reverse_broadcast(instruction: Instruction, x: Instruction) -> Instruction | None:
+    """reverse(broadcast(x)) = broadcast(reverse(x)), along the dimensions that x has, which may be none"""
+    placed = instruction.operands[0].get("dimensions")
+    along = [number for number, d in enumerate(placed) if d in instruction.attributes["dimensions"]]
+    emit = Emit.at(instruction)
+    inner = emit.op("reverse", x.shape, (x,), dimensions=tuple(along)) if along else x
+    return emit.broadcast(inner, instruction.shape.dims, placed)
+
+
+@rule(op("reverse", op("reverse", x)))
+def join_reverses(instruction: Instruction, x: Instruction) -> Instruction | None:
+    """reverse(reverse(x)) = reverse(x) along the dimensions that only one of them names"""
+    inner, outer = instruction.operands[0].attributes["dimensions"], instruction.attributes["dimensions"]
+    along = tuple(sorted(set(inner) ^ set(outer)))
+    return Emit.at(instruction).op("reverse", instruction.shape, (x,), dimensions=along) if along else x
+
+
+@rule(op("transpose|broadcast|reshape|slice", op("iota")))
+def move_iota(instruction: Instruction) -> Instruction | None:
+    """An iota transposed, broadcast, reshaped or cut is an iota, if its own dimension stays whole and alone"""
+    inner = instruction.operands[0]
+    along, shape = inner.attributes["iota_dimension"], instruction.shape
+    size = inner.shape.dims[along]
+    if instruction.opcode == "transpose":
+        along = instruction.attributes["dimensions"].index(along)
+    elif instruction.opcode == "broadcast":
+        along = instruction.get("dimensions")[along]
+    elif instruction.opcode == "slice":
+        first = instruction.attributes["slice"][along]
+        if first.start or first.stride != 1:
+            return None
+        size = shape.dims[along]
+    else:
+        before = prod(inner.shape.dims[:along])
+        places = [d for d in range(shape.rank) if prod(shape.dims[:d]) == before and shape.dims[d] == size]
+        if not places:
+            return None
+        along = places[0]
+    return Emit.at(instruction).iota(shape.dtype, shape.dims, along)
+
+
+@rule("iota")
+def iota_of_one(instruction: Instruction) -> Instruction | None:
+    """iota along a dimension of size 1 = 0"""
+    shape, along = instruction.shape, instruction.attributes["iota_dimension"]
+    if shape.dtype.is_complex or shape.dims[along] != 1:
+        return None
+    return Emit.at(instruction).full(0, shape)
 
 
 @rule("constant")

@@ -7,17 +7,19 @@ import numpy as np
 from hloc.ir.instruction import Instruction
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit, dense
-from hloc.passes.rewriter import has_one_use, splat
+from hloc.passes.patterns import bind, constant, has_one_use, op, splat_value
+
+x, y, p = bind("x"), bind("y"), bind("p")
 
 
 def _is_zero(instruction: Instruction) -> bool:
-    known = splat(instruction)
+    known = splat_value(instruction)
     return known is not None and not int(known)
 
 
 def _is_ones(instruction: Instruction) -> bool:
     """All bits set: true, -1, or the greatest unsigned number."""
-    known = splat(instruction)
+    known = splat_value(instruction)
     if known is None:
         return False
     dtype = instruction.shape.dtype
@@ -87,8 +89,56 @@ def decided_select(instruction: Instruction) -> Instruction | None:
     predicate, on_true, on_false = instruction.operands
     if on_true is on_false:
         return on_true
-    known = splat(predicate)
+    known = splat_value(predicate)
     return None if known is None else on_true if known else on_false
+
+
+@rule(op("and|or|xor", x, op("not", x)))
+def with_opposite(instruction: Instruction, x: Instruction) -> Instruction | None:
+    """x & ~x = 0; x | ~x = x ^ ~x = ones"""
+    emit = Emit.at(instruction)
+    zeros = emit.full(0, instruction.shape)
+    return zeros if instruction.opcode == "and" else emit.map("not", zeros)
+
+
+@rule(op("xor", x, constant("c")))
+def xor_with_ones(instruction: Instruction, x: Instruction, c: Instruction) -> Instruction | None:
+    """x ^ ones = ~x"""
+    return Emit.at(instruction).map("not", x) if _is_ones(c) else None
+
+
+@rule(op("select", p, constant("c"), constant("d")))
+def select_of_truth(
+    instruction: Instruction, p: Instruction, c: Instruction, d: Instruction
+) -> Instruction | None:
+    """select(p, true, false) = p; select(p, false, true) = !p"""
+    if instruction.shape.dtype.kind != "predicate" or p.shape.dims != instruction.shape.dims:
+        return None
+    on_true, on_false = bool(splat_value(c)), bool(splat_value(d))
+    if on_true == on_false:
+        return c
+    return p if on_true else Emit.at(instruction).map("not", p)
+
+
+@rule(op("select", p, op("select", p, x, bind("z")), y), op("select", p, x, op("select", p, bind("z"), y)))
+def select_twice(
+    instruction: Instruction, p: Instruction, x: Instruction, y: Instruction, z: Instruction
+) -> Instruction | None:
+    """select(p, select(p, x, z), y) = select(p, x, select(p, z, y)) = select(p, x, y)"""
+    return Emit.at(instruction).map("select", p, x, y)
+
+
+@rule(op("select", p, x, constant("c")), op("select", p, constant("c"), x))
+def select_as_logic(
+    instruction: Instruction, p: Instruction, x: Instruction, c: Instruction
+) -> Instruction | None:
+    """select(p, x, false) = p & x; select(p, true, x) = p | x, for pred"""
+    on_false = instruction.operands[2] is c
+    if instruction.shape.dtype.kind != "predicate" or p.shape.dims != instruction.shape.dims:
+        return None
+    if bool(splat_value(c)) is on_false:
+        return None
+    return Emit.at(instruction).map("and" if on_false else "or", p, x)
 
 
 @rule("select")
@@ -104,7 +154,7 @@ def select_not(instruction: Instruction) -> Instruction | None:
 def decided_conditional(instruction: Instruction) -> Instruction | None:
     """conditional(constant, ..) = call(the branch); an index out of range takes the last one"""
     chooser, *arguments = instruction.operands
-    known = splat(chooser)
+    known = splat_value(chooser)
     if known is None:
         return None
     branches = instruction.called

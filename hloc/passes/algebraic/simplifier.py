@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import cached_property
+
 from hloc.ir.module import Module
-from hloc.passes.algebraic import arithmetic, contractions, conversions, data_movement, logic, slices
+from hloc.passes.algebraic import (
+    arithmetic,
+    bounds,
+    contractions,
+    conversions,
+    data_movement,
+    integers,
+    logic,
+    motion,
+    powers,
+    slices,
+)
 from hloc.passes.algebraic.rules import RULES
-from hloc.passes.rewriter import rewrite
+from hloc.passes.report import Remark
+from hloc.passes.rewriter import Rewriter
 
-FAMILIES = (arithmetic, contractions, conversions, data_movement, logic, slices)
+FAMILIES = (
+    arithmetic,
+    powers,
+    integers,
+    bounds,
+    logic,
+    conversions,
+    data_movement,
+    motion,
+    slices,
+    contractions,
+)
 
 
-def run(module: Module) -> bool:
+@dataclass
+class AlgebraicSimplifier:
     """Applies algebraic rules until none fires: fewer ops, never more work, and exactly the same numbers.
 
-    A rule on floats holds for every value, NaN, infinities and the signs of zero included; only a denormal
-    may be kept where it would have been flushed.
+    A rule on floats holds for every value, NaN, infinities and the signs of zero included, or is one that
+    XLA applies by default and says so; a denormal may be kept where it would have been flushed. With `limit`
+    rules are applied so many times at most, which finds the one at fault. Remarks tell by rule how often it was.
 
     Requires: nothing; it does most after layout_removal.
     Ensures: no rule of `algebraic/` fires.
     Leaves: branches of a conditional that was decided as calls, for call_inliner.
     """
-    return rewrite(module, RULES)
+
+    limit: int | None = None
+    remarks: list[Remark] = field(default_factory=list, init=False)
+
+    def run(self, module: Module) -> int:
+        rewriter = self._rewriter
+        before = rewriter.fired.copy()
+        done = rewriter.run(module)
+        for rule, name in rewriter.last.items():
+            times = rewriter.fired[rule] - before[rule]
+            if times:
+                figures = {"rule": rule, "times": times}
+                self.remarks.append(Remark("algebraic", name, f"{times} x {rule}, last at %{name}", figures))
+        return done
+
+    @cached_property
+    def _rewriter(self) -> Rewriter:
+        return Rewriter(RULES, self.limit)

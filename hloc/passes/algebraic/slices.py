@@ -6,7 +6,7 @@ from hloc.ir.attributes import SliceDim
 from hloc.ir.instruction import Instruction
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit
-from hloc.passes.rewriter import splat
+from hloc.passes.patterns import splat_value
 
 
 @rule("slice", "dynamic-slice")
@@ -102,7 +102,7 @@ def dynamic_slice_to_slice(instruction: Instruction) -> Instruction | None:
         return None
     ranges = []
     for index, size, whole in zip(indices, sizes, operand.shape.dims):
-        known = splat(index)
+        known = splat_value(index)
         if known is None and size != whole:
             return None
         start = 0 if known is None else min(max(int(known), 0), whole - size)

@@ -1,0 +1,124 @@
+"""What is known of values without computing them."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from hloc.ir.dtypes import DType
+from hloc.ir.instruction import Instruction
+from hloc.passes.emit import Emit
+from hloc.passes.patterns import scalar_source, splat_value
+
+_DEPTH = 5
+"""How far facts are followed upward."""
+
+_MOVING = frozenset(("broadcast", "reshape", "transpose", "slice", "reverse", "copy", "dynamic-slice", "gather"))
+_PLAIN_FLOATS = ("f16", "bf16", "f32", "f64")
+
+
+def is_plain_float(dtype: DType) -> bool:
+    """Whether a float type has infinities, and signs of zero, as IEEE 754 has them."""
+    return dtype.name in _PLAIN_FLOATS
+
+
+def limits(dtype: DType) -> tuple[int, int]:
+    """The least and the greatest value of an integer type, or of pred."""
+    if dtype.kind == "predicate":
+        return 0, 1
+    top = 2 ** (dtype.bits - dtype.is_signed) - 1
+    return (-top - 1 if dtype.is_signed else 0), top
+
+
+def is_never_negative(instruction: Instruction, depth: int = _DEPTH) -> bool:
+    """Whether every element is +0, above, or NaN."""
+    opcode, operands, dtype = instruction.opcode, instruction.operands, instruction.shape.dtype
+    if dtype.is_unsigned or dtype.kind == "predicate" or opcode in ("exponential", "logistic", "iota"):
+        return not dtype.is_complex
+    if opcode == "abs":
+        return dtype.is_float
+    if depth == 0 or dtype.is_complex:
+        return False
+    if opcode in _MOVING or (opcode in ("add", "multiply") and dtype.is_float):
+        if opcode == "multiply" and operands[0] is operands[1]:
+            return True
+        of = operands[:1] if opcode in _MOVING else operands
+        return all(is_never_negative(operand, depth - 1) for operand in of)
+    known = splat_value(instruction)
+    return known is not None and float(known) >= 0 and not str(known).startswith("-")
+
+
+def integer_range(instruction: Instruction, depth: int = _DEPTH) -> tuple[int, int]:
+    """Bounds of all elements of an integer or pred array, both included: those of the type if no more is known."""
+    full = limits(instruction.shape.dtype)
+    known = splat_value(instruction)
+    if known is not None:
+        return int(known), int(known)
+    if depth == 0:
+        return full
+    found = _range_by_op(instruction, depth - 1)
+    if found is None or found[0] < full[0] or found[1] > full[1]:  # it may have wrapped
+        return full
+    return found
+
+
+def _range_by_op(instruction: Instruction, depth: int) -> tuple[int, int] | None:
+    opcode, operands = instruction.opcode, instruction.operands
+    if opcode == "iota":
+        return 0, max(0, instruction.shape.dims[instruction.attributes["iota_dimension"]] - 1)
+    if opcode in _MOVING:
+        return integer_range(operands[0], depth)
+    if opcode == "select":
+        return _hull(integer_range(operands[1], depth), integer_range(operands[2], depth))
+    if opcode == "convert" and not (operands[0].shape.dtype.is_float or operands[0].shape.dtype.is_complex):
+        return integer_range(operands[0], depth)
+    combine = _COMBINED.get(opcode)
+    if combine is None:
+        return None
+    return combine(*(integer_range(operand, depth) for operand in operands))
+
+
+Range = tuple[int, int]
+
+
+def _hull(a: Range, b: Range) -> Range:
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def _product(a: Range, b: Range) -> Range:
+    corners = [x * y for x in a for y in b]
+    return min(corners), max(corners)
+
+
+def _remainder(a: Range, b: Range) -> Range | None:
+    if b[0] <= 0 or a[0] < 0:
+        return None
+    return 0, min(a[1], b[1] - 1)
+
+
+def _quotient(a: Range, b: Range) -> Range | None:
+    return (a[0] // b[1], a[1] // b[0]) if b[0] > 0 and a[0] >= 0 else None
+
+
+_COMBINED = {
+    "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    "subtract": lambda a, b: (a[0] - b[1], a[1] - b[0]),
+    "multiply": _product,
+    "minimum": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
+    "maximum": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
+    "clamp": lambda a, b, c: (min(max(a[0], b[0]), c[0]), min(max(a[1], b[1]), c[1])),
+    "and": lambda a, b: (0, min(a[1], b[1])) if a[0] >= 0 and b[0] >= 0 else None,
+    "remainder": _remainder,
+    "divide": _quotient,
+}
+
+
+def is_normal(value: float, dtype: DType) -> bool:
+    """Whether a number, computed in double precision, is well inside of what a float type holds."""
+    top = 2.0 ** (2 ** (dtype.exponent_bits - 1) - 3)
+    return isfinite(value) and 1 / top < abs(value) < top
+
+
+def as_scalar(emit: Emit, instruction: Instruction) -> Instruction:
+    """The rank-0 value that a known value repeats."""
+    found = scalar_source(instruction)
+    return emit.scalar(splat_value(instruction), instruction.shape.dtype) if found is None else found
