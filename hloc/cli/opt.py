@@ -10,7 +10,7 @@ from hloc.cli.common import OUTPUT, read_module, require_valid, steering_options
 from hloc.errors import InternalError
 from hloc.lazy import lazy
 from hloc.options import Options
-from hloc.passes.pipeline import PIPELINES, find_pass, run_pipeline
+from hloc.passes.pipeline import PIPELINES, find_pass, own_passes, run_pipeline
 from hloc.passes.report import Report
 
 describe = lazy("hloc.passes.describe")
@@ -47,7 +47,7 @@ def opt(file, passes, pipeline, until, print_after, stats, remarks, elide_consta
     require_valid(module)
     options = Options(until=until, print_after=_names(print_after), dump_constants=not elide_constants, **steering)
     wanted = _names(remarks)
-    own = plugins.load_all(options.load) if wanted and options.load else {}
+    own = own_passes(options.load) if wanted else {}
     for name in wanted:
         if name != ALL:
             find_pass(name, own)
@@ -62,10 +62,11 @@ def opt(file, passes, pipeline, until, print_after, stats, remarks, elide_consta
 
 def listed(name: str, load: Sequence[str]) -> str:
     """The text about one pass, or about all if there is no name."""
-    own = plugins.load_all(load)
+    own = own_passes(load)
     if name:
         return describe.describe_pass(name, own)
-    return describe.describe_passes({**plugins.all_installed(), **own})
+    installed, faults = plugins.all_installed()
+    return "\n".join([describe.describe_passes({**installed, **own}), *faults])
 
 
 def tell(report: Report, stats: bool, remarks: Sequence[str]) -> None:

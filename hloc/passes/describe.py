@@ -68,10 +68,9 @@ def _entry(row: Pass) -> list[str]:
 def promises(doc: str) -> dict[str, str]:
     """What follows `Requires:`, `Ensures:` and `Leaves:` in a pass's docstring, each on one line."""
     places = sorted((doc.index(f"{part}:"), part) for part in _PARTS if f"{part}:" in doc)
-    ends = [place for place, _ in places[1:]] + [len(doc)]
+    ends = [*(place for place, _ in places), len(doc)][1:]
     return {
-        part: " ".join(doc[place + len(part) + 1 : end].split())
-        for (place, part), end in zip(places, ends, strict=True)
+        part: " ".join(doc[place + len(part) + 1 : end].split()) for (place, part), end in zip(places, ends)
     }
 
 

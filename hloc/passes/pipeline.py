@@ -205,11 +205,20 @@ def run_pipeline(
     fails, breaks the module, or claims a change that is none.
     """
     options = options or Options()
-    own = plugins.load_all(options.load) if options.load else {}
+    own = own_passes(options.load)
     for name in (*options.disabled_passes, *options.print_after, *filter(None, [options.until])):
         if name != EVERY and not name.isdecimal():
             find_pass(name, own)
     return Runner(module, options, observer).run(plan(pipeline, own))
+
+
+def own_passes(load: Sequence[object]) -> Mapping[str, Pass]:
+    """The passes that `Options.load` brings in, by name; HloError if a name is that of one of hloc's."""
+    own = plugins.load_all(load) if load else NO_PASSES
+    for row in own.values():
+        if row.name in PASSES or row.name in PIPELINES:
+            raise HloError(f"pass {row.name} of {row.origin} has the name of one of hloc's own")
+    return own
 
 
 def plan(pipeline: str | Sequence[str], own: Mapping[str, Pass] = NO_PASSES) -> list[Step | Group]:

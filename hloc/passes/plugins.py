@@ -157,9 +157,15 @@ def installed() -> dict[str, Callable[[], OwnPass]]:
     return {name: lambda same=same: _installed(same) for name, same in points.items()}
 
 
-def all_installed() -> dict[str, OwnPass]:
-    """The passes of installed packages themselves."""
-    return {name: make() for name, make in installed().items()}
+def all_installed() -> tuple[dict[str, OwnPass], list[str]]:
+    """The passes of installed packages themselves, and what is to be said of those that do not load."""
+    found, faults = {}, []
+    for name, make in installed().items():
+        try:
+            found[name] = make()
+        except HloError as error:
+            faults.append(error.message)
+    return found, faults
 
 
 def _installed(points: list[EntryPoint]) -> OwnPass:
