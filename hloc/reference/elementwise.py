@@ -14,6 +14,7 @@ import numpy as np
 from hloc.errors import HloError
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
+from hloc.reference import complex_functions
 from hloc.reference.context import Context
 from hloc.reference.values import common_sizes, flush, from_unsigned, narrow, unsigned, widen
 
@@ -81,6 +82,12 @@ def clamp(low: np.ndarray, value: np.ndarray, high: np.ndarray) -> np.ndarray:
     return minimum(maximum(low, value), high)
 
 
+def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.kind == "c":
+        return complex_functions.divide(a.astype(np.complex128), b.astype(np.complex128))
+    return np.divide(a, b)
+
+
 def divide_integers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Toward zero; all ones by zero, and least by -1 is least (X01, X02)."""
     by_zero = b == 0
@@ -131,8 +138,7 @@ def high_half(instruction: Instruction, operands: list[np.ndarray], context: Con
 def sign(x: np.ndarray) -> np.ndarray:
     """-1, 0 or 1; NaN, 0 and -0 are their own (X13); a complex number divided by its modulus."""
     if x.dtype.kind == "c":
-        size = np.abs(x)
-        return np.where(size == 0, 0, x / np.where(size == 0, 1, size))
+        return complex_functions.sign(x)
     if x.dtype.kind == "f":
         return np.where((x == 0) | np.isnan(x), x, np.copysign(x.dtype.type(1), x))
     return np.sign(x)
@@ -147,7 +153,7 @@ def round_away(x: np.ndarray) -> np.ndarray:
 def absolute(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     dtype = instruction.operands[0].shape.dtype
     if dtype.is_complex:
-        return narrow(np.abs(flush(operands[0])), instruction.shape.dtype)
+        return narrow(complex_functions.modulus(flush(operands[0])), instruction.shape.dtype)
     if dtype.is_float:
         return without_sign(operands[0], dtype)
     return np.abs(operands[0].astype(np.int64) if dtype.bits < 8 else operands[0]).astype(dtype.numpy)
@@ -276,7 +282,7 @@ TABLE: dict[str, Callable] = {
     "compare": compare,
     "complex": make_complex,
     "count-leading-zeros": on_bits(leading_zeros),
-    "divide": arithmetic(np.divide, integer=divide_integers),
+    "divide": arithmetic(divide, integer=divide_integers),
     "floor": arithmetic(np.floor),
     "imag": imaginary,
     "is-finite": is_finite,

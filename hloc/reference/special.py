@@ -13,6 +13,7 @@ import numpy as np
 
 from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
+from hloc.reference import complex_functions
 from hloc.reference.context import Context
 from hloc.reference.elementwise import power_integers
 from hloc.reference.values import common_sizes, narrow, widen, widest
@@ -49,42 +50,6 @@ def refuse_complex(x: np.ndarray) -> np.ndarray:
     raise HloError("erf of a complex number is not defined")
 
 
-def complex_cbrt(z: np.ndarray) -> np.ndarray:
-    return np.power(z, 1 / 3)
-
-
-def complex_log1p(z: np.ndarray) -> np.ndarray:
-    """log|1 + z| from x (2 + x) + y y, so that nothing is lost near 0."""
-    x, y = z.real, z.imag
-    near = np.abs(x) < 0.5
-    close = 0.5 * np.log1p(np.where(near, x * (2 + x) + y * y, 0))
-    return _join(np.where(near, close, np.log(np.abs(1 + z))), np.arctan2(y, 1 + x))
-
-
-def complex_expm1(z: np.ndarray) -> np.ndarray:
-    """e^x cos y - 1 = (e^x - 1) cos y - 2 sin^2(y / 2), so that nothing is lost near 0."""
-    x, y = z.real, z.imag
-    return _join(np.expm1(x) * np.cos(y) - 2 * np.sin(y / 2) ** 2, np.exp(x) * np.sin(y))
-
-
-def complex_atan2(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """-i log((x + i y) / sqrt(x x + y y))."""
-    return -1j * np.log((x + 1j * y) / np.sqrt(x * x + y * y))
-
-
-def complex_power(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    """exp(exponent log base); anything to the 0 is 1, and 0 to what has a positive real part is 0."""
-    result = np.exp(exponent * np.log(base))
-    result = np.where((base == 0) & (exponent.real > 0), 0, result)
-    return np.where(exponent == 0, 1, result)
-
-
-def _join(real: np.ndarray, imag: np.ndarray) -> np.ndarray:
-    result = np.empty(np.shape(real), np.complex128)
-    result.real, result.imag = real, imag
-    return result
-
-
 def power(instruction: Instruction, operands: list[np.ndarray], context: Context) -> np.ndarray:
     """By row X16: as C's pow for floats, wrapping for integers."""
     dtype = instruction.shape.dtype
@@ -94,7 +59,7 @@ def power(instruction: Instruction, operands: list[np.ndarray], context: Context
     return _POWER(instruction, operands, context)
 
 
-_POWER = function(np.power, complex_power)
+_POWER = function(np.power, complex_functions.power)
 
 TABLE: dict[str, Callable] = {
     "acos": function(np.arccos),
@@ -102,22 +67,22 @@ TABLE: dict[str, Callable] = {
     "asin": function(np.arcsin),
     "asinh": function(np.arcsinh),
     "atan": function(np.arctan),
-    "atan2": function(np.arctan2, complex_atan2),
+    "atan2": function(np.arctan2, complex_functions.atan2),
     "atanh": function(np.arctanh),
-    "cbrt": function(np.cbrt, complex_cbrt),
-    "cosine": function(np.cos),
-    "cosh": function(np.cosh),
+    "cbrt": function(np.cbrt),
+    "cosine": function(np.cos, complex_functions.cosine),
+    "cosh": function(np.cosh, complex_functions.cosh),
     "erf": function(erf, refuse_complex),
-    "exponential": function(np.exp),
-    "exponential-minus-one": function(np.expm1, complex_expm1),
+    "exponential": function(np.exp, complex_functions.exponential),
+    "exponential-minus-one": function(np.expm1, complex_functions.expm1),
     "log": function(np.log),
-    "log-plus-one": function(np.log1p, complex_log1p),
-    "logistic": function(logistic),
+    "log-plus-one": function(np.log1p, complex_functions.log1p),
+    "logistic": function(logistic, complex_functions.logistic),
     "power": power,
-    "rsqrt": function(rsqrt),
-    "sine": function(np.sin),
-    "sinh": function(np.sinh),
-    "sqrt": function(np.sqrt),
-    "tan": function(np.tan),
-    "tanh": function(np.tanh),
+    "rsqrt": function(rsqrt, complex_functions.rsqrt),
+    "sine": function(np.sin, complex_functions.sine),
+    "sinh": function(np.sinh, complex_functions.sinh),
+    "sqrt": function(np.sqrt, complex_functions.sqrt),
+    "tan": function(np.tan, complex_functions.tan),
+    "tanh": function(np.tanh, complex_functions.tanh),
 }

@@ -26,8 +26,9 @@ def _cosh_sinh(x: Num) -> tuple[Num, Num]:
 
 
 def _product(size: Num, direction: Num) -> Num:
-    """A product that is 0 where the direction is, though the size be infinite."""
-    return direction.equals(0.0).select(direction, size * direction)
+    """A product that is 0 where the direction is, though the size be infinite or NaN."""
+    endless = ~(size.abs() < INFINITY)
+    return (direction.equals(0.0) & endless).select(direction, size * direction)
 
 
 @complex_function("sin", doubles=True)
@@ -68,12 +69,14 @@ def tanh(z: Complex) -> Complex:
     b = t.fma(t, 1.0)
     r = s.fma(s, 1.0).sqrt()
     below = (b * s).fma(s, 1.0)
-    real, imag = b * r * s / below, t / below
+    # tanh of a real number stays real.
+    real, imag = b * r * s / below, z.imag.equals(0.0).select(z.imag, t / below)
     infinite = z.real.abs().equals(INFINITY)
     sine, cosine = sin_cos(z.imag)
     far_imag = sine * cosine * 4.0 * exp(z.real.abs() * -2.0)
-    far_imag = infinite.select(far_imag.of(0.0).copysign(z.imag), far_imag)
-    known = infinite | (z.imag.abs() < INFINITY)
+    bounded = z.imag.abs() < INFINITY
+    far_imag = (infinite & ~bounded).select(far_imag.of(0.0).copysign(z.imag), far_imag)
+    known = infinite | bounded
     far_real = known.select(z.real.of(1.0).copysign(z.real), NAN)
     return choose(z.real.abs() > 20.0, Complex(far_real, far_imag), Complex(real, imag))
 

@@ -7,6 +7,9 @@ from batch import COMPLEXES, Batch, Case, complex_of
 
 from hloc.codegen.scalar_complex import COMPLEXES as ROWS
 from hloc.ir.dtypes import C64, C128
+from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
+from hloc.reference.table import FUNCTIONS
 
 BINARY = ("add", "atan2", "divide", "multiply", "power", "subtract")
 CASES = [
@@ -141,3 +144,36 @@ def test_special_values(batch, dtype, opcode, operands, expected):
     got = batch.run(case, *[np.array([operand], dtype.numpy) for operand in operands])[0]
     want = np.array(expected, C128.numpy)
     np.testing.assert_allclose([got.real, got.imag], [want.real, want.imag], rtol=1e-6)
+
+
+_PARTS = (np.inf, -np.inf, np.nan, 0.0, -0.0, 1.5, -2.0, 1e30)
+_NOT_IN_XLA = ("acos", "acosh", "asin", "asinh", "atan", "atanh", "atan2", "cbrt")
+
+
+@pytest.mark.parametrize("dtype", COMPLEXES, ids=str)
+@pytest.mark.parametrize("opcode", sorted(set(ROWS) - set(_NOT_IN_XLA) - {"multiply"}))
+def test_infinities_nans_and_signed_zeros_are_the_evaluators(batch, opcode, dtype):
+    """Of one finite operand, parts that are zero have the same sign too. NumPy may fuse steps of products."""
+    case = next(case for case in CASES if case.opcode == opcode and case.operands[0] is dtype)
+    first = np.array([complex(x, y) for x in _PARTS for y in _PARTS], dtype.numpy)
+    operands = [first] if len(case.operands) == 1 else [np.repeat(first, 64), np.tile(first, 64)]
+    got = batch.run(case, *operands)
+    instruction = _instruction(opcode, [dtype] * len(operands), case.result, got.shape)
+    with np.errstate(all="ignore"):
+        want = FUNCTIONS[opcode](instruction, operands, None)
+    finite = np.isfinite(operands[0]) if len(operands) == 1 else np.zeros(got.shape, bool)
+    for a, b in ((got.real, want.real), (got.imag, want.imag)):
+        with np.errstate(all="ignore"):
+            close = np.abs(a - b) <= 1e-5 * np.abs(b) + 1e-6
+        same = (a == b) | close | (np.isnan(a) & np.isnan(b))
+        same &= (np.signbit(a) == np.signbit(b)) | ~finite | (a != 0) | (b != 0)
+        wrong = [(tuple(o[i] for o in operands), got[i], want[i]) for i in np.flatnonzero(~same)]
+        assert not wrong, wrong[:5]
+
+
+def _instruction(opcode, dtypes, result, dims):
+    operands = [
+        Instruction("parameter", ArrayShape(dtype, dims), [], {"number": number})
+        for number, dtype in enumerate(dtypes)
+    ]
+    return Instruction(opcode, ArrayShape(result, dims), operands, {})
