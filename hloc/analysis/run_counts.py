@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hloc.analysis.memory import RENAMING, callees, is_unmoved
+from hloc.analysis.flow import callees
+from hloc.analysis.passing import RENAMING, is_unmoved
 from hloc.analysis.trip_count import stated_trip_count, trip_count
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction

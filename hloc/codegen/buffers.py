@@ -9,18 +9,16 @@ longer needed, otherwise it is made elsewhere and copied at the end.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
+from hloc.analysis.liveness import Chain, Flow, FlowStep, chains_of
 from hloc.codegen.program import ALIGNMENT
 from hloc.codegen.schedule import Schedule
-from hloc.codegen.values import ARGUMENT, Step, Value, View
+from hloc.codegen.values import ARGUMENT, SMALL_BYTES, Value, View
 
 ARENA, RESULT, STACK = "arena", "result", "stack"
-
-SMALL_BYTES = 16
-"""Values so small lie on the stack, where LLVM sees all that is done to them and keeps them in registers."""
 
 LONG = 500
 """Steps of a computation from which on LLVM is spared: its passes take more than linear time."""
@@ -50,129 +48,40 @@ class Buffers:
         self.stack_slots = 0
 
 
-class _Chain:
-    """Values that follow each other in one buffer; `slot` is the result whose memory that is."""
-
-    __slots__ = ("tail", "start", "bytes", "slot")
-
-    def __init__(self, value: Value):
-        self.tail = value
-        self.start = value.defined
-        self.bytes = value.bytes
-        self.slot: int | None = None
-
-
-def assign(plan: Schedule, temporary: Sequence[int], in_place: bool) -> Buffers:
-    """Buffers for all values of a computation.
-
-    `temporary` is the bytes that each step needs beside its inputs and outputs; `in_place` says that argument
-    and result `i` are the same memory.
-    """
-    _find_lifetimes(plan)
-    chains = _chains(plan, in_place)
-    small = SMALL_BYTES if len(plan.steps) <= LONG else 0
-    _give_results(plan, chains, in_place, small)
+def assign(plan: Schedule, temporary: Sequence[int]) -> Buffers:
+    """Buffers for all values of a computation; `temporary` is the bytes that each step needs for itself."""
+    steps = [
+        FlowStep([view.value for view in step.inputs], [view.value for view in step.outputs], step.pairs())
+        for step in plan.steps
+    ]
+    arguments = [view.value for view in plan.arguments]
+    flow = Flow(arguments, steps, [view.value for view in plan.results], plan.slots)
+    small = SMALL_BYTES if len(steps) <= LONG else 0
+    chains = chains_of(flow, small + 1)
     buffers = Buffers()
-    _lay_out(plan, chains, temporary, buffers, small)
-    for view in () if in_place else plan.arguments:
-        buffers.places[view.value] = Place(ARGUMENT, view.value.number)
+    _lay_out(chains, temporary, buffers, small)
+    for value, slot in zip(arguments, plan.slots, strict=True):
+        if slot is None:
+            buffers.places[value] = Place(ARGUMENT, value.number)
     _plan_copies(plan, buffers)
     return buffers
 
 
-def _find_lifetimes(plan: Schedule) -> None:
-    for number, step in enumerate(plan.steps):
-        for view in step.outputs:
-            view.value.defined = number
-        for view in (*step.inputs, *step.outputs):
-            view.value.last_use = number
-    for view in plan.results:
-        view.value.last_use = len(plan.steps)
-
-
-def _wanted(plan: Schedule, pairs: list[list[tuple[int, int]]]) -> dict[Value, int]:
-    """The result that a value, or what is made of it in place, will be."""
-    wanted: dict[Value, int] = {}
-    for number, view in enumerate(plan.results):
-        wanted.setdefault(view.value, number)
-    for number in reversed(range(len(plan.steps))):
-        step = plan.steps[number]
-        for i, o in pairs[number]:
-            before, after = step.inputs[i].value, step.outputs[o].value
-            if after in wanted and before.last_use == number:
-                wanted.setdefault(before, wanted[after])
-    return wanted
-
-
-def _chains(plan: Schedule, in_place: bool) -> dict[Value, _Chain]:
-    """The chain of every value that a step makes, and of the arguments where these may be written over."""
-    pairs = [step.pairs() for step in plan.steps]
-    wanted = _wanted(plan, pairs)
-    chains: dict[Value, _Chain] = {}
-    for number, view in enumerate(plan.arguments if in_place else ()):
-        chains[view.value] = _Chain(view.value)
-        chains[view.value].slot = number
-    for number, step in enumerate(plan.steps):
-        for output, view in enumerate(step.outputs):
-            inputs = [i for i, o in pairs[number] if o == output]
-            chain = next(_continued(step, inputs, view.value, chains, wanted), None) or _Chain(view.value)
-            chain.tail = view.value
-            chains[view.value] = chain
-    return chains
-
-
-def _continued(
-    step: Step, inputs: list[int], after: Value, chains: dict[Value, _Chain], wanted: dict[Value, int]
-) -> Iterator[_Chain]:
-    """Chains that `after` may continue: it may be written over their ends, which nothing else needs then."""
-    for before in [step.inputs[i].value for i in inputs]:
-        chain = chains.get(before)
-        if chain is None or chain.tail is not before or before.last_use != after.defined:
-            continue
-        if before.bytes != after.bytes:
-            continue
-        if chain.slot is not None and wanted.get(after, chain.slot) != chain.slot:
-            continue
-        if all(i in inputs for i, view in enumerate(step.inputs) if view.value is before):
-            yield chain
-
-
-def _give_results(plan: Schedule, chains: dict[Value, _Chain], in_place: bool, small: int) -> None:
-    """Lets chains that end as a result lie in the result's memory, where that is free from their start on.
-
-    The results of a loop's body may be on the stack themselves; others are copied from there at the end.
-    """
-    free_from = [-1] * len(plan.results)
-    if in_place:
-        free_from = [chains[view.value].tail.last_use for view in plan.arguments]
-    taken: set[int] = set()
-    for number, view in enumerate(plan.results):
-        chain = chains.get(view.value)
-        if chain is None or chain.slot is not None or number in taken or chain.start <= free_from[number]:
-            continue
-        if chain.bytes <= small and not in_place:
-            continue
-        chain.slot = number
-        taken.add(number)
-
-
-def _lay_out(
-    plan: Schedule, chains: dict[Value, _Chain], temporary: Sequence[int], buffers: Buffers, small: int
-) -> None:
-    """Places for all other chains and for the steps' temporary memory, in the arena by time of need."""
-    starting: dict[int, list[_Chain]] = {}
+def _lay_out(chains: dict[Value, Chain], temporary: Sequence[int], buffers: Buffers, small: int) -> None:
+    """Places for all chains and for the steps' temporary memory, in the arena by time of need."""
+    starting: dict[int, list[Chain]] = {}
     for value, chain in chains.items():
         if chain.slot is None and chain.start == value.defined:
             starting.setdefault(chain.start, []).append(chain)
     arena = _Arena()
-    places: dict[_Chain, Place] = {}
+    places: dict[Chain, Place] = {}
     for number, size in enumerate(temporary):
         for chain in starting.get(number, ()):
             if chain.bytes <= small:
                 places[chain] = Place(STACK, buffers.stack_slots)
                 buffers.stack_slots += 1
             else:
-                places[chain] = Place(ARENA, arena.take(number, chain.tail.last_use, chain.bytes))
+                places[chain] = Place(ARENA, arena.take(number, chain.end, chain.bytes))
         buffers.scratch.append(arena.take(number, number, size))
     for value, chain in chains.items():
         buffers.places[value] = places[chain] if chain.slot is None else Place(RESULT, chain.slot)

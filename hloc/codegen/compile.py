@@ -104,8 +104,8 @@ def _generate(module: HloModule, target: Target, options: Options) -> _Generated
 def _plans(module: HloModule) -> dict[Variant, Schedule]:
     """The schedules of the entry and of all that it calls, callees first."""
     parameters, result = module.entry_shapes
-    entry = Variant(module.entry, tuple(array_shapes(result)), False)
     arguments = [leaf for shape in parameters for leaf in array_shapes(shape)]
+    entry = Variant(module.entry, tuple(array_shapes(result)), (None,) * len(arguments))
     plans = {entry: schedule(module.entry, arguments, entry.results)}
     done: dict[Variant, Schedule] = {}
     stack = [(entry, _called(plans[entry]))]
@@ -117,7 +117,9 @@ def _plans(module: HloModule) -> dict[Variant, Schedule]:
             done[variant] = plans[variant]
         elif callee not in plans:
             computation = callee.computation
-            plans[callee] = schedule(computation, argument_shapes(computation), callee.results)
+            plans[callee] = schedule(
+                computation, argument_shapes(computation), callee.results, callee.slots
+            )
             stack.append((callee, _called(plans[callee])))
     return done
 

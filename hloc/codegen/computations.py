@@ -14,13 +14,13 @@ import numpy as np
 
 from hloc.codegen import scalar
 from hloc.codegen.bodies import immediate
-from hloc.codegen.buffers import ARENA, LONG, RESULT, SMALL_BYTES, STACK, Buffers, Place, aligned, assign
+from hloc.codegen.buffers import ARENA, LONG, RESULT, STACK, Buffers, Place, aligned, assign
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.program import ALIGNMENT, aligned_copy
 from hloc.codegen.schedule import Schedule
-from hloc.codegen.values import CONSTANT, CallStep, Step, View
+from hloc.codegen.values import CONSTANT, SMALL_BYTES, CallStep, Step, View
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
 from hloc.ir.shapes import ArrayShape, array
@@ -35,11 +35,11 @@ _MOST_NESTED = 8
 
 
 class Variant(NamedTuple):
-    """A computation with given result layouts; `in_place`: arguments and results are the same memory."""
+    """A computation with given result layouts; `slots` says which argument lies in which result's memory."""
 
     computation: Computation
     results: tuple[ArrayShape, ...]
-    in_place: bool
+    slots: tuple[int | None, ...]
 
 
 @record
@@ -93,7 +93,7 @@ class ComputationCode:
         self.constants = constants
         self.callees = callees
         temporary = [self._temporary_bytes(step) for step in plan.steps]
-        self.buffers: Buffers = assign(plan, temporary, variant.in_place)
+        self.buffers: Buffers = assign(plan, temporary)
         attributes = function_attributes(kernels.target, kernels.options)
         calls = [step for step in plan.steps if isinstance(step, CallStep)]
         self.depth = 1 + max((callee.depth for step in calls for callee in self._callees(step)), default=0)
@@ -158,7 +158,10 @@ class ComputationCode:
         """Stack room for the pointers that a step's callees are given: each one's arguments, the results."""
         if not isinstance(step, CallStep):
             return []
-        sizes = [*map(len, step.operands), 1 if step.is_loop else len(step.outputs)]
+        if step.is_loop:
+            sizes = [len(step.operands[0]), 1]
+        else:
+            sizes = [*map(len, step.operands), len(step.outputs)]
         return [self.b.alloca(f"[{max(1, size)} x ptr]", align=8) for size in sizes]
 
     def _fill(self, table: Value, pointers: Sequence[Value]) -> None:
@@ -212,13 +215,15 @@ class ComputationCode:
             self.b.ret(status)
 
     def _call(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
-        self._fill(tables[0], [self._pointer(view) for view in step.inputs])
+        self._carry(step)
+        self._fill(tables[0], [self._pointer(view) for view in step.operands[0]])
         self._fill(tables[1], [self._pointer(view) for view in step.outputs])
         self._run(self._callees(step)[0], tables[0], tables[1], arena)
 
     def _choice(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
         """A branch for each index, the last one for those out of range; true is the first of two."""
         b = self.b
+        self._carry(step)
         for table, views in zip(tables, [*step.operands, step.outputs], strict=True):
             self._fill(table, [self._pointer(view) for view in views])
         chosen = self._chosen(step.inputs[0])
@@ -231,6 +236,13 @@ class ComputationCode:
             b.branch(end)
         b.position_at_end(end)
 
+    def _carry(self, step: CallStep) -> None:
+        """Puts what callees change where it has to be."""
+        for before, after in step.carried:
+            source, target = step.inputs[before], step.outputs[after]
+            if self.buffers.places.get(source.value) != self.buffers.places[target.value]:
+                self._copy(source, self._pointer(target))
+
     def _chosen(self, view: View) -> Value:
         """The number of the branch, as an i32: of a pred, 0 for true."""
         b = self.b
@@ -242,17 +254,14 @@ class ComputationCode:
         return value
 
     def _loop(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
-        """The state lives in the outputs: the condition reads it there, the body changes it there."""
+        """The changing state lives in the outputs: the condition reads it there, the body changes it there."""
         b = self.b
         condition, body = self._callees(step)
         state, verdict = tables
-        state_pointers = [self._pointer(view) for view in step.outputs]
-        for before, after, pointer in zip(step.inputs, step.outputs, state_pointers, strict=True):
-            if self.buffers.places.get(before.value) != self.buffers.places[after.value]:
-                self._copy(before, pointer)
+        self._carry(step)
         inner = aligned(max(condition.arena_bytes, body.arena_bytes))
         flag = b.gep("i8", arena, integer("i64", inner))
-        self._fill(state, state_pointers)
+        self._fill(state, [self._pointer(view) for view in step.operands[0]])
         self._fill(verdict, [flag])
         head = b.append_block("while", b.block)
         b.branch(head)
@@ -269,8 +278,10 @@ class ComputationCode:
 
 def variants_of(step: CallStep) -> list[Variant]:
     """The functions that a step calls."""
-    shapes = tuple(view.shape for view in step.outputs)
     if step.is_loop:
         condition, body = step.callees
-        return [Variant(condition, (array(PRED),), False), Variant(body, shapes, True)]
-    return [Variant(callee, shapes, False) for callee in step.callees]
+        state = tuple(view.shape for view in step.operands[0])
+        same = tuple(range(len(state)))
+        return [Variant(condition, (array(PRED),), (None,) * len(state)), Variant(body, state, same)]
+    shapes = tuple(view.shape for view in step.outputs)
+    return [Variant(callee, shapes, step.slots(number)) for number, callee in enumerate(step.callees)]

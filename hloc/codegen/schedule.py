@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from hloc.analysis.passing import changed_leaves, passed_on
 from hloc.codegen.bodies import PASS_THROUGH, is_alias, literal_at
 from hloc.codegen.forms import array_leaves, form_of
 from hloc.codegen.kernel_steps import kernel_step
 from hloc.codegen.values import (
     ARGUMENT,
     MADE,
+    SMALL_BYTES,
     CallStep,
     Leaves,
     Step,
@@ -37,25 +39,34 @@ _MOST_BYTES = 1 << 60
 
 @record
 class Schedule:
-    """The steps of a computation, its arguments, and its results in the layouts asked for."""
+    """The steps of a computation, its arguments, and its results in the layouts asked for.
+
+    `slots` says of each argument which result's memory it lies in, None if it is read only.
+    """
 
     computation: Computation
     arguments: list[View]
     steps: list[Step]
     results: list[View]
+    slots: tuple[int | None, ...]
 
 
 def schedule(
-    computation: Computation, arguments: Sequence[ArrayShape], results: Sequence[ArrayShape]
+    computation: Computation,
+    arguments: Sequence[ArrayShape],
+    results: Sequence[ArrayShape],
+    slots: tuple[int | None, ...] | None = None,
 ) -> Schedule:
-    """The steps of a computation whose leaves come and go in these shapes.
+    """The steps of a computation whose leaves come and go in these shapes; `slots` are the Schedule's.
 
     HloError for an op that is not supported.
     """
     scheduler = _Scheduler(computation, arguments)
     for instruction in computation:
         scheduler.add(instruction)
-    return scheduler.finish(results)
+    plan = scheduler.finish(results, slots or (None,) * len(arguments))
+    carry_into_calls(plan)
+    return plan
 
 
 class _Scheduler:
@@ -182,10 +193,23 @@ class _Scheduler:
         self._run(CallStep(instruction, views, callees=(callee,), operands=[views]), callee.root.shape)
 
     def _while(self, instruction: Instruction) -> None:
+        """What the body only passes on stays where it is; the rest of the state lies in the outputs."""
         callees = instruction.attributes["condition"], instruction.attributes["body"]
         views = self._operand_views(instruction.operands, argument_shapes(callees[1]))
-        step = CallStep(instruction, views, callees=callees, operands=[views])
-        self._run(step, callees[1].parameters[0].shape)
+        state = [leaf for _, leaf in array_leaves(callees[1].parameters[0])]
+        kept = passed_on(callees[1])
+        step = CallStep(instruction, views, callees=callees, operands=[])
+        made: Leaves = {}
+        for number, (leaf, view) in enumerate(zip(state, views, strict=True)):
+            if leaf in kept and view.value.bytes > SMALL_BYTES:
+                made[leaf] = view
+                continue
+            made[leaf] = View(Value(MADE, view.shape), view.shape)
+            step.carried.append((number, len(step.outputs)))
+            step.outputs.append(made[leaf])
+        step.operands = [list(made.values())] * 2
+        self.leaves[instruction] = made
+        self.steps.append(step)
 
     def _conditional(self, instruction: Instruction) -> None:
         branches = tuple(instruction.called)
@@ -221,11 +245,49 @@ class _Scheduler:
 
     # The end
 
-    def finish(self, results: Sequence[ArrayShape]) -> Schedule:
+    def finish(self, results: Sequence[ArrayShape], slots: tuple[int | None, ...]) -> Schedule:
         root = self.computation.root
         views = list(self.leaves[root].values())
         views = [self.in_layout(view, shape) for view, shape in zip(views, results, strict=True)]
-        return Schedule(self.computation, self.arguments, self.steps, views)
+        return Schedule(self.computation, self.arguments, self.steps, views, slots)
+
+
+def carry_into_calls(plan: Schedule) -> None:
+    """Lets callees change an operand where it lies, if it is not needed afterwards."""
+    calls = [step for step in plan.steps if isinstance(step, CallStep) and not step.is_loop]
+    if not calls:
+        return
+    writable = {a.value for a, slot in zip(plan.arguments, plan.slots, strict=True) if slot is not None}
+    last: dict[Value, Step | None] = {}
+    for step in plan.steps:
+        last.update((view.value, step) for view in step.inputs)
+    last.update((view.value, None) for view in plan.results)
+    for step in calls:
+        for number, view in enumerate(step.inputs):
+            is_free = last[view.value] is step and (view.value.kind == MADE or view.value in writable)
+            output = _carried_to(step, view) if is_free and view.value.bytes > SMALL_BYTES else None
+            if output is not None and all(output != taken for _, taken in step.carried):
+                step.carried.append((number, output))
+                after = step.outputs[output].value
+                step.operands = [
+                    [View(after, v.shape) if v.value is view.value else v for v in views]
+                    for views in step.operands
+                ]
+
+
+def _carried_to(step: CallStep, view: View) -> int | None:
+    """The output that a callee makes of an input by changing it, if each callee is given the input just once."""
+    found = None
+    for callee, views in zip(step.callees, step.operands, strict=True):
+        places = [number for number, other in enumerate(views) if other.value is view.value]
+        if len(places) > 1:
+            return None
+        made_of = changed_leaves(callee)
+        for place in places:
+            found = made_of.get(place) if found is None else found
+    if found is None or step.outputs[found].value.bytes != view.value.bytes:
+        return None
+    return found
 
 
 def _zeros(instruction: Instruction, leaf: tuple[int, ...]) -> View:

@@ -14,6 +14,9 @@ from hloc.ir.shapes import ArrayShape, Shape
 
 ARGUMENT, CONSTANT, MADE = "argument", "constant", "made"
 
+SMALL_BYTES = 16
+"""Values so small lie on the stack, where LLVM sees all that is done to them and keeps them in registers."""
+
 
 class Value:
     """One content: the argument leaf `number`, the constant `literal`, or what the step `defined` makes.
@@ -66,7 +69,9 @@ class CallStep(Step):
     """A call of a computation, a choice between several (the first input chooses), or a loop.
 
     `callees` are the called computations, of a loop its condition and body; `operands` the leaves that each
-    of them is given, of a loop the initial state.
+    of them is given. An input that is `carried` to an output, (input, output), lies in its memory when the
+    callees begin: these are given the output for it. Of a loop that is the state but for what its body only
+    passes on.
     """
 
     def __init__(
@@ -79,14 +84,23 @@ class CallStep(Step):
         super().__init__(instruction, inputs)
         self.callees = callees
         self.operands = operands
+        self.carried: list[tuple[int, int]] = []
 
     @property
     def is_loop(self) -> bool:
         return self.instruction.opcode == "while"
 
     def pairs(self) -> list[tuple[int, int]]:
-        """A loop's state lives in its outputs: the initial values may be there already."""
-        return [(number, number) for number in range(len(self.outputs))] if self.is_loop else []
+        """What is carried may be there already; branches may all be given it, but of them one runs."""
+        if self.is_loop:
+            return self.carried
+        values = [view.value for view in self.inputs]
+        return [(i, after) for before, after in self.carried for i, v in enumerate(values) if v is values[before]]
+
+    def slots(self, callee: int) -> tuple[int | None, ...]:
+        """For each argument of a callee the output in whose memory it lies; None if it may not be written."""
+        outputs = {view.value: number for number, view in enumerate(self.outputs)}
+        return tuple(outputs.get(view.value) for view in self.operands[callee])
 
 
 def array_shapes(shape: Shape) -> list[ArrayShape]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 import hloc
 from hloc.codegen import emitters  # noqa: F401  fills the tables that a schedule asks
 from hloc.codegen.buffers import ARENA, RESULT, STACK, Buffers, Place, assign
@@ -11,8 +14,10 @@ from hloc.codegen.values import argument_shapes, array_shapes
 
 def planned(text: str, in_place: bool = False) -> tuple[Schedule, Buffers]:
     entry = hloc.parse("HloModule m\n\nENTRY main {\n" + text + "\n}\n").entry
-    plan = schedule(entry, argument_shapes(entry), array_shapes(entry.root.shape))
-    return plan, assign(plan, [0] * len(plan.steps), in_place)
+    arguments = argument_shapes(entry)
+    slots = tuple(range(len(arguments))) if in_place else None
+    plan = schedule(entry, arguments, array_shapes(entry.root.shape), slots)
+    return plan, assign(plan, [0] * len(plan.steps))
 
 
 def place_of(plan: Schedule, buffers: Buffers, name: str) -> Place:
@@ -115,3 +120,112 @@ def test_leaves_that_change_places_go_aside() -> None:
   ROOT t = (f32[4], f32[4]) tuple(y, x)""", in_place=True)
     assert all(offset is not None for _, _, offset in buffers.copies)
     assert len({offset for _, _, offset in buffers.copies}) == 2
+
+
+def test_a_result_takes_its_own_memory_when_that_is_free_again() -> None:
+    """The copy of x is not where the result will be, so the sum is not written over the copy."""
+    plan, buffers = planned("""
+  p = (f32[100], f32[100]) parameter(0)
+  x = f32[100] get-tuple-element(p), index=0
+  y = f32[100] get-tuple-element(p), index=1
+  r = f32[100] reverse(x), dimensions={0}
+  s = f32[100] add(r, y)
+  ROOT t = (f32[100], f32[100]) tuple(s, y)""", in_place=True)
+    assert place_of(plan, buffers, "r").kind == ARENA
+    assert place_of(plan, buffers, "s") == Place(RESULT, 0)
+    assert not buffers.copies
+
+
+LOOP = """HloModule m
+body {
+  p = (s32[], f32[100], f32[100]) parameter(0)
+  i = s32[] get-tuple-element(p), index=0
+  x = f32[100] get-tuple-element(p), index=1
+  w = f32[100] get-tuple-element(p), index=2
+  y = f32[100] add(x, w)
+  one = s32[] constant(1)
+  j = s32[] add(i, one)
+  ROOT t = (s32[], f32[100], f32[100]) tuple(j, y, w)
+}
+condition {
+  p = (s32[], f32[100], f32[100]) parameter(0)
+  i = s32[] get-tuple-element(p), index=0
+  n = s32[] constant(10)
+  ROOT c = pred[] compare(i, n), direction=LT
+}
+ENTRY e {
+  zero = s32[] constant(0)
+  a = f32[100] parameter(0)
+  b = f32[100] parameter(1)
+  t = (s32[], f32[100], f32[100]) tuple(zero, INITIAL)
+  w = (s32[], f32[100], f32[100]) while(t), condition=condition, body=body
+  x = f32[100] get-tuple-element(w), index=1
+  y = f32[100] get-tuple-element(w), index=2
+  ROOT s = f32[100] subtract(x, y)
+}
+"""
+
+
+def test_what_a_loop_passes_on_is_not_copied() -> None:
+    text = LOOP.replace("INITIAL", "a, b")
+    entry = hloc.parse(text).entry
+    plan = schedule(entry, argument_shapes(entry), array_shapes(entry.root.shape))
+    loop = next(step for step in plan.steps if step.instruction.opcode == "while")
+    assert [view.value.bytes for view in loop.outputs] == [4, 400]
+    assert loop.operands[0][2].value is plan.arguments[1].value
+
+
+def test_a_loop_may_pass_on_what_it_also_changes() -> None:
+    """The same array is the start of a leaf that changes and a leaf that does not."""
+    sum_first = "b = f32[100] parameter(1)\n  d = f32[100] add(a, b)"
+    executable = hloc.compile(LOOP.replace("INITIAL", "d, d").replace("b = f32[100] parameter(1)", sum_first))
+    a, b = np.arange(100, dtype=np.float32), np.ones(100, np.float32)
+    np.testing.assert_array_equal(executable(a, b), 11 * (a + b) - (a + b))
+
+
+CHOICE = """HloModule m
+set { q = (f32[100], s32[]) parameter(0)
+  x = f32[100] get-tuple-element(q), index=0
+  i = s32[] get-tuple-element(q), index=1
+  u = f32[1] constant({7})
+  ROOT y = f32[100] dynamic-update-slice(x, u, i) }
+other { q = (f32[100], s32[]) parameter(0)
+  x = f32[100] get-tuple-element(q), index=0
+  ROOT y = f32[100] reverse(x), dimensions={0} }
+ENTRY e {
+  c = pred[] parameter(0)
+  p = f32[100] parameter(1)
+  i = s32[] parameter(2)
+  array = f32[100] sine(p)
+  q = (f32[100], s32[]) tuple(array, i)
+  r = f32[100] conditional(c, q, q), true_computation=set, false_computation=other
+  ROOT t = RESULT
+}
+"""
+
+
+def choice(result: str) -> tuple[Schedule, Buffers, str]:
+    text = CHOICE.replace("RESULT", result)
+    entry = hloc.parse(text).entry
+    plan = schedule(entry, argument_shapes(entry), array_shapes(entry.root.shape))
+    return plan, assign(plan, [0] * len(plan.steps)), text
+
+
+def test_a_branch_changes_an_array_where_it_lies() -> None:
+    plan, buffers, _ = choice("f32[100] add(r, p)")
+    assert place_of(plan, buffers, "array") == place_of(plan, buffers, "r")
+
+
+def test_a_branch_does_not_change_what_is_needed_later() -> None:
+    plan, buffers, _ = choice("f32[100] add(r, array)")
+    assert place_of(plan, buffers, "array") != place_of(plan, buffers, "r")
+
+
+@pytest.mark.parametrize("result", ["f32[100] add(r, p)", "f32[100] add(r, array)", "f32[100] negate(r)"])
+@pytest.mark.parametrize("taken", [True, False])
+def test_branches_give_the_same_wherever_arrays_lie(result: str, taken: bool) -> None:
+    text = choice(result)[2]
+    arguments = np.bool_(taken), np.arange(100, dtype=np.float32), np.int32(3)
+    module = hloc.parse(text)
+    executable = hloc.compile(module, options=hloc.Options(pipeline="none"))
+    np.testing.assert_allclose(executable(*arguments), hloc.evaluate(module, *arguments), rtol=1e-6)
