@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
+from typing import Protocol
 
 from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
@@ -17,18 +19,31 @@ def reorder(computation: Computation, effects: Effects) -> bool:
     place, where nothing forces them behind it. Gives whether the order changed.
     """
     sequence = computation.instructions
-    order = _Order(sequence, effects).sorted()
+    order = Order(sequence, effects).sorted()
     if order == sequence:
         return False
     computation.reorder(order)
     return True
 
 
-class _Order:
-    """A topological sort by first come, first served. Wishes are edges that give way if all else is stuck."""
+class Ranks(Protocol):
+    """What an order prefers among instructions that may run next: the least rank, then the first in the text."""
 
-    def __init__(self, sequence: list[Instruction], effects: Effects):
+    def rank(self, instruction: Instruction) -> tuple[int, int]: ...
+
+    def ran(self, instruction: Instruction) -> Sequence[Instruction]:
+        """Called when an instruction runs; gives those whose rank has become less by that."""
+
+
+class Order:
+    """A topological sort; without ranks by first come, first served.
+
+    Wishes are edges that give way if all else is stuck.
+    """
+
+    def __init__(self, sequence: list[Instruction], effects: Effects, ranks: Ranks | None = None):
         self.sequence = sequence
+        self.ranks = ranks
         self.place = {instruction: number for number, instruction in enumerate(sequence)}
         self.after: dict[Instruction, list[Instruction]] = {i: [] for i in sequence}
         self.wished_after: dict[Instruction, list[Instruction]] = {}
@@ -53,18 +68,20 @@ class _Order:
 
     def sorted(self) -> list[Instruction]:
         order: list[Instruction] = []
-        free: list[int] = []
-        wishing: list[int] = []
+        free: list[tuple[tuple[int, int], int]] = []
+        wishing: list[tuple[tuple[int, int], int]] = []
         done: set[Instruction] = set()
+        ranks = self.ranks
 
         def offer(instruction: Instruction) -> None:
-            if self.waits[instruction] == 0:
-                heappush(wishing if self.wishes[instruction] > 0 else free, self.place[instruction])
+            if self.waits[instruction] == 0 and instruction not in done:
+                rank = (0, 0) if ranks is None else ranks.rank(instruction)
+                heappush(wishing if self.wishes[instruction] > 0 else free, (rank, self.place[instruction]))
 
         for instruction in self.sequence:
             offer(instruction)
         while free or wishing:
-            instruction = self.sequence[heappop(free or wishing)]
+            instruction = self.sequence[heappop(free or wishing)[1]]
             if instruction in done:
                 continue
             done.add(instruction)
@@ -74,8 +91,9 @@ class _Order:
                 offer(later)
             for later in self.wished_after.get(instruction, ()):
                 self.wishes[later] -= 1
-                if later not in done:
-                    offer(later)
+                offer(later)
+            for other in () if ranks is None else ranks.ran(instruction):
+                offer(other)
         return order
 
 
