@@ -33,6 +33,9 @@ PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants"
 _MOST_NESTED = 8
 """LLVM may put that many functions into each other: what it does then takes more than linear time."""
 
+_PART = 200
+"""Steps of a function that is part of a long computation."""
+
 
 class Variant(NamedTuple):
     """A computation with given result layouts; `slots` says which argument lies in which result's memory."""
@@ -97,31 +100,53 @@ class ComputationCode:
         attributes = function_attributes(kernels.target, kernels.options)
         calls = [step for step in plan.steps if isinstance(step, CallStep)]
         self.depth = 1 + max((callee.depth for step in calls for callee in self._callees(step)), default=0)
-        if len(plan.steps) > LONG:
+        self.is_long = len(plan.steps) > LONG
+        if self.is_long:
             attributes += " optnone noinline"
         elif self.depth % _MOST_NESTED == 0:
             attributes += " noinline"
-        self.function = kernels.module.function(name, "i32", PARAMETERS, attributes, "internal")
-        self.b = Builder(self.function)
-        self.pointers: dict[object, Value] = {}
-        self.stack: list[Value] = []
+        self.name = name
+        self.attributes = attributes
 
     def write(self) -> Compiled:
-        """The whole function."""
-        b = self.b
-        tables = [self._pointer_tables(step) for step in self.plan.steps]
+        """The whole function. A long one only calls its parts: LLVM takes more than linear time for each."""
+        count = len(self.plan.steps)
+        parts = [self._part(start) for start in range(0, count, _PART)] if self.is_long else []
+        self._begin(self.name)
+        for part in parts:
+            self._fail_with(self.b.call(part, self.function.args))
+        if not self.is_long:
+            self._steps(0, count)
+        self._final_copies()
+        self.b.ret(integer("i32", 0))
+        return Compiled(self.function, self.buffers.arena_bytes, self.depth)
+
+    def _begin(self, name: str) -> None:
+        """Turns to a new function of the computation's signature, and writes there from now on."""
+        self.function = self.kernels.module.function(name, "i32", PARAMETERS, self.attributes, "internal")
+        self.b = Builder(self.function)
+        self.pointers: dict[object, Value] = {}
+
+    def _part(self, start: int) -> Function:
+        self._begin(f"{self.name}.part.{start}")
+        self._steps(start, start + _PART)
+        self.b.ret(integer("i32", 0))
+        return self.function
+
+    def _steps(self, start: int, end: int) -> None:
+        steps = self.plan.steps[start:end]
+        tables = [self._pointer_tables(step) for step in steps]
         slot = f"[{SMALL_BYTES} x i8]"
-        self.stack = [b.alloca(slot, align=SMALL_BYTES) for _ in range(self.buffers.stack_slots)]
-        for number, step in enumerate(self.plan.steps):
+        self.stack: list[Value] = [
+            self.b.alloca(slot, align=SMALL_BYTES) for _ in range(self.buffers.stack_slots)
+        ]
+        for number, (step, pointers) in enumerate(zip(steps, tables, strict=True), start):
             if isinstance(step, KernelStep):
                 self._kernel(step, number)
             elif isinstance(step, CallStep):
                 how = {"while": self._loop, "conditional": self._choice}
                 write = how.get(step.instruction.opcode, self._call)
-                write(step, self._arena_at(self.buffers.scratch[number]), tables[number])
-        self._final_copies()
-        b.ret(integer("i32", 0))
-        return Compiled(self.function, self.buffers.arena_bytes, self.depth)
+                write(step, self._arena_at(self.buffers.scratch[number]), pointers)
 
     # Memory
 
@@ -201,7 +226,9 @@ class ComputationCode:
         inputs = [self._pointer(view) for i, view in enumerate(step.inputs) if i not in shared]
         results = [self._pointer(view) for view in step.outputs]
         scratch = self._arena_at(self.buffers.scratch[number])
-        status = self.b.call(function, [*inputs, *results, scratch, self.function.args[4]])
+        here = "noinline" if self.is_long else ""
+        given = [*inputs, *results, scratch, self.function.args[4]]
+        status = self.b.call(function, given, attributes=here)
         if status is not None:
             self._fail_with(status)
 

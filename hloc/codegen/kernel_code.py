@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hloc.analysis import cost
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
 from hloc.codegen.epilogue import Finisher
@@ -27,6 +28,12 @@ row_kernel = lazy("hloc.codegen.row_kernel")
 
 SMALL = 16
 """Kernels over so few elements are inlined where they are called."""
+
+MANY, BRIEF = 500, 1 << 14
+"""LLVM optimizes so many kernels of a program; of those beyond, none with so few operations.
+
+Code of computations that loops call is made first: kernels that run once are left out rather than those.
+"""
 
 _CACHED_BYTES = 1 << 15
 """Arrays of this size stay in the innermost cache however they are walked through."""
@@ -120,10 +127,12 @@ class KernelCode:
     def _make(self, step: KernelStep, shared: dict[int, int]) -> Function:
         """Emits the kernel, and once more if a loop over several dimensions needs dividing."""
         name = self._name(step)
+        brief = len(self._known) >= MANY and _work(step) <= BRIEF
+        attributes = self._attributes(step, brief)
         splits: dict[int, set[int]] = {}
         while True:
-            function, needed = self._emit(name, step, shared, splits)
-            if not needed:
+            function, needed = self._emit(name, step, shared, splits, attributes)
+            if brief or not needed:
                 return function
             for nest, positions in needed.items():
                 splits.setdefault(nest, set()).update(positions)
@@ -139,7 +148,7 @@ class KernelCode:
         return name
 
     def _emit(
-        self, name: str, step: KernelStep, shared: dict[int, int], splits: dict[int, set[int]]
+        self, name: str, step: KernelStep, shared: dict[int, int], splits: dict[int, set[int]], attributes: str
     ) -> tuple[Function, dict[int, set[int]]]:
         own = [number for number in range(len(step.inputs)) if number not in shared]
         params = [("ptr", f"in{number}", _memory("readonly", step.inputs[number].shape)) for number in own]
@@ -147,7 +156,7 @@ class KernelCode:
         params += [("ptr", "scratch", "noalias"), ("ptr", "context")]
         fails = step.form.own is not None and KERNELS[step.form.own.opcode].fails
         result = "i32" if fails else "void"
-        function = self.module.function(name, result, params, self._attributes(step), "internal")
+        function = self.module.function(name, result, params, attributes, "internal")
         b = Builder(function)
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
         outputs = function.args[len(own) : -2]
@@ -180,9 +189,18 @@ class KernelCode:
             k.finisher = Finisher(k, step.form.epilogue, body)
         return k
 
-    def _attributes(self, step: KernelStep) -> str:
+    def _attributes(self, step: KernelStep, brief: bool) -> str:
+        common = function_attributes(self.target, self.options)
+        if brief:
+            return f"{common} optnone noinline"
         small = all(view.shape.count <= SMALL for view in (*step.inputs, *step.outputs))
-        return f"{function_attributes(self.target, self.options)} {'alwaysinline' if small else 'noinline'}"
+        return f"{common} {'alwaysinline' if small else 'noinline'}"
+
+
+def _work(step: KernelStep) -> float:
+    """Scalar operations of a kernel."""
+    instruction = step.instruction
+    return sum(map(cost.work, instruction.called[0] if instruction.opcode == "fusion" else (instruction,)))
 
 
 def function_attributes(target: Target, options: Options) -> str:

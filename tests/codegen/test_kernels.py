@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 import hloc
+from hloc.arrays import compare
+from hloc.codegen import buffers, computations, kernel_code
 from hloc.codegen.compile import compile_module, emit_stage
 from hloc.codegen.targets.target import target_named
 from hloc.errors import HloError
@@ -173,3 +176,38 @@ def test_a_kernel_inlines_calls_to_a_limit_that_is_told() -> None:
     text += "  ROOT y = f32[4] map(x), dimensions={0}, to_apply=f999\n}\n"
     with pytest.raises(HloError, match="levels deep"):
         compile_module(hloc.parse(text), target_named("cpu"), Options())
+
+
+def test_a_long_computation_is_divided_and_calls_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (buffers, computations):
+        monkeypatch.setattr(module, "LONG", 4)
+    monkeypatch.setattr(computations, "_PART", 3)
+    lines = ["a0 = f32[4] parameter(0)", "c = s32[] constant(1)"]
+    lines += [f"a{i} = f32[4] {('sine', 'negate')[i % 2]}(a{i - 1})" for i in range(1, 8)]
+    lines += ["a8 = f32[4] conditional(c, a6, a7), branch_computations={left, right}", "ROOT r = f32[4] cosine(a8)"]
+    branches = "".join(
+        f"{name} {{ x = f32[4] parameter(0)  ROOT r = f32[4] {op}(x) }}\n"
+        for name, op in (("left", "negate"), ("right", "tanh"))
+    )
+    text = f"HloModule m\n{branches}ENTRY main {{\n" + "\n".join(lines) + "\n}\n"
+    ir = emit_stage(hloc.parse(text), "llvm", "cpu", NONE)
+    parts = re.findall(r"define internal i32 @(\S+\.part\.\d+)\(", ir)
+    assert [int(name.rsplit(".", 1)[1]) for name in parts] == [0, 3, 6]
+    calls = re.findall(r"call void @kernel\S+\(.*\).*", ir)
+    assert sum(call.endswith(" noinline") for call in calls) == 8  # all but those of the branches
+    x = np.linspace(-2, 2, 4).astype(np.float32)
+    assert compare(hloc.compile(text, options=NONE)(x), hloc.evaluate(text, x)).equal
+
+
+def test_of_many_kernels_llvm_leaves_out_those_with_few_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_code, "MANY", 1)
+    text = llvm_ir("""
+  x = f32[64] parameter(0)
+  y = f32[64,1024] parameter(1)
+  a = f32[64] negate(x)
+  b = f32[64] abs(x)
+  c = f32[64,1024] negate(y)
+  ROOT t = (f32[64], f32[64], f32[64,1024]) tuple(a, b, c)""")
+    groups = dict(re.findall(r"attributes (#\d+) = \{(.*)\}", text))
+    kernels = re.findall(r"define internal void @(kernel\.\w+)\(.*\) (#\d+)", text)
+    assert [name for name, group in kernels if "optnone" in groups[group]] == ["kernel.b"]
