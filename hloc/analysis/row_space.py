@@ -156,3 +156,20 @@ def _through_gather(user: Instruction, number: int, rows: Rows) -> Rows | None:
             return None
         result.append(batch[place - (place > vector)])
     return tuple(result)
+
+
+def rows_backwards(user: Instruction, number: int, rows: Rows | None) -> Rows | None:
+    """The rows of operand `number` of an op whose result has these; None if an element of it serves several rows."""
+    operand = user.operands[number].shape
+    if rows is None or not operand.is_array:
+        return None
+    if user.op.is_elementwise:
+        return rows if operand.dims == user.shape.dims else None
+    if user.opcode == "broadcast":
+        dimensions = user.get("dimensions")
+        return tuple(dimensions.index(d) for d in rows) if set(rows) <= set(dimensions) else None
+    if user.opcode == "transpose":
+        return tuple(user.get("dimensions")[d] for d in rows)
+    if user.opcode == "reshape":
+        return _through_reshape(user.shape.dims, operand.dims, rows)
+    return None

@@ -248,3 +248,44 @@ class _Planner:
                 work += weight(leaf[0])
                 pending += operands_of(leaf)
         return work >= KEEP_WORK
+
+
+def in_place(stages: RowStages, roots: Sequence[Leaf], bound: Collection[Leaf]) -> Iterator[tuple[Leaf, int]]:
+    """Which inputs an output may lie over: (input, root number).
+
+    A row's elements of the output are stored in one loop over the columns. The input must not be read after it, nor
+    from another row, nor at another column in that loop itself.
+    """
+    reads = _reads(stages, roots, set(bound))
+    for number, loop in enumerate(stages.loops):
+        for root, place in loop.roots:
+            for leaf, found in reads.items():
+                if all(at <= number and read == place for at, read in found):
+                    yield leaf, root
+
+
+def _reads(
+    stages: RowStages, roots: Sequence[Leaf], bound: set[Leaf]
+) -> dict[Leaf, set[tuple[int, Place | None]]]:
+    """For each input the loops that read it, and where: None if that is not only at the loop's own index."""
+    reads: dict[Leaf, set[tuple[int, Place | None]]] = {}
+    late = len(stages.loops)
+    pending: list[tuple[Leaf, int, Place | None]] = []
+    for number, loop in enumerate(stages.loops):
+        for reduce, place in loop.reduces:
+            pending += [(leaf, number, place) for leaf in inputs_of(reduce)]
+            pending += [(leaf, late, None) for leaf in operands_of((reduce, ()))[len(inputs_of(reduce)) :]]
+        pending += [(roots[root], number, place) for root, place in loop.roots]
+    pending += [(roots[root], late, None) for level in stages.row_roots for root in level]
+    seen = set()
+    while pending:
+        part = leaf, number, place = pending.pop()
+        if part in seen or leaf[0].opcode == "reduce":
+            continue
+        seen.add(part)
+        if leaf in bound:
+            reads.setdefault(leaf, set()).add((number, place))
+            continue
+        for operand in operands_of(leaf):
+            pending.append((operand, number, place if keeps_index(leaf, operand) else None))
+    return reads

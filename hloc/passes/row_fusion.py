@@ -1,0 +1,49 @@
+"""Row fusion: softmax, normalizations and the like as one kernel that reads a row from memory once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hloc.analysis.call_graph import CONTROL, CallGraph
+from hloc.analysis.effects import Effects
+from hloc.ir.module import Module
+from hloc.passes.fusion_rewrite import write_fusions
+from hloc.passes.ordering import reorder
+from hloc.passes.report import Remark
+from hloc.passes.row_fusion_planner import RowPlanner
+
+
+@dataclass
+class RowFusion:
+    """Joins reduces of the same rows with what is computed from them row by row, and with what goes into them.
+
+    A kernel goes through its rows one after the other. In a row, reduces follow on each other (the maximum, then the
+    sum of exponentials, then the quotients); the row is in the cache from the second of them on, so that each input
+    is read from memory once. What lies between is not stored, unless others need it; those compute it again where
+    that costs less than loading it. Nothing is moved across a side effect.
+
+    Requires: layouts (layout_assignment).
+    Ensures: each of its fusions has reduces inside, and can be computed row by row (`hloc.analysis.row_space`).
+    Leaves: reduces that nothing follows on in their rows; rows that lie across memory; rows too long for a cache.
+    """
+
+    instructions: int = 250
+    operands: int = 64
+    remarks: list[Remark] = field(default_factory=list, init=False)
+
+    def run(self, module: Module) -> bool:
+        effects = Effects()
+        graph = CallGraph(module)
+        changed = False
+        for computation in graph.reachable():
+            if graph.contexts(computation) != (CONTROL,):
+                continue
+            if not any(instruction.opcode == "reduce" for instruction in computation):
+                continue
+            changed |= reorder(computation, effects)
+            planner = RowPlanner(computation, self.instructions, self.operands, effects)
+            changed |= write_fusions(computation, planner.plan(), effects)
+            self.remarks += planner.remarks
+        if changed:
+            module.order_computations()
+        return changed
