@@ -48,6 +48,12 @@ class Options:
     inline_growth: int = 20_000
     """Instructions that inlining computations with several callers may add to a module."""
 
+    unroll_instructions: int = 600
+    """Instructions of one loop, all turns together, that are written out at most."""
+
+    unroll_growth: int = 3_000
+    """Instructions that writing out loops may add to a module."""
+
     fusion_instructions: int = 250
     """Instructions in one fusion at most."""
 

@@ -121,6 +121,12 @@ class Loop:
         """The get-tuple-elements of an element of the loop's result."""
         return [user for user in self.instruction.users if user.attributes["index"] == number]
 
+    def is_used(self, read: Instruction) -> bool:
+        """Whether a get-tuple-element of the state is for more than passing the element on."""
+        if read.computation is self.body and self.results[read.attributes["index"]] is read:
+            return len(read.users) > 1 or self.results.count(read) > 1
+        return bool(read.users) or read.is_root
+
     # Edits, which ask for computations of its own
 
     def own(self, owners: Owners) -> None:

@@ -37,6 +37,7 @@ plugins = lazy("hloc.passes.plugins")
 NO_PASSES: Mapping[str, Pass] = MappingProxyType({})
 
 _FOLDING = (("result_bytes", "fold_result_bytes"), ("work", "fold_work"), ("seconds", "fold_seconds"))
+_UNROLLING = (("instructions", "unroll_instructions"), ("growth", "unroll_growth"))
 _FUSION = (("instructions", "fusion_instructions"), ("operands", "fusion_operands"))
 
 _OF_DEVICES = ("partition-id", "replica-id", *(name for name, op in OPS.items() if op.has(COLLECTIVE)))
@@ -72,6 +73,9 @@ PASSES: dict[str, Pass] = {
         Pass("zero_sized"),
         Pass("tuple_simplifier"),
         Pass("while_simplifier", concerns=having("while")),
+        Pass("while_constant_sinking", concerns=having("while")),
+        Pass("loop_invariant_code_motion", concerns=having("while")),
+        Pass("while_unroller", "while_unroller:WhileUnroller", _UNROLLING, having("while")),
         Pass("algebraic", "algebraic.simplifier:AlgebraicSimplifier"),
         Pass("constant_folding", "constant_folding:ConstantFolding", _FOLDING),
         Pass("cse"),
@@ -125,10 +129,13 @@ _CLEAN_UP = FixedPoint(
         ("call_inliner", "of conditionals that were decided"),
         ("tuple_simplifier", "lets the rules see the values behind tuples"),
         ("while_simplifier", "after tuple_simplifier, which shows what a state is made of"),
+        ("while_constant_sinking", "lets the rules see constants that loops carry"),
+        ("loop_invariant_code_motion", "after sinking, so that constants alone are not what it moves"),
         ("algebraic", "fewer and simpler ops"),
         ("constant_folding", "what the rules have made constant"),
         ("cse", "after folding, which makes equal constants"),
         ("dce", "what the others left behind"),
+        ("while_unroller", "last, so that each turn is a copy of a simple body"),
     ),
     "each makes work for the others",
 )
@@ -178,6 +185,9 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("scan_expander", "call_inliner", "a scan's loop calls its computation"),
     ("defusion", "layout_removal", "bitcasts inside of fusions go too"),
     ("call_inliner", "map_inliner", "a map of a call is left alone"),
+    ("while_simplifier", "while_constant_sinking", "it leaves loops alone that are not in explicit form"),
+    ("while_simplifier", "loop_invariant_code_motion", "it leaves loops alone that are not in explicit form"),
+    ("dynamic_padding", "while_simplifier", "it moves arrays without thought of live sizes"),
     ("layout_removal", "algebraic", "rules make row-major arrays"),
     ("layout_removal", "layout_assignment", "bitcasts need the layouts of the text"),
     ("algebraic", "layout_assignment", "rules would undo copies between layouts"),

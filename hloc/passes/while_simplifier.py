@@ -75,18 +75,11 @@ def _merge_equals(loop: Loop, owners: Owners) -> bool:
     """Of elements that are equal in each turn, who reads a later one reads the first one."""
     names = _equals(loop)
     reads = [*loop.read_inside(), *loop.instruction.users]
-    if not any(read.attributes["index"] in names and _is_used(read, loop) for read in reads):
+    if not any(read.attributes["index"] in names and loop.is_used(read) for read in reads):
         return False
     loop.own(owners)
     loop.rename(names)
     return True
-
-
-def _is_used(read: Instruction, loop: Loop) -> bool:
-    """Whether a read is for more than passing the element on."""
-    if read.computation is loop.body and loop.results[read.attributes["index"]] is read:
-        return len(read.users) > 1 or loop.results.count(read) > 1
-    return bool(read.users) or read.is_root
 
 
 def _equals(loop: Loop) -> dict[int, int]:
