@@ -17,10 +17,11 @@ class CallInliner:
 
     A computation with one caller is always inlined, one with several callers while the copies stay within
     `growth` instructions for the whole module. A composite call is replaced by its body, which defines it.
+    Calls of one with several callers stay if it starts asynchronous computations, which only one may start.
     Callers come before what they call, so that an instruction is copied once however deep its call.
 
     Requires: nothing.
-    Ensures: the calls that are left would have grown the module by more than the budget.
+    Ensures: the calls that are left would have grown the module by more than the budget, or start computations.
     Leaves: computations that nobody calls any more, for dce.
     """
 
@@ -42,6 +43,9 @@ class CallInliner:
                     instruction = instruction.next
                     continue
                 callee = instruction.attributes["to_apply"]
+                if callee in shared and _starts_computations(callee):
+                    instruction = instruction.next
+                    continue
                 added = len(callee) if callee in shared else 0
                 if grown + added > self.growth:
                     text = f"left a call: inlining {added} more instructions would pass the budget"
@@ -54,6 +58,10 @@ class CallInliner:
                 shared |= _move_sites(sites, callee)
                 changed = True
         return changed
+
+
+def _starts_computations(computation: Computation) -> bool:
+    return any(instruction.opcode == "async-start" for instruction in computation)
 
 
 def _inline(call: Instruction, callee: Computation) -> Instruction | None:

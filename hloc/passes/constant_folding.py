@@ -21,7 +21,10 @@ evaluator = lazy("hloc.reference.evaluate")
 _GENERATORS = ("iota", "broadcast")
 """Ops whose results are cheaper to compute where they are used than to store."""
 
-_NEVER = ("parameter", "constant", "tuple", "get-tuple-element", "partition-id", "replica-id", "custom-call")
+_NEVER = (
+    *("parameter", "constant", "tuple", "get-tuple-element", "partition-id", "replica-id", "custom-call"),
+    "copy-start",  # its copy-done takes nothing else
+)
 
 _SMALL_BYTES = 4096
 """What follows from an iota or a broadcast alone, element by element, is stored up to this size."""
