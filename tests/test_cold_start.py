@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hloc.text.grammar import load_tables
+
 SOFTMAX = str(Path(__file__).parent.parent / "samples" / "softmax.hlo")
 LOADED = "import sys; sys.stderr.write(' '.join(sys.modules))"
 
@@ -20,7 +22,8 @@ def loaded(code: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def run() -> set[str]:
-    command = f"hloc.cli.main(['run', {SOFTMAX!r}, '--random'], standalone_mode=False)"
+    load_tables()  # from now on they lie in the cache folder
+    command = f"hloc.cli.main(['run', {SOFTMAX!r}, '--random', '--no-cache'], standalone_mode=False)"
     return loaded(f"import hloc.cli; {command}; {LOADED}")
 
 

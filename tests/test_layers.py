@@ -25,6 +25,7 @@ LAYERS = [
     ("codegen",),
     ("runtime",),
     ("api", "arrays", "program_cache"),
+    ("bisect",),
     ("cli",),
     ("__main__",),
 ]

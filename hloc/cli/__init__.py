@@ -23,6 +23,7 @@ VERBS = {
     "eval": "hloc.cli.run",
     "opt": "hloc.cli.opt",
     "emit": "hloc.cli.emit",
+    "bisect": "hloc.cli.bisect",
     "cache": "hloc.cli.cache",
 }
 """The module of each verb, in the order of a day's work. The module has the command under the verb's name, or under
