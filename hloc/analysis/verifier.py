@@ -8,7 +8,7 @@ HloVerifier, and go beyond it only where a module would have no meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from hloc.analysis.verify_async import async_faults
 from hloc.analysis.verify_attributes import annotation_faults, attribute_faults
@@ -224,25 +224,25 @@ class Diagnostic:
 # What stands at its own place: the incomplete computation itself, the groups of every collective.
 _REPORTED_ELSEWHERE = ("CALLED_C4", "REPLICA_GROUPS_C1")
 
-_CHECKS: tuple[Callable[[Module, list[Instruction]], Iterator[HloError]], ...] = (
-    module_faults,
-    graph_faults,
-    shape_faults,
-    device_faults,
-    async_faults,
-)
+_Check = Callable[[Module, list[Instruction]], Iterator[HloError]]
+_OF_THE_WHOLE: tuple[_Check, ...] = (module_faults, graph_faults, async_faults)
+_OF_SINGLE_ONES: tuple[_Check, ...] = (shape_faults, device_faults)
 
 
-def verify(module: Module) -> list[Diagnostic]:
+def verify(module: Module, among: Container[Instruction] | None = None) -> list[Diagnostic]:
     """All faults of a module, in the order of the text; an empty list for a good one.
 
     Values that are not of their attribute's kind, which no text makes, are told alone: all else reads them.
+    With `among`, what can be told of an instruction by itself is looked for only among those: the others, and what
+    they stand on, are as they were when they were found good.
     """
     instructions = [instruction for computation in module for instruction in computation]
-    faults = [fault for instruction in instructions for fault in attribute_faults(instruction)]
+    single = instructions if among is None else [i for i in instructions if i in among]
+    faults = [fault for instruction in single for fault in attribute_faults(instruction)]
     if not faults:
-        faults = [fault for check in _CHECKS for fault in check(module, instructions)]
-        for instruction in instructions:
+        faults = [fault for check in _OF_THE_WHOLE for fault in check(module, instructions)]
+        faults += [fault for check in _OF_SINGLE_ONES for fault in check(module, single)]
+        for instruction in single:
             faults.extend(_instruction_faults(instruction))
     faults.sort(key=lambda fault: (fault.span is not None, fault.span.start if fault.span else 0))
     return [Diagnostic(fault.message, fault.span, fault.label or "", hint=fault.hint) for fault in faults]

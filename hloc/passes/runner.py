@@ -26,7 +26,7 @@ from hloc.ir.module import Module
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.report import PassRun, Remark, Report
-from hloc.passes.snapshot import Snapshot
+from hloc.passes.snapshot import Difference, Snapshot
 from hloc.records import record
 
 dump = lazy("hloc.passes.dump")
@@ -146,9 +146,9 @@ class Runner:
             place = f" ({frame.filename}:{frame.lineno})"
             raise self._failure(step, f"failed with {type(error).__name__}: {error}{place}") from error
         done = time.perf_counter()
-        self._state = Snapshot(self.module)
+        self._state, difference = before.again()
         changed = bool(result)
-        self._check(step, before, changed)
+        self._check(step, before, changed, difference)
         self._record(
             step,
             before,
@@ -166,13 +166,13 @@ class Runner:
             self._objects[step] = step.make(self.options)
         return self._objects[step]
 
-    def _check(self, step: Step, before: Snapshot, changed: bool) -> None:
-        """The claim, and the module's good form."""
-        if changed is (before == self._state):
+    def _check(self, step: Step, before: Snapshot, changed: bool, difference: Difference | None) -> None:
+        """The claim, and the module's good form where it may have lost it."""
+        if changed is (difference is None):
             claim = "changed" if changed else "left alone"
             self._state = before
             raise self._failure(step, f"says that it {claim} the module, which is not so")
-        faults = verify(self.module) if changed else []
+        faults = verify(self.module, difference.affected(self.module)) if difference is not None else []
         if faults:
             self._state = before
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""

@@ -5,32 +5,52 @@ from __future__ import annotations
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
+from hloc.ir.shapes import Shape
+from hloc.records import record
+
+_Row = tuple[str, str, Shape, list[Instruction], dict[str, object], dict[str, object], tuple[Instruction, ...]]
+"""Name, opcode, shape, operands, attributes, annotations and control predecessors of an instruction."""
 
 
 class Snapshot:
     """All that a pass may change, as tuples of the objects themselves.
 
-    Two snapshots of a module are equal if nothing was changed in between. Values are compared by identity
-    first, so comparing costs little. `restored()` builds a new module in the state of the snapshot.
+    Values are compared by identity first, and what has not changed is shared from one snapshot to the next, so
+    that comparing costs little. `restored()` builds a new module in the state of the snapshot.
     """
 
-    __slots__ = ("_module", "_header", "_computations")
+    __slots__ = ("_module", "_header", "_computations", "_rows")
 
     def __init__(self, module: Module):
         self._module = module
         self._header = _header(module)
-        self._computations = [(c, *_state(c), [_row(i) for i in c]) for c in module]
+        self._rows = {i: _row(i) for c in module for i in c}
+        self._computations = [(c, *_state(c), list(c)) for c in module]
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Snapshot):
-            return NotImplemented
-        return self._header == other._header and self._computations == other._computations
-
-    __hash__ = None  # type: ignore[assignment]
+    def again(self) -> tuple[Snapshot, Difference | None]:
+        """The module's state now, and where it differs from this one; this one itself and None if it doesn't."""
+        now = Snapshot.__new__(Snapshot)
+        now._module, now._header = self._module, _header(self._module)
+        now._computations = [(c, *_state(c), list(c)) for c in self._module]
+        now._rows, changed = {}, []
+        rows = self._rows
+        for *_, instructions in now._computations:
+            for i in instructions:
+                row = rows.get(i)
+                if row is None or not _is_as_in(i, row):
+                    row = _row(i)
+                    changed.append(i)
+                now._rows[i] = row
+        header = now._header != self._header
+        if not changed and not header and now._computations == self._computations:
+            return self, None
+        old = {state[0]: state for state in self._computations}
+        moved = [state[0] for state in now._computations if old.get(state[0]) != state]
+        return now, Difference(header, tuple(changed), tuple(moved))
 
     @property
     def instruction_count(self) -> int:
-        return sum(len(rows) for *_, rows in self._computations)
+        return len(self._rows)
 
     def restored(self) -> Module:
         """A new module in the state that was taken."""
@@ -44,14 +64,44 @@ class Snapshot:
         copy.replica_count, copy.num_partitions = header["replica_count"], header["num_partitions"]
         copy.attributes, copy.tables = dict(header["attributes"]), dict(self._module.tables)
         twins: dict[Computation, Computation] = {}
-        for original, name, root, thread, attributes, rows in self._computations:
-            twin = _rebuilt(original, name, root, rows)
+        for original, name, root, thread, attributes, instructions in self._computations:
+            twin = _rebuilt(original, name, root, [(i, *self._rows[i]) for i in instructions])
             twin.execution_thread, twin.attributes = thread, dict(attributes)
             twins[original] = copy.add_computation(twin, entry=original is header["entry"])
         for instruction in copy.instructions():
             for callee in instruction.called:
                 instruction.replace_called(callee, twins[callee])
         return copy
+
+
+@record
+class Difference:
+    """What differs between two states of a module.
+
+    `header` tells of the module itself; `instructions` are those that are new or not as they were, `computations`
+    those that are new, or whose name, root, attributes or list of instructions are not as they were.
+    """
+
+    header: bool
+    instructions: tuple[Instruction, ...]
+    computations: tuple[Computation, ...]
+
+    def affected(self, module: Module) -> set[Instruction] | None:
+        """The instructions whose good form the difference may have broken; None for all.
+
+        What an instruction must be like depends on itself, on its operands' shapes, and on the parameters and the
+        root of the computations that it calls; all else is looked for in the whole module anyway.
+        """
+        if self.header:
+            return None
+        found = set(self.instructions)
+        for instruction in self.instructions:
+            found.update(instruction.users)
+        computations = {instruction.computation for instruction in self.instructions}.union(self.computations)
+        for instruction in module.instructions():
+            if not computations.isdisjoint(instruction.called):
+                found.add(instruction)
+        return found
 
 
 def _header(module: Module) -> dict[str, object]:
@@ -73,9 +123,22 @@ def _state(c: Computation) -> tuple:
     return c.name, c.root, c.execution_thread, dict(c.attributes)
 
 
-def _row(i: Instruction) -> tuple:
+def _row(i: Instruction) -> _Row:
     edges = tuple(i.control_predecessors) if i.control_predecessors else ()
-    return i, i.name, i.opcode, i.shape, tuple(i.operands), dict(i.attributes), dict(i.annotations), edges
+    return i.name, i.opcode, i.shape, list(i.operands), dict(i.attributes), dict(i.annotations), edges
+
+
+def _is_as_in(i: Instruction, row: _Row) -> bool:
+    name, opcode, shape, operands, attributes, annotations, edges = row
+    return (
+        i.operands == operands
+        and i.shape == shape
+        and i.attributes == attributes
+        and i.name == name
+        and i.opcode == opcode
+        and i.annotations == annotations
+        and tuple(i.control_predecessors) == edges
+    )
 
 
 def _rebuilt(original: Computation, name: str, root: Instruction, rows: list[tuple]) -> Computation:
