@@ -17,7 +17,7 @@ class CallInliner:
 
     A computation with one caller is always inlined, one with several callers while the copies stay within
     `growth` instructions for the whole module. A composite call is replaced by its body, which defines it.
-    Calls of one with several callers stay if it starts asynchronous computations, which only one may start.
+    Calls of one that starts asynchronous computations stay: only one op may start each.
     Callers come before what they call, so that an instruction is copied once however deep its call.
 
     Requires: nothing.
@@ -43,7 +43,7 @@ class CallInliner:
                     instruction = instruction.next
                     continue
                 callee = instruction.attributes["to_apply"]
-                if callee in shared and _starts_computations(callee):
+                if _starts_computations(callee):
                     instruction = instruction.next
                     continue
                 added = len(callee) if callee in shared else 0

@@ -56,7 +56,8 @@ def grad(instruction: Instruction, operands: list[np.ndarray], context: Context)
     scale_gradient = (gradient * centered).sum(axis=others, keepdims=True)
     offset_gradient = gradient.sum(axis=others, keepdims=True)
     count = x.size / max(1, scale.size)
-    x_gradient = scale * inverse * (gradient - (offset_gradient + centered * scale_gradient) / count)
+    # The sum first, which may be the gradient itself and cancel it.
+    x_gradient = scale * inverse / count * (count * gradient - offset_gradient - centered * scale_gradient)
     return _rounded(instruction, [x_gradient, scale_gradient, offset_gradient])
 
 
