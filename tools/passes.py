@@ -70,3 +70,19 @@ def transformed(module: Module, passes: Sequence[str]) -> Module | None:
     """
     made = clone_module(module)
     return made if run_pipeline(made, list(passes)).changed else None
+
+
+def live(results: Sequence[np.ndarray], module: Module) -> list[np.ndarray]:
+    """The results of all devices as the program's caller has them.
+
+    Where dynamic_padding has run, arrays of bounded sizes come out whole, each with its live sizes behind it.
+    """
+    if module.bounded_shapes is None:
+        return list(results)
+    rest, found = iter(results), []
+    for _ in range(module.replica_count * module.num_partitions):
+        for _, leaf in module.bounded_shapes[1].leaves():
+            array = next(rest)
+            sizes = [int(next(rest)) if leaf.is_dynamic_dim(d) else size for d, size in enumerate(leaf.dims)]
+            found.append(array[tuple(map(slice, sizes))])
+    return found

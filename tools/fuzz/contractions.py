@@ -92,8 +92,8 @@ def convolution(m: Maker) -> Instruction:
     for number in range(spatial):
         lhs[labels.input_spatial[number]] = sizes[number]
         rhs[labels.kernel_spatial[number]] = window.dims[number].size
-    # Whether padding and other groups meet an infinity, as zeros, is open.
-    profile = m.draw.choice(_PROFILES[1:])
+    # Whether padding and other groups meet an infinity, as zeros, is open; wide numbers are infinite in narrow types.
+    profile = m.draw.choice(_PROFILES[1:3] if dtype.bits <= 8 else _PROFILES[1:])
     if dtype.is_integer and profile == "wide":
         m.portable = False  # where XLA folds a constant one, its sums saturate
     operands = [m.value(dtype, tuple(dims), profile) for dims in (lhs, rhs)]
@@ -166,7 +166,31 @@ def ragged_dot(m: Maker) -> Instruction:
     )
 
 
+def scaled_dot(m: Maker) -> Instruction:
+    """Scales of blocks in any dimension, or of the whole operand."""
+    m.portable = False
+    dtype, batch = m.draw.dtype(FLOATS), m.draw.choice(((), (2,)))
+    sizes = [m.draw.choice((1, 2, 4, 6)) for _ in range(3)]
+    left = m.value(dtype, (*batch, sizes[0], sizes[1]), "tame")
+    right = m.value(m.draw.dtype((dtype, *FLOATS)), (*batch, sizes[2], sizes[1]), "tame")
+    scales = [
+        m.value(m.draw.dtype(FLOATS), _blocks(m, side.shape.dims), m.draw.choice(("tame", "whole")))
+        for side in (left, right)
+    ]
+    dims = {f"{side}_batch_dims": tuple(range(len(batch))) for side in ("lhs", "rhs")}
+    dims |= {f"{side}_contracting_dims": (len(batch) + 1,) for side in ("lhs", "rhs")}
+    shape = infer_shape("scaled-dot", [o.shape for o in (left, right, *scales)], dims)
+    return m.b.op("scaled-dot", left, right, *scales, shape=shape.with_dtype(_result_type(m, dtype)), **dims)
+
+
+def _blocks(m: Maker, dims: tuple[int, ...]) -> tuple[int, ...]:
+    """How many scales there are in each dimension."""
+    if m.draw.chance(0.2):
+        return ()
+    return tuple(m.draw.choice([d for d in range(1, size + 1) if size % d == 0]) for size in dims)
+
+
 RECIPES = {
     dot: 4, matrix_product: 1, convolution: 2.5, fft: 0.7, cholesky: 0.5,
-    triangular_solve: 0.6, ragged_dot: 0.2,
+    triangular_solve: 0.6, ragged_dot: 0.2, scaled_dot: 0.4,
 }  # fmt: skip

@@ -19,7 +19,7 @@ class Control:
         self.step = step
         self.recipes: dict[Recipe, float] = {
             self.call: 1.5, self.while_: 2, self.conditional: 1.5, self.branches: 1, barrier: 0.7, token: 0.4,
-            nested_tuple: 1, self.fusion: 0.7,
+            nested_tuple: 1, self.fusion: 0.7, self.asynchronous: 0.4, copy_pair: 0.3,
         }  # fmt: skip
 
     def _steps(self, m: Maker) -> None:
@@ -27,16 +27,23 @@ class Control:
             self.step(m)
 
     def _operands(self, m: Maker) -> list[Instruction]:
-        return [m.operand() for _ in range(m.draw.integer(1, 3))]
+        return [self._operand(m) for _ in range(m.draw.integer(1, 3))]
+
+    def _operand(self, m: Maker) -> Instruction:
+        """An array, or now and then a tuple of them, which may have tuples inside."""
+        if m.draw.chance(0.85):
+            return m.operand()
+        return m.b.tuple(*(self._operand(m) for _ in range(m.draw.integer(0, 3))))
 
     def call(self, m: Maker, opcode: str = "call", **attributes) -> Instruction:
         operands = self._operands(m)
 
         def body(parameters: list[Instruction]) -> Instruction:
             self._steps(m)
-            return m.draw.choice(m.pool[-2:])
+            results = [m.draw.choice(m.pool[-3:]) for _ in range(m.draw.choice((1, 1, 1, 2, 3)))]
+            return results[0] if len(results) == 1 else m.b.tuple(results[0], m.b.tuple(*results[1:]))
 
-        attribute = "calls" if opcode == "fusion" else "to_apply"
+        attribute = "calls" if opcode in ("fusion", "async-start") else "to_apply"
         callee = m.computation("callee", [o.shape for o in operands], body)
         return m.b.op(opcode, *operands, **{attribute: callee}, **attributes)
 
@@ -44,8 +51,15 @@ class Control:
         m.portable = False  # XLA takes fusions only after its own passes
         return self.call(m, "fusion", kind="kLoop")
 
+    def asynchronous(self, m: Maker) -> Instruction:
+        m.portable = False  # XLA has its own rules on what may run asynchronously
+        start = self.call(m, "async-start")
+        if m.draw.chance(0.3):
+            start = m.b.op("async-update", start)
+        return m.b.op("async-done", start)
+
     def while_(self, m: Maker) -> Instruction:
-        """A counter and some arrays; the body changes those of which it makes one of the same shape."""
+        """A counter and some values; the body changes those of which it makes one of the same shape."""
         values = self._operands(m)
         state = m.b.tuple(m.s32(0), *values)
         trips = m.draw.integer(0, 4)
@@ -61,18 +75,22 @@ class Control:
         return m.b.op("while", state, condition=condition, body=body)
 
     def _while_body(self, m: Maker, state: Instruction, shape: TupleShape) -> Instruction:
-        parts = [m.b.get_tuple_element(state, i) for i in range(len(shape.elements))]
-        m.pool[:] = parts[1:]
+        old = m.pool[:]
+        m.pool[:] = old[1:]
         self._steps(m)
-        fresh = [v for v in m.pool if v not in parts]
-        parts[0] = m.b.add(parts[0], m.s32(1))
-        for number in range(1, len(parts)):
-            fitting = [v for v in [*fresh, *parts[1:]] if v.shape.compatible(shape.elements[number])]
-            parts[number] = m.draw.choice(fitting[-2:] + fitting[:1])
-        return m.b.tuple(*parts)
+        fresh = [v for v in m.pool if v not in old]
+        rest = [self._like(m, element, [*fresh, *old[1:]]) for element in shape.elements[1:]]
+        return m.b.tuple(m.b.add(old[0], m.s32(1)), *rest)
+
+    def _like(self, m: Maker, shape: Shape, values: list[Instruction]) -> Instruction:
+        """A value of a shape: some of the values there are, or new leaves."""
+        if isinstance(shape, TupleShape):
+            return m.b.tuple(*(self._like(m, element, values) for element in shape.elements))
+        fitting = [v for v in values if v.shape.is_array and v.shape.compatible(shape)]
+        return m.draw.choice(fitting[-2:] + fitting[:1]) if fitting else m.leaf(shape.dtype, shape.dims)
 
     def conditional(self, m: Maker) -> Instruction:
-        first, second = m.operand(), m.operand()
+        first, second = self._operand(m), self._operand(m)
         target = m.draw.choice((first, second)).shape
         names = ("on_true", "on_false")
         computations = [
@@ -88,7 +106,7 @@ class Control:
 
     def branches(self, m: Maker) -> Instruction:
         count = m.draw.integer(1, 4)
-        operands = [m.operand() for _ in range(count)]
+        operands = [self._operand(m) for _ in range(count)]
         target = operands[0].shape
         computations = [
             m.computation("branch", [o.shape], lambda p: self._branch(m, target)) for o in operands
@@ -98,8 +116,7 @@ class Control:
 
     def _branch(self, m: Maker, target: Shape) -> Instruction:
         self._steps(m)
-        fitting = [v for v in m.pool if v.shape.is_array and v.shape.compatible(target)]
-        return m.draw.choice(fitting[-2:]) if fitting else m.leaf(target.dtype, target.dims)
+        return self._like(m, target, m.pool)
 
 
 def barrier(m: Maker) -> Instruction:
@@ -117,3 +134,8 @@ def nested_tuple(m: Maker) -> Instruction:
     if m.draw.chance(0.5):
         whole = m.b.op("opt-barrier", whole)
     return m.b.get_tuple_element(m.b.get_tuple_element(whole, 1), m.draw.integer(0, 1))
+
+
+def copy_pair(m: Maker) -> Instruction:
+    m.portable = False
+    return m.b.op("copy-done", m.b.op("copy-start", m.operand()))

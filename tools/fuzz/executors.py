@@ -14,9 +14,8 @@ from hloc.errors import HloError
 from hloc.ir.equality import structurally_equal
 from hloc.ir.module import Module
 from hloc.options import Options
-from hloc.reference.evaluate import evaluate
-from tools.fuzz.compare import Judge
-from tools.passes import Variant, is_variant, transformed, variants
+from tools.fuzz.compare import Judge, evaluated
+from tools.passes import Variant, is_variant, live, transformed, variants
 from tools.roundtrip import explain
 
 PIPELINES = {"cpu": "cpu", "none": "none"}
@@ -66,8 +65,7 @@ def check(program: Program, executors: Sequence[str], xla: XlaResult | None = No
     try:
         module = hloc.parse(program.text)
         _check_text(module, program.text, outcome, xla)
-        with np.errstate(all="ignore"):
-            expected = [np.asarray(result) for result in evaluate(module, program.arguments)]
+        expected = evaluated(module, program.arguments)
     except Exception as error:
         outcome.findings.append(Finding("reference", _last_words(error)))
         return outcome
@@ -101,8 +99,10 @@ def _check_text(module: Module, text: str, outcome: Outcome, xla: XlaResult | No
 def _check_native(name: str, module: Module, program: Program, judge: Judge, outcome: Outcome) -> None:
     arguments = laid_out(module, program.arguments)
     try:
-        executable = hloc.compile(module, options=Options(pipeline=PIPELINES[name]))
-        _note(outcome, name, judge.difference([np.asarray(r) for r in executable.execute(*arguments)]))
+        executable = hloc.compile(module, options=Options(pipeline=PIPELINES[name], cache=False))
+        results = executable.execute_replicated([arguments] * executable.device_count)
+        flat = [np.asarray(result) for of_device in results for result in of_device]
+        _note(outcome, name, judge.difference(flat, simplified=name != "none"))
     except HloError as error:
         if "not supported" in str(error):
             outcome.refused[name] = error.message
@@ -127,9 +127,8 @@ def _check_passes(
     if made is None:
         return
     try:
-        with np.errstate(all="ignore"):
-            results = evaluate(hloc.parse(made.to_text()), program.arguments)
-        _note(outcome, variant.name, judge.difference([np.asarray(result) for result in results]))
+        results = live(evaluated(hloc.parse(made.to_text()), program.arguments), made)
+        _note(outcome, variant.name, judge.difference(results, simplified=True))
     except Exception as error:
         _note(outcome, variant.name, _last_words(error))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hloc.errors import HloError
-from tools.fuzz import contractions, elementwise, folds, indexing, movement
+from tools.fuzz import contractions, devices, elementwise, folds, indexing, movement, sizes
 from tools.fuzz.control import Control
 from tools.fuzz.maker import Case, Maker
 
 _DEEPEST = 2
+_SEVERAL_DEVICES = 0.08
 
 
 class Generator:
@@ -16,25 +17,27 @@ class Generator:
     def __init__(self) -> None:
         self.simple = {
             recipe: weight
-            for family in (elementwise, movement, folds, contractions, indexing)
+            for family in (elementwise, movement, folds, contractions, indexing, sizes)
             for recipe, weight in family.RECIPES.items()
         }
         self.all = {**self.simple, **Control(self.step).recipes}
         self.used: list[str] = []
 
     def step(self, m: Maker) -> None:
-        """Add what one recipe makes to the pool; the elements of a tuple one by one."""
+        """Add what one recipe makes to the pool; the arrays in a tuple one by one."""
         recipes = self.all if m.depth < _DEEPEST else self.simple
+        # Within other computations, not all devices may come to the same op.
+        if m.devices != (1, 1) and m.depth == 0 and m.draw.chance(0.4):
+            recipes = devices.RECIPES
         recipe = m.draw.choice(recipes, recipes.values())
         self.used.append(recipe.__name__.strip("_"))
         made = recipe(m)
-        if made.shape.is_tuple:
-            m.pool += [m.b.get_tuple_element(made, i) for i in range(len(made.shape.elements))]
-        else:
-            m.pool.append(made)
+        m.pool += m.leaves(made)
 
     def case(self, seed: int) -> Case:
         m = Maker(seed)
+        if m.draw.chance(_SEVERAL_DEVICES):
+            m.devices = m.draw.choice(devices.COUNTS)
         for _ in range(m.draw.choice((1, 2, 3, 4, 6, 9), (3, 4, 4, 3, 1.5, 0.7))):
             self.step(m)
         return m.finish(self.used)

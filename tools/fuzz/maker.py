@@ -45,8 +45,16 @@ class Maker:
         self.b = Builder("fuzz")
         self.pool: list[Instruction] = []
         self.arguments: list[np.ndarray] = []
+        self.results: list[Instruction] = []
         self.portable = True
         self.depth = 0
+        self.devices = (1, 1)
+        self._channels = 0
+
+    def channel(self) -> int:
+        """A number for a channel of its own."""
+        self._channels += 1
+        return self._channels
 
     # Operands
 
@@ -106,6 +114,10 @@ class Maker:
             return self.draw.choice(there, range(1, len(there) + 1))
         return self.value(self.draw.dtype(allowed), self.draw.dims(least, most, empty))
 
+    def whole_number(self, value: int) -> Instruction:
+        """A scalar of s32 with that value, unknown to the compiler where it can be."""
+        return self.parameter(np.array(value, np.int32), S32) if self.depth == 0 else self.s32(value)
+
     def scalar(self, dtype: DType, profile: str = "") -> Instruction:
         return self.value(dtype, (), profile)
 
@@ -139,9 +151,17 @@ class Maker:
         """A computation with such parameters; `body` builds it with this maker and returns the root."""
         inner = Builder(name, module=self.b.module)
         parameters = [inner.parameter(shape) for shape in shapes]
-        with self.inside(inner, list(parameters)):
+        with self.inside(inner, []):
+            self.pool += [leaf for parameter in parameters for leaf in self.leaves(parameter)]
             inner.computation.root = body(parameters)
         return inner.computation
+
+    def leaves(self, value: Instruction) -> list[Instruction]:
+        """The arrays in a value: itself, or what is in a tuple."""
+        if not value.shape.is_tuple:
+            return [value]
+        parts = [self.b.get_tuple_element(value, i) for i in range(len(value.shape.elements))]
+        return [leaf for part in parts for leaf in self.leaves(part)]
 
     def scalars(self, name: str, dtypes: Sequence[DType], body: Body) -> Computation:
         """A computation of scalars."""
@@ -156,6 +176,7 @@ class Maker:
         """The case with a root of the values that nobody used, or of the last one."""
         unused = [v for v in self.pool if not v.users and v.opcode != "parameter"]
         roots = unused[-6:] or self.pool[-1:]
+        roots += [value for value in self.results if value not in roots]
         if len(roots) == 1 and self.draw.chance(0.7):
             root = roots[0]
         elif len(roots) > 2 and self.draw.chance(0.2):
@@ -163,9 +184,12 @@ class Maker:
         else:
             root = self.b.tuple(*roots)
         module = self.b.build(root)
+        module.replica_count, module.num_partitions = self.devices
         if self.draw.chance(0.15):
             parameters, result = module.entry_shapes
             module.entry_layout = parameters, self._relaid(result)
+        # XLA makes one program of several partitions itself.
+        self.portable &= self.devices[1] == 1
         return Case(module, self.arguments, self.portable and _known_to_xla(module), recipes)
 
     def _relaid(self, shape: Shape) -> Shape:
