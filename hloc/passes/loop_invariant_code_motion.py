@@ -8,7 +8,8 @@ from hloc.analysis.trip_count import trip_count
 from hloc.ir.clone import clone_instruction
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
-from hloc.passes.loops import Loop, Owners, loops_of
+from hloc.passes.loops import Loop, loops_of
+from hloc.passes.tuples import Owners
 
 _LEAST_WORK = 8
 """Work for one element of the result, from which on it is worth memory: below, doing it again costs no more
@@ -57,6 +58,8 @@ def _hoist(loop: Loop, values: list[Instruction], effects: Effects) -> None:
     numbers = loop.set_state(range(loop.size), added, effects)
     reads = {read.attributes["index"]: read for read in loop.body.parameters[0].users}
     for value, number in zip(values, numbers, strict=True):
+        if value.computation is None:
+            continue  # only what nobody needs was computed from it
         loop.body.replace_uses(value, reads[number])
         loop.body.remove(value)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hloc.ir.clone import clone_instruction
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
-from hloc.passes.loops import Loop, Owners, loops_of
+from hloc.passes.loops import Loop, loops_of
+from hloc.passes.tuples import Owners
 
 
 def run(module: Module) -> bool:

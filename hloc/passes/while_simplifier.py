@@ -10,7 +10,8 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.passes.emit import Emit, replace
 from hloc.passes.equivalence import key
-from hloc.passes.loops import Loop, Owners, loops_of, make_explicit
+from hloc.passes.loops import Loop, loops_of, make_explicit
+from hloc.passes.tuples import Owners
 
 
 def run(module: Module) -> bool:
