@@ -28,6 +28,7 @@ _HOMES = {
     "evaluate": "hloc.api",
     "optimize": "hloc.api",
     "compile": "hloc.api",
+    "cost_analysis": "hloc.api",
     "register_custom_call": "hloc.host.custom_calls",
     "Options": "hloc.options",
     "Executable": "hloc.runtime.executable",

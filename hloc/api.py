@@ -20,6 +20,7 @@ from hloc.options import Options
 from hloc.runtime.executable import Executable
 
 if TYPE_CHECKING:
+    from hloc.analysis.costs import ModuleCost
     from hloc.analysis.verifier import Diagnostic
     from hloc.codegen.program import Program
     from hloc.ir.module import Module
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # What a program from the cache does not need.
 clone = lazy("hloc.ir.clone")
 codegen = lazy("hloc.codegen.compile")
+costs = lazy("hloc.analysis.cost_analysis")
 evaluator = lazy("hloc.reference.evaluate")
 parser = lazy("hloc.text.parser")
 passes = lazy("hloc.passes.pipeline")
@@ -80,6 +82,11 @@ def optimize(source: Source, pipeline: str = "cpu", options: Options | None = No
     module = clone.clone_module(_checked(source))
     passes.run_pipeline(module, pipeline, options or Options())
     return module
+
+
+def cost_analysis(source: Source, pipeline: str | None = "cpu") -> ModuleCost:
+    """Arithmetic and bytes of one run of a program after the passes of a pipeline; as it stands, with None."""
+    return costs.cost_of(_checked(source) if pipeline is None else optimize(source, pipeline))
 
 
 def compile(

@@ -23,6 +23,8 @@ VERBS = {
     "eval": "hloc.cli.run",
     "opt": "hloc.cli.opt",
     "emit": "hloc.cli.emit",
+    "cost": "hloc.cli.cost",
+    "memory": "hloc.cli.cost",
     "bisect": "hloc.cli.bisect",
     "cache": "hloc.cli.cache",
 }

@@ -34,14 +34,15 @@ class Place(NamedTuple):
 class Buffers:
     """The plan of one computation.
 
-    `places` of all values but constants; `scratch` the arena offset of each step's temporary memory;
-    `stack_slots` of SMALL_BYTES each;
+    `places` of all values but constants, `chains` of those that steps make; `scratch` the arena offset of each
+    step's temporary memory; `stack_slots` of SMALL_BYTES each;
     `copies` (view, result number, arena offset or None) to be done at the end: those with an offset pass
     through the arena, since their source is overwritten by another copy.
     """
 
     def __init__(self) -> None:
         self.places: dict[Value, Place] = {}
+        self.chains: dict[Value, Chain] = {}
         self.scratch: list[int] = []
         self.copies: list[tuple[View, int, int | None]] = []
         self.arena_bytes = 0
@@ -57,8 +58,8 @@ def assign(plan: Schedule, temporary: Sequence[int]) -> Buffers:
     arguments = [view.value for view in plan.arguments]
     flow = Flow(arguments, steps, [view.value for view in plan.results], plan.slots)
     small = SMALL_BYTES if len(steps) <= LONG else 0
-    chains = chains_of(flow, small + 1)
     buffers = Buffers()
+    chains = buffers.chains = chains_of(flow, small + 1)
     _lay_out(chains, temporary, buffers, small)
     for value, slot in zip(arguments, plan.slots, strict=True):
         if slot is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hloc.analysis.cost_analysis import cost_of
 from hloc.codegen.computations import (
     PARAMETERS,
     Compiled,
@@ -15,7 +16,7 @@ from hloc.codegen.computations import (
 )
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
-from hloc.codegen.program import ENTRY, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.program import ENTRY, MemoryPlan, ParameterLeaf, Program, ResultLeaf
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
 from hloc.codegen.values import CallStep, argument_shapes, array_shapes
@@ -44,7 +45,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         target=target.name,
         object_code=object_code,
         entry=ENTRY,
-        arena_bytes=code.arena_bytes,
+        arena_bytes=code.memory[-1].arena_bytes,
         constants=code.constants.block(),
         parameter_shapes=parameter_shapes,
         result_shape=result_shape,
@@ -55,6 +56,8 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         num_partitions=module.num_partitions,
         kernels=code.kernels.kernels,
         externals=tuple(code.kernels.externals),
+        memory=code.memory,
+        cost=cost_of(module),
     )
 
 
@@ -85,7 +88,7 @@ class _Generated:
     llvm: Module
     kernels: KernelCode
     constants: ConstantPool
-    arena_bytes: int
+    memory: tuple[MemoryPlan, ...]
 
 
 def _generate(module: HloModule, target: Target, options: Options) -> _Generated:
@@ -98,7 +101,7 @@ def _generate(module: HloModule, target: Target, options: Options) -> _Generated
         compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled).write()
     main = compiled[variant]  # the entry comes last
     _write_entry(llvm, main, target, options)
-    return _Generated(llvm, kernels, constants, main.arena_bytes)
+    return _Generated(llvm, kernels, constants, tuple(part.memory for part in compiled.values()))
 
 
 def _plans(module: HloModule) -> dict[Variant, Schedule]:

@@ -18,7 +18,8 @@ from hloc.codegen.buffers import ARENA, LONG, RESULT, STACK, Buffers, Place, ali
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Value, integer
-from hloc.codegen.program import ALIGNMENT, aligned_copy
+from hloc.codegen.memory_plan import memory_plan
+from hloc.codegen.program import ALIGNMENT, MemoryPlan, aligned_copy
 from hloc.codegen.schedule import Schedule
 from hloc.codegen.values import CONSTANT, SMALL_BYTES, CallStep, Step, View
 from hloc.ir.computation import Computation
@@ -47,11 +48,16 @@ class Variant(NamedTuple):
 
 @record
 class Compiled:
-    """A computation's function, the arena it needs, and how deep the calls in it nest."""
+    """A computation's function, its number, the memory it needs, and how deep the calls in it nest."""
 
     function: Function
-    arena_bytes: int
+    number: int
+    memory: MemoryPlan
     depth: int
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.memory.arena_bytes
 
 
 class ConstantPool:
@@ -119,7 +125,15 @@ class ComputationCode:
             self._steps(0, count)
         self._final_copies()
         self.b.ret(integer("i32", 0))
-        return Compiled(self.function, self.buffers.arena_bytes, self.depth)
+        return Compiled(self.function, len(self.callees), self._memory(), self.depth)
+
+    def _memory(self) -> MemoryPlan:
+        steps = self.plan.steps
+        callees = [
+            tuple(callee.number for callee in self._callees(step)) if isinstance(step, CallStep) else ()
+            for step in steps
+        ]
+        return memory_plan(self.plan, self.buffers, [self._temporary_bytes(step) for step in steps], callees)
 
     def _begin(self, name: str) -> None:
         """Turns to a new function of the computation's signature, and writes there from now on."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hloc.analysis.costs import ModuleCost
 from hloc.ir.attributes import Alias
 from hloc.ir.dtypes import S32
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape, array
@@ -120,9 +121,58 @@ class Kernel(NamedTuple):
     bytes_written: int
 
 
+class LiveBuffer(NamedTuple):
+    """A piece of memory, from the step that writes it `first` to the one that needs it `last`.
+
+    It holds the results of the instructions `names` one after the other, the first of `shape` (None: what a
+    kernel needs for itself) and with the metadata's `op_name`. It lies in the arena at the offset `number`, or
+    is result or stack slot `number`.
+    """
+
+    names: tuple[str, ...]
+    shape: ArrayShape | None
+    op_name: str
+    kind: str
+    number: int
+    bytes: int
+    first: int
+    last: int
+
+
+class MemoryCall(NamedTuple):
+    """A step that calls computations, by their numbers in `Program.memory`, with the arena from an offset on."""
+
+    step: int
+    offset: int
+    callees: tuple[int, ...]
+
+
+class MadeCopy(NamedTuple):
+    """A copy that the text does not have, made for an instruction or a result, and why."""
+
+    name: str
+    bytes: int
+    reason: str
+
+
+class MemoryPlan(NamedTuple):
+    """The memory of a computation: its steps by their instructions' names, and what lives when."""
+
+    name: str
+    steps: tuple[str, ...]
+    arena_bytes: int
+    buffers: tuple[LiveBuffer, ...]
+    calls: tuple[MemoryCall, ...]
+    copies: tuple[MadeCopy, ...]
+
+
 @record
 class Program:
-    """A compiled module. `parameter_shapes` and `result_shape` are as the caller sees them."""
+    """A compiled module. `parameter_shapes` and `result_shape` are as the caller sees them.
+
+    `memory` has the plans of the computations that run, callees first and the entry last; `cost` what a run
+    costs.
+    """
 
     name: str
     target: str
@@ -139,6 +189,8 @@ class Program:
     num_partitions: int
     kernels: tuple[Kernel, ...]
     externals: tuple[External, ...]
+    memory: tuple[MemoryPlan, ...]
+    cost: ModuleCost
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,12 @@ from hloc.runtime.externals import Deserted, Externals, Run
 from hloc.runtime.memory import Pool, address, new_array
 from hloc.runtime.padding import live, padded
 
+if TYPE_CHECKING:
+    from hloc.analysis.costs import ModuleCost
+    from hloc.runtime.memory_report import MemoryAnalysis
+
 futures = lazy("concurrent.futures")
+memory_report = lazy("hloc.runtime.memory_report")
 
 _RNG_SEED = 0x9E3779B97F4A7C15
 
@@ -84,6 +89,14 @@ class Executable:
             raise ArgumentError(f"got arguments for {len(arguments)} devices, expected {self.device_count}")
         given = [flat_arguments(self.program, of_device) for of_device in arguments]
         return self._run_all(given)
+
+    def cost_analysis(self) -> ModuleCost:
+        """Arithmetic and bytes of one run on one device, for each kernel and together."""
+        return self.program.cost
+
+    def memory_analysis(self) -> MemoryAnalysis:
+        """Memory of one run on one device: sums, the peak and its owners, live ranges, copies."""
+        return memory_report.memory_analysis(self.program)
 
     def infeed(self, device: int = 0) -> SimpleQueue[Any]:
         """The queue from which a device's infeed takes values: `put` arrays, or tuples of them."""
