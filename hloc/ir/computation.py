@@ -139,6 +139,8 @@ class Computation:
 
     def remove(self, instruction: Instruction) -> None:
         """Take out an instruction that nobody uses; its control edges are joined over it."""
+        if instruction.computation is not self:
+            raise ValueError(f"%{instruction.name} is not in %{self.name}")
         if instruction.users:
             raise ValueError(f"%{instruction.name} still has users")
         if self.root is instruction:
