@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from hloc.analysis.layouts import moves_nothing
+from hloc.analysis.moves import Leaf
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Element, Register
 from hloc.codegen.llvm import Builder
@@ -25,9 +26,6 @@ from hloc.ir.shapes import ArrayShape
 
 if TYPE_CHECKING:
     from hloc.codegen.kernel import KernelContext
-
-Leaf = tuple[Instruction, tuple[int, ...]]
-"""A leaf of an instruction's result: the instruction and the index path."""
 
 PASS_THROUGH = ("opt-barrier", "add-dependency", "domain")
 """Ops whose result is their first operand."""

@@ -4,10 +4,11 @@ tiles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from math import prod
 
+from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.loops import Index, row_major_strides
 from hloc.codegen.products import summing_type
@@ -42,10 +43,11 @@ class ConvolutionPlan:
 
     Arrays are described by logical roles: batch, spatial dimensions, features. `groups` is the feature group
     count, `batch_groups` the batch group count; at most one of them is above 1. `group_outputs` is the number
-    of output features of a group of either kind.
+    of output features of a group of either kind. Operands that are `computed` lie nowhere in memory.
     """
 
-    def __init__(self, instruction: Instruction):
+    def __init__(self, instruction: Instruction, computed: Collection[int] = ()):
+        self.computed = computed
         self.labels: ConvDims = instruction.attributes["dim_labels"]
         self.lhs, self.rhs = (operand.shape for operand in instruction.operands[:2])
         self.out: ArrayShape = instruction.shape
@@ -106,7 +108,7 @@ class ConvolutionPlan:
     @property
     def is_direct(self) -> bool:
         """Whether the input is used where it lies."""
-        if self.is_expanded or self.batch_groups > 1 or self.lhs.dtype is not self.dtype:
+        if 0 in self.computed or self.is_expanded or self.batch_groups > 1 or self.lhs.dtype is not self.dtype:
             return False
         if self.lhs.strides[self.labels.input_feature] != 1 and self.features * self.groups != 1:
             return False
@@ -163,8 +165,15 @@ class ConvolutionPlan:
         """The sums of all output features at one position, where these are not in tiles."""
         return padded(self.outputs * self.dtype.itemsize) if self.is_expanded else 0
 
+    def result_bytes(self, epilogue: Epilogue | None) -> int:
+        """The whole result, where an epilogue is applied to it and no output can hold it before."""
+        if epilogue is None or self.is_plain or self.is_expanded or epilogue.holder() is not None:
+            return 0
+        return padded(self.out.byte_size)
+
     @property
     def scratch_bytes(self) -> int:
+        """Without a result that an epilogue is applied to: it comes behind all this."""
         if self.is_plain:
             return 0
         return self.image_bytes + self.sums_bytes + max(self.kernel_bytes(width) for width in (16, 32, 64))

@@ -11,21 +11,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hloc.analysis.layouts import reshaped_order
+from hloc.analysis.moves import Moves, lies_as_moved
 from hloc.codegen.arrays import Register
 from hloc.codegen.bodies import Body, Leaf
 from hloc.codegen.loops import Index, reshape_index
-from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import ArrayShape, Layout
 from hloc.records import record
 
 if TYPE_CHECKING:
     from hloc.codegen.kernel import KernelContext
-
-Move = tuple[str, tuple[int, ...]]
-"""("reshape", new sizes) or ("transpose", permutation)."""
-
-Moves = tuple[Move, ...]
 
 
 @record
@@ -44,56 +37,9 @@ class Epilogue:
             return None
         shape = self.own[0][0].shape
         for number, (root, leaf) in enumerate(self.roots):
-            there = root.shape.at(leaf)
-            order = _order(shape, self.moves[number])
-            if there.dtype is shape.dtype and order is not None and _lies_in(there, order):
+            if lies_as_moved(shape, self.moves[number], root.shape.at(leaf)):
                 return number
         return None
-
-
-def move_of(instruction: Instruction) -> Move | None:
-    """How an op moves its operand's elements, if it is an op that follows in an epilogue; None for others."""
-    if instruction.opcode == "transpose":
-        return "transpose", tuple(instruction.get("dimensions"))
-    return ("reshape", instruction.shape.dims) if instruction.opcode == "reshape" else None
-
-
-def followed(dims: Sequence[int], moves: Moves, move: Move) -> Moves:
-    """Moves of an array of `dims`, one more added; reshapes one after the other are one, or none."""
-    if move[0] == "transpose":
-        return (*moves, move)
-    if moves and moves[-1][0] == "reshape":
-        moves = moves[:-1]
-    before = _dims_after(dims, moves)
-    return moves if before == move[1] else (*moves, move)
-
-
-def _dims_after(dims: Sequence[int], moves: Moves) -> tuple[int, ...]:
-    for opcode, numbers in moves:
-        dims = numbers if opcode == "reshape" else tuple(dims[d] for d in numbers)
-    return tuple(dims)
-
-
-def _order(shape: ArrayShape, moves: Moves) -> tuple[int, ...] | None:
-    """The major-to-minor order in which the moved array lies where the array lies; None if there is none."""
-    order: tuple[int, ...] | None = shape.minor_to_major[::-1]
-    dims = shape.dims
-    for opcode, numbers in moves:
-        if opcode == "transpose":
-            order = tuple(numbers.index(d) for d in order)
-            dims = tuple(dims[d] for d in numbers)
-        else:
-            order = reshaped_order(ArrayShape(shape.dtype, dims, Layout(order[::-1])), numbers)
-            dims = numbers
-        if order is None:
-            return None
-    return order
-
-
-def _lies_in(shape: ArrayShape, order: Sequence[int]) -> bool:
-    """Whether an array's dimensions, but for those of size 1, lie in this order from major to minor."""
-    wide, given = ([d for d in dims if shape.dims[d] != 1] for dims in (order, shape.minor_to_major[::-1]))
-    return wide == given
 
 
 class Finisher:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from hloc.analysis.moves import moves_from
 from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_immediate, lies_in_memory, literal_at, source
-from hloc.codegen.epilogue import Epilogue, Moves, followed, move_of
+from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.kernel import ELEMENTS, KERNELS
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -90,26 +91,14 @@ def _epilogue(own: Instruction, roots: tuple[Leaf, ...], size: int) -> Epilogue 
     leaves = tuple(array_leaves(own))
     if not _are_elements(roots, size, set(leaves)):
         return None
-    dims = _dims(leaves[0])
-    moves: dict[Leaf, Moves | None] = dict.fromkeys(leaves, ())
-    for node in _post_order(roots, set(leaves)):
-        before = {moves[operand] for operand in _operands(node) if operand in moves} if node not in moves else None
-        if not before:
-            continue
-        if len(before) > 1:
-            return None
-        (made,) = before
-        if not node[0].op.is_elementwise:
-            move = move_of(node[0])
-            if move is None:
-                return None
-            made = followed(dims, made, move)
-        elif any(_dims(operand) != _dims(node) for operand in _operands(node) if operand in moves):
-            return None
-        moves[node] = made
-    if any(root not in moves for root in roots):
+    moves = moves_from(leaves, _post_order(roots, set(leaves)), _operands)
+    if moves is None:
         return None
-    return Epilogue(leaves, roots, tuple(moves[root] for root in roots))
+    by_dims = {_dims(root): moves[root] for root in roots if root in moves}
+    if any(_dims(root) not in by_dims for root in roots):
+        return None
+    found = tuple(moves.get(root, by_dims[_dims(root)]) for root in roots)
+    return Epilogue(leaves, roots, found)
 
 
 def _operands(node: Leaf) -> list[Leaf]:

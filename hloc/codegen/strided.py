@@ -88,7 +88,7 @@ def _is_seen_through(instruction: Instruction) -> bool:
         return widens(instruction.operands[0].shape.dtype, instruction.shape.dtype)
     if instruction.opcode == "dynamic-slice":
         return all(start.shape.rank == 0 for start in instruction.operands[1:])
-    return instruction.opcode in ("slice", "transpose", "broadcast", "reshape")
+    return instruction.opcode in ("slice", "transpose", "broadcast", "reshape", "copy")
 
 
 _SIGNIFICANT = {"f32": 24, "f64": 53}

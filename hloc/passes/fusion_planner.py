@@ -9,22 +9,25 @@ from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import SIDE_EFFECT
+from hloc.passes.fusion_cost import MOST_INDICES, MOST_REPEATED, SLACK, is_worth, repeated_work
 from hloc.passes.fusion_groups import ROOT_INDEX, Group, Indices
 from hloc.passes.fusion_order import Node, RunOrder
-from hloc.passes.fusion_rules import CLONED, is_element_op, is_free, is_producer, own_loop_slots
+from hloc.passes.fusion_rules import (
+    CLONED,
+    PRODUCTS,
+    is_element_op,
+    is_free,
+    is_producer,
+    is_same_part,
+    leaves_in_place,
+    own_loop_slots,
+    takes_epilogue,
+)
 from hloc.passes.ordering import changed_in_place
 
-_SLACK = 256
-"""Units of work that may always be done again: about what a kernel of its own would cost."""
 
-_MEMORY = 2
-"""Units of work for an element that storing it and loading it again are worth."""
-
-_MOST_REPEATED = 8
-"""Units of work for each index of a loop that may be work done elsewhere too."""
-
-_MOST_INDICES = 16
-"""Different indices at which one loop may ask for the same producer."""
+_MOST_LOOKED_AT = 200
+"""Instructions behind an operand of an op that changes an array in place, to see whether one reads it."""
 
 
 class Planner:
@@ -44,9 +47,11 @@ class Planner:
         self.homes: dict[Instruction, list[Group]] = {}
         self._groups: list[Group] = []
         self._changers: dict[Instruction, list[Instruction]] = {}
+        self._changers_of: dict[Instruction, list[Instruction]] = {}
         for instruction in computation:
             for operand in changed_in_place(instruction):
                 self._changers.setdefault(operand, []).append(instruction)
+                self._changers_of.setdefault(instruction, []).append(operand)
         chain = [i for i in computation if SIDE_EFFECT in effects.of(i)]
         self._next_effect = dict(zip(chain, chain[1:], strict=False))
         self._order = RunOrder(computation, self._after)
@@ -72,10 +77,13 @@ class Planner:
                     return
             elif self._becomes_output(producer, wanting):
                 return
-        self._open(producer)
+        if not self._finds_epilogue(producer):
+            self._open(producer)
 
     def _enter(self, wanting: dict[Group, Indices], producer: Instruction) -> None:
         for group, indices in wanting.items():
+            if group.is_read_in_place(producer):
+                group.in_place.add(producer)
             group.add(producer, indices)
             self.homes.setdefault(producer, []).append(group)
 
@@ -96,6 +104,8 @@ class Planner:
         if not is_free(producer):
             return False
         operand = producer.operands[0]
+        if takes_epilogue(operand) and own_loop_slots(operand) is not None:
+            return False
         return not is_producer(operand) or is_free(operand)
 
     def _wanting(self, producer: Instruction) -> tuple[dict[Group, Indices], bool]:
@@ -117,27 +127,85 @@ class Planner:
         return wanting, escapes or bool(refused)
 
     def _is_welcome(self, producer: Instruction, group: Group, indices: Indices) -> bool:
-        if len(group.members) >= self.most_instructions or len(indices) > _MOST_INDICES:
+        if len(group.members) >= self.most_instructions or len(indices) > MOST_INDICES:
+            return False
+        if group.is_read_in_place(producer) and not leaves_in_place(producer):
+            return False
+        feeds_product = group.owner is not None and group.owner.opcode in PRODUCTS and ROOT_INDEX not in indices
+        if feeds_product and self._follows_product(producer):
             return False
         new = [operand for operand in dict.fromkeys(producer.operands) if operand not in group.inputs]
         if new and len(group.inputs) - 1 + len(new) + len(group.outputs) > self.most_operands:
+            return False
+        if group.owner in self._changers_of and self._reads_changed(producer, group.owner, indices):
             return False
         return all(self._can_read_before(changer, group) for changer in self._changers_after(producer))
 
     def _can_read_before(self, changer: Instruction, group: Group) -> bool:
         """Whether a group can run before an array that it reads is changed in place."""
-        return changer not in group.members and self._order.put_behind(self._nodes_of(changer), group)
+        return changer is group.owner or self._order.put_behind(self._nodes_of(changer), group)
+
+    def _reads_changed(self, producer: Instruction, changer: Instruction, indices: Indices) -> bool:
+        """Whether a producer, or what would be computed with it, reads what its user changes in place.
+
+        It may do so at the element that is changed next.
+        """
+        changed = self._changers_of[changer]
+        pending, seen = [producer], {producer}
+        while pending:
+            value = pending.pop()
+            if any(operand in changed for operand in value.operands):
+                if set(indices) != {ROOT_INDEX} or not is_same_part(value, changer):
+                    return True
+            inner = [o for o in value.operands if is_element_op(o) and o not in seen]
+            if len(seen) + len(inner) > _MOST_LOOKED_AT:
+                return True
+            seen.update(inner)
+            pending += inner
+        return False
 
     def _pays(self, producer: Instruction, wanting: dict[Group, Indices]) -> bool:
         """Whether computing it inside of all groups costs no more than storing and loading it."""
-        cost = weight(producer)
         times = sum(sum(indices.values()) for indices in wanting.values())
-        extra = max(0.0, times - producer.shape.count) * cost
-        if extra <= _SLACK:
+        extra = repeated_work(producer, times)
+        if extra <= SLACK:
             return True
-        if extra > _MEMORY * producer.shape.count:
+        if not is_worth(producer, extra):
             return False
-        return all(group.repeated + cost <= _MOST_REPEATED for group in wanting)
+        return all(group.repeated + weight(producer) <= MOST_REPEATED for group in wanting)
+
+    # What follows on an op with loops of its own
+
+    def _finds_epilogue(self, owner: Instruction) -> bool:
+        """Whether a loop nest of its users can be applied to each result of an op where that is computed."""
+        own = own_loop_slots(owner) if takes_epilogue(owner) else None
+        if own is None:
+            return False
+        homes = dict.fromkeys(group for user in owner.users for group in self.homes.get(user, ()))
+        for group in homes:
+            escapes = owner.is_root or any(self.homes.get(user) != [group] for user in owner.users)
+            if not self._is_welcome(owner, group, {}) or not group.is_epilogue_of(owner, self.position.__getitem__):
+                continue
+            others = [node for node in self._after(owner) if node is not group]
+            if escapes and not self._order.put_behind(others, group):
+                continue
+            group.adopt(owner, own, escapes)
+            self.homes.setdefault(owner, []).append(group)
+            self._order.drop(owner)
+            return True
+        return False
+
+    def _follows_product(self, producer: Instruction) -> bool:
+        """Whether an elementwise op may end up in the kernel of the dot or convolution that it is computed from."""
+        while producer.op.is_elementwise or is_free(producer):
+            wide = [operand for operand in producer.operands if operand.shape.count == producer.shape.count]
+            product = next((operand for operand in wide if operand.opcode in PRODUCTS), None)
+            if product is not None:
+                return True
+            producer = next((operand for operand in wide if operand.op.is_elementwise or is_free(operand)), None)
+            if producer is None:
+                return False
+        return False
 
     # One more result
 
@@ -186,7 +254,7 @@ class Planner:
         self._groups.sort(key=lambda group: self.position[group.last])
         readers: dict[Instruction, list[Group]] = {}
         for group in self._groups:
-            for value in group.inputs if group.own is None else ():
+            for value in group.inputs if group.owner is None else ():
                 if value.shape.is_array and value.shape.count == group.shape.count > 1:
                     readers.setdefault(value, []).append(group)
         gone: set[Group] = set()

@@ -9,10 +9,11 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import TupleShape
 from hloc.passes.emit import Emit
 from hloc.passes.fusion_groups import Group
+from hloc.passes.row_fusion_clusters import Cluster
 from hloc.passes.ordering import reorder
 
 
-def write_fusions(computation: Computation, groups: list[Group], effects: Effects) -> bool:
+def write_fusions(computation: Computation, groups: list[Group] | list[Cluster], effects: Effects) -> bool:
     """Replace each group by a fusion, and what is in no other place any more; whether there was any group."""
     position = {instruction: place for place, instruction in enumerate(computation)}
     fusions = [_fusion(computation, group, position) for group in groups]
@@ -37,9 +38,16 @@ def _fusion(computation: Computation, group: Group, position: dict[Instruction, 
     outputs = sorted(group.outputs, key=position.__getitem__)
     inputs = [i for i in dict.fromkeys(o for m in members for o in m.operands) if i not in group.members]
     body = computation.module.add_computation(_body(group, members, inputs, outputs))
-    kind = "kInput" if group.last.opcode == "reduce" else "kLoop"
+    kind = _kind({member.opcode for member in members})
     emit = Emit(computation, before=group.last)
     return emit.op("fusion", body.root.shape, inputs, kind=kind, calls=body)
+
+
+def _kind(opcodes: set[str]) -> str:
+    """What XLA would call it: `kOutput` for ops on the results of a product, `kInput` for those that feed a reduce."""
+    if opcodes & {"dot", "convolution"}:
+        return "kOutput"
+    return "kInput" if "reduce" in opcodes else "kLoop"
 
 
 def _body(

@@ -15,12 +15,14 @@ from contextlib import ExitStack
 import numpy as np
 
 from hloc.codegen import scalar
-from hloc.codegen.arrays import Register
+from hloc.codegen.arrays import ArrayRef, Register
+from hloc.codegen.bodies import lies_in_memory
 from hloc.codegen.convolution_plan import MOST_ROWS, ConvolutionPlan, tile_rows
+from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer, vector_type, zero
 from hloc.codegen.loops import row_major_strides
-from hloc.codegen.products import load_as, multiply_accumulate, multiply_add
+from hloc.codegen.products import multiply_accumulate, multiply_add
 from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import Routines, i64, least
 from hloc.codegen.tiles import Tile, tile_routine, unpack_routine
@@ -29,11 +31,26 @@ from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
 
 
-@kernel("convolution", scratch=lambda instruction: ConvolutionPlan(instruction).scratch_bytes)
+def _computed(instruction: Instruction) -> list[int]:
+    return [number for number, operand in enumerate(instruction.operands) if not lies_in_memory(operand)]
+
+
+def _fused_scratch(instruction: Instruction, epilogue: Epilogue | None) -> int:
+    plan = ConvolutionPlan(instruction, _computed(instruction))
+    return plan.scratch_bytes + plan.result_bytes(epilogue)
+
+
+@kernel(
+    "convolution",
+    element_operands=_computed,
+    scratch=lambda instruction: ConvolutionPlan(instruction).scratch_bytes,
+    fused_scratch=_fused_scratch,
+    takes_epilogue=lambda instruction: True,
+)
 def convolution(k: KernelContext, instruction: Instruction) -> None:
     if len(instruction.operands) > 2:
         raise k.error(f"convolution with scales or sparsity is not supported on {k.target.name} yet")
-    plan = ConvolutionPlan(instruction)
+    plan = ConvolutionPlan(instruction, _computed(instruction) if k.is_fused else ())
     if 0 in plan.out.dims:
         return
     if plan.is_plain:
@@ -45,7 +62,7 @@ def convolution(k: KernelContext, instruction: Instruction) -> None:
 def _plain(k: KernelContext, plan: ConvolutionPlan) -> None:
     """Loops over the result, the window, and the input features of the group."""
     labels, dtype, b = plan.labels, plan.dtype, k.b
-    lhs, rhs, out = k.input_array(0), k.input_array(1), k.outputs[0]
+    lhs, rhs, out = k.input(0), k.input(1), plan.out
     start = [scalar.zero(dtype)]
     space = WindowSpace(plan.windows, plan.base, plan.positions)
 
@@ -58,36 +75,47 @@ def _plain(k: KernelContext, plan: ConvolutionPlan) -> None:
 
         def under_window(place: list[Value], window: list[Value], carried: list[Value]) -> list[Value]:
             def step(at: Index, sums: list[Register]) -> list[Register]:
-                x = lhs.load(plan.input_index(batch, b.add(first, at[0]), place))
-                y = rhs.load(plan.kernel_index(b, at[0], feature, window))
-                x = scalar.convert(b, x, lhs.shape.dtype, dtype)
-                y = scalar.convert(b, y, rhs.shape.dtype, dtype)
+                x = lhs(plan.input_index(batch, b.add(first, at[0]), place))
+                y = rhs(plan.kernel_index(b, at[0], feature, window))
+                x = scalar.convert(b, x, plan.lhs.dtype, dtype)
+                y = scalar.convert(b, y, plan.rhs.dtype, dtype)
                 return [multiply_accumulate(b, dtype, x, y, sums[0])]
 
             return flattened(k.reduce_loop([plan.features], grouped(carried, start), step))
 
         spatial = [index[d] for d in labels.output_spatial]
         (total,) = grouped(space.fold(b, spatial, flattened(start), under_window), start)
-        out.store(index, scalar.convert(b, total, dtype, out.shape.dtype))
+        k.store(index, [scalar.convert(b, total, dtype, out.dtype)])
 
-    k.loop_nest(out.shape.dims, element, out.shape.minor_to_major[::-1])
+    k.loop_nest(out.dims, element, out.minor_to_major[::-1])
 
 
 class _Convolution:
-    """Writes a convolution by way of copies of the images."""
+    """Writes a convolution by way of copies of the images.
+
+    Where an epilogue follows, it is applied to the results of a row of positions as soon as they are all there.
+    `place` is the index of what is being computed, as far as the loops have it: {result dimension: value}.
+    """
 
     def __init__(self, k: KernelContext, plan: ConvolutionPlan):
         self.k, self.b, self.plan = k, k.b, plan
         self.routines = Routines(k.b.module, k.target)
-        self.lhs, self.rhs, self.out = k.input_array(0), k.input_array(1), k.outputs[0]
         self.type = scalar.memory_type(plan.dtype)
-        self.images = self.lhs.pointer if plan.is_direct else k.scratch
+        self.images = k.input_array(0).pointer if plan.is_direct else k.scratch
+        self.out = ArrayRef(k.b, plan.out, self._result())
+        self.place: dict[int, Value] = {}
         self.sums = self.b.gep("i8", k.scratch, i64(plan.image_bytes))
         self.kernel = self.b.gep("i8", self.sums, i64(plan.sums_bytes))
         self.unpack = unpack_routine(self.routines, plan.dtype, plan.out.dtype)
         strides, labels = plan.out.strides, plan.labels
         self.out_feature, self.out_batch = strides[labels.output_feature], strides[labels.output_batch]
-        self.out_spatial = [strides[d] for d in labels.output_spatial]
+
+    def _result(self) -> Value:
+        """Where the result lies before an epilogue is applied to it: in an output or in scratch."""
+        epilogue = self.k.finisher and self.k.finisher.epilogue
+        if self.plan.result_bytes(epilogue):
+            return self.b.gep("i8", self.k.scratch, i64(self.plan.scratch_bytes))
+        return self.k.outputs[(epilogue and epilogue.holder()) or 0].pointer
 
     def write(self) -> None:
         plan, b = self.plan, self.b
@@ -118,7 +146,7 @@ class _Convolution:
 
     def _weight(self, window: Sequence[Value], channel: Value, feature: Value) -> Value:
         index = self.plan.kernel_index(self.b, channel, feature, window)
-        return load_as(self.b, self.rhs.shape.dtype, self.plan.dtype, self.rhs.address(index))
+        return scalar.convert(self.b, self.k.input(1)(index), self.plan.rhs.dtype, self.plan.dtype)
 
     def _pack_kernel(self, tile: Tile) -> None:
         """Panels as a tile reads them: [group][panel][window place][input feature][output feature]."""
@@ -182,7 +210,7 @@ class _Convolution:
 
     def _input(self, batch: Value, channel: Value, place: Sequence[Value]) -> Value:
         index = self.plan.input_index(batch, channel, place)
-        return load_as(self.b, self.lhs.shape.dtype, self.plan.dtype, self.lhs.address(index))
+        return scalar.convert(self.b, self.k.input(0)(index), self.plan.lhs.dtype, self.plan.dtype)
 
     # Tiles of positions by output features
 
@@ -193,19 +221,20 @@ class _Convolution:
         )
         offsets, self.run = plan.runs()
         self.count, self.offsets = len(offsets), self.table(offsets)
-        triples = zip(plan.positions, plan.windows, plan.image_strides, self.out_spatial, strict=True)
-        spatial = [(size, w.stride * stride, out) for size, w, stride, out in triples]
+        rows = zip(plan.positions, plan.windows, plan.image_strides, plan.labels.output_spatial, strict=True)
+        spatial = [(size, w.stride * stride, dimension) for size, w, stride, dimension in rows]
         if plan.is_direct:
             first = -sum(
                 w.pad_low * stride for w, stride in zip(plan.windows, plan.image_strides, strict=True)
             )
-            batch = (plan.images, self.lhs.shape.strides[plan.labels.input_batch], self.out_batch)
+            batch = (plan.images, plan.lhs.strides[plan.labels.input_batch], plan.labels.output_batch)
             self._groups(self.element(self.images, i64(first)), self.result(i64(0)), [batch, *spatial], None)
             return
         with (
             b.for_loop(0, plan.batch_groups, unroll=False) as group,
             b.for_loop(0, plan.images, unroll=False) as image,
         ):
+            self.place = {plan.labels.output_batch: image}
             batch = b.add(image, b.mul(group, i64(plan.images)))
             self._copy_image(
                 [plan.features * plan.groups], lambda place, at: self._input(batch, at[0], place)
@@ -220,10 +249,10 @@ class _Convolution:
     def _groups(
         self, image: Value, out: Value, positions: list[tuple[int, int, int]], batch_group: Value | None
     ) -> None:
-        """All results of an image; `positions` are (size, stride in the image, stride in the result)."""
-        plan, b = self.plan, self.b
+        """All results of an image; `positions` are (size, stride in the image, dimension of the result)."""
+        plan, b, strides = self.plan, self.b, self.plan.out.strides
         rows = max(range(len(positions)), key=lambda d: positions[d][0], default=None)
-        row = (1, 0, 0) if rows is None else positions[rows]
+        row = (1, 0, None) if rows is None else positions[rows]
         others = [position for d, position in enumerate(positions) if d != rows]
         with ExitStack() as stack:
             group = stack.enter_context(b.for_loop(0, plan.groups, unroll=False))
@@ -231,11 +260,29 @@ class _Convolution:
             group = group if batch_group is None else batch_group
             out_type = scalar.memory_type(plan.out.dtype)
             out = b.gep(out_type, out, b.mul(group, i64(plan.group_outputs * self.out_feature)))
-            for size, stride, out_stride in others:
-                at = stack.enter_context(b.for_loop(0, size, unroll=False))
+            for size, stride, dimension in others:
+                at = self.place[dimension] = stack.enter_context(b.for_loop(0, size, unroll=False))
                 image = self.element(image, b.mul(at, i64(stride)))
-                out = b.gep(out_type, out, b.mul(at, i64(out_stride)))
-            self._rows(image, out, row, group)
+                out = b.gep(out_type, out, b.mul(at, i64(strides[dimension])))
+            size, stride, dimension = row
+            self._rows(image, out, (size, stride, strides[dimension] if dimension is not None else 0), group)
+            if self.k.finisher is not None:
+                self._finish_rows(size, dimension, group)
+
+    def _finish_rows(self, size: int, dimension: int | None, group: Value) -> None:
+        """Applies the epilogue to positions along a dimension, by all output features of a group."""
+        plan, b, feature = self.plan, self.b, self.plan.labels.output_feature
+
+        def one(at: Index) -> None:
+            place = self.place | {feature: b.add(b.mul(group, i64(plan.group_outputs)), at[1])}
+            if dimension is not None:
+                place[dimension] = at[0]
+            index = tuple(place[d] for d in range(plan.out.rank))
+            self.k.store(index, [self.out.load(index)])
+
+        stride = plan.out.strides[dimension] if dimension is not None else 0
+        order = (0, 1) if stride >= self.out_feature else (1, 0)
+        self.k.loop_nest((size, plan.group_outputs), one, order)
 
     def _rows(self, image: Value, out: Value, row: tuple[int, int, int], group: Value) -> None:
         """Positions along one dimension, in tiles of equal size: the last one may overlap the one before."""
@@ -299,18 +346,30 @@ class _Convolution:
         channels = range(plan.features)
         steps = [plan.offset(place) + c * plan.outputs for place in plan.window_places() for c in channels]
         self.offsets, self.count = self.table(steps), len(steps)
+        labels = plan.labels
         with b.for_loop(0, plan.images, unroll=False) as image, ExitStack() as stack:
             self._copy_expanded(image)
-            place, out = self.images, self.result(b.mul(image, i64(self.out_batch)))
-            for size, w, stride, out_stride in zip(
-                plan.positions, plan.windows, plan.image_strides, self.out_spatial, strict=True
-            ):
-                at = stack.enter_context(b.for_loop(0, size, unroll=False))
-                place = self.element(place, b.mul(at, i64(w.stride * stride)))
-                out = b.gep(scalar.memory_type(plan.out.dtype), out, b.mul(at, i64(out_stride)))
-            self._output_features(place, lanes)
-            sizes = (1, plan.outputs, plan.outputs, 0, self.out_feature)
-            b.call(self.unpack, [self.sums, out, *map(i64, sizes), integer("i1", 0)])
+            image_place, self.place = self.images, {labels.output_batch: image}
+            rows = zip(plan.positions, plan.windows, plan.image_strides, labels.output_spatial, strict=True)
+            for size, w, stride, dimension in rows:
+                at = self.place[dimension] = stack.enter_context(b.for_loop(0, size, unroll=False))
+                image_place = self.element(image_place, b.mul(at, i64(w.stride * stride)))
+            self._output_features(image_place, lanes)
+            if self.k.finisher is None:
+                strides = plan.out.strides
+                out = self.result(self._sum([*self.place.values()], [strides[d] for d in self.place]))
+                sizes = (1, plan.outputs, plan.outputs, 0, self.out_feature)
+                b.call(self.unpack, [self.sums, out, *map(i64, sizes), integer("i1", 0)])
+            else:
+                self.k.loop_nest([plan.outputs], self._finish_position)
+
+    def _finish_position(self, at: Index) -> None:
+        """Applies the epilogue to an output feature of a position whose sums are there."""
+        plan = self.plan
+        place = self.place | {plan.labels.output_feature: at[0]}
+        total = scalar.load(self.b, plan.dtype, self.element(self.sums, at[0]))
+        value = scalar.convert(self.b, total, plan.dtype, plan.out.dtype)
+        self.k.store(tuple(place[d] for d in range(plan.out.rank)), [value])
 
     def _copy_expanded(self, image: Value) -> None:
         """An image with an element for each input feature of a group and each output feature."""

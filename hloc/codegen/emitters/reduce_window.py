@@ -84,8 +84,9 @@ class _Plan:
 
 @kernel(
     "reduce-window",
-    element_operands=lambda i: range(len(i.operands) // 2, len(i.operands)),
+    element_operands="all",
     scratch=lambda instruction: _Plan(instruction).scratch_bytes,
+    takes_epilogue=lambda instruction: True,
 )
 def reduce_window(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)
@@ -98,7 +99,7 @@ class _ReduceWindow:
 
     def __init__(self, k: KernelContext, plan: _Plan):
         self.k, self.b, self.plan, self.reducer = k, k.b, plan, plan.reducer
-        self.arrays = [k.input_array(i) for i in range(plan.count)]
+        self.inputs = [k.input(i) for i in range(plan.count)]
         self.initial = self.reducer.widen(k.b, [k.input(plan.count + i)(()) for i in range(plan.count)])
 
     def write(self) -> None:
@@ -114,11 +115,10 @@ class _ReduceWindow:
         self.k.loop_nest(dims, lambda index: row.run(lambda: body(row, index)), plan.order)
 
     def _elements(self, index: Sequence[Value]) -> list[Register]:
-        return self.reducer.widen(self.b, [array.load(tuple(index)) for array in self.arrays])
+        return self.reducer.widen(self.b, [element(tuple(index)) for element in self.inputs])
 
     def _store(self, index: Sequence[Value], totals: Sequence[Register]) -> None:
-        for output, value in zip(self.k.outputs, self.reducer.narrow(self.b, totals), strict=True):
-            output.store(tuple(index), value)
+        self.k.store(tuple(index), self.reducer.narrow(self.b, totals))
 
     def _in_row(self, index: Sequence[Value], at: Index) -> list[Value]:
         """An index with the row's dimensions set."""

@@ -12,7 +12,7 @@ from hloc.codegen.windows import WindowSpace
 from hloc.ir.instruction import Instruction
 
 
-@kernel("select-and-scatter", element_operands=lambda instruction: (1, 2))
+@kernel("select-and-scatter", element_operands="all")
 def select_and_scatter(k: KernelContext, instruction: Instruction) -> None:
     output = k.outputs[0]
     initial = k.input(2)(())
@@ -38,13 +38,13 @@ def _select(k: KernelContext, instruction: Instruction, index: Index) -> tuple[V
 
     The chosen one stays as long as select(chosen, next) holds; the first is chosen to begin with.
     """
-    b, operand = k.b, k.input_array(0)
+    b, operand, shape = k.b, k.input(0), instruction.operands[0].shape
     windows = instruction.get("window").dims
-    nothing: list[Register] = [scalar.zero(operand.shape.dtype)]
+    nothing: list[Register] = [scalar.zero(shape.dtype)]
 
     def better(place: list[Value], inside: list[Value], carried: list[Value]) -> list[Value]:
         found, *rest = carried
-        chosen, value = grouped(rest[len(place) :], nothing)[0], operand.load(tuple(place))
+        chosen, value = grouped(rest[len(place) :], nothing)[0], operand(tuple(place))
         stays = b.and_(found, k.apply(instruction.attributes["select"], [chosen, value])[0])
         next_values = [*place, *flattened([value])]
         return [
@@ -53,6 +53,6 @@ def _select(k: KernelContext, instruction: Instruction, index: Index) -> tuple[V
         ]
 
     start = [integer("i1", 0), *([i64(0)] * len(windows)), *flattened(nothing)]
-    sizes, outputs = operand.shape.dims, instruction.operands[1].shape.dims
+    sizes, outputs = shape.dims, instruction.operands[1].shape.dims
     found, *rest = WindowSpace(windows, sizes, outputs).fold(b, index, start, better)
     return found, tuple(rest[: len(windows)])

@@ -215,3 +215,37 @@ def test_reduce_with_an_epilogue(sizes: str, dimensions: str) -> None:
         ],
         ["r", "d"],
     )
+
+
+CONVOLUTIONS = {
+    "1x1, where it lies": ("2,9,9,8", "1,1,8,20", "1x1", "0_0x0_0", "b01f_01io->b01f", ""),
+    "padded": ("2,9,8,5", "3,3,5,7", "3x3", "1_1x1_1", "b01f_01io->b01f", ""),
+    "features first": ("2,5,9,8", "7,5,3,3", "3x3", "1_1x1_1", "bf01_oi01->bf01", ""),
+    "a group a feature": ("2,9,8,6", "3,3,1,6", "3x3", "1_1x1_1", "b01f_01io->b01f", "feature_group_count=6"),
+    "large groups": ("2,9,8,6", "3,3,3,32", "3x3", "1_1x1_1", "b01f_01io->b01f", "feature_group_count=2"),
+    "small": ("1,3,3,1", "2,2,1,2", "2x2", "0_0x0_0", "b01f_01io->b01f", ""),
+}
+
+
+@pytest.mark.parametrize("result", ["f32", "bf16"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions(name: str, result: str) -> None:
+    image, kernel, window, pad, labels, groups = CONVOLUTIONS[name]
+    sizes, places = image.split(","), labels.partition("_")[0]
+    outputs = kernel.split(",")[labels.partition("_")[2].partition("->")[0].index("o")]
+    extent = [str(int(sizes[places.index(str(d))]) - int(window[0]) + 1 + 2 * int(pad[0])) for d in (0, 1)]
+    by_label = {"b": sizes[places.index("b")], "0": extent[0], "1": extent[1], "f": outputs}
+    out = ",".join(by_label[label] for label in places)
+    check_fusion(
+        [f"f32[{image}]", f"f32[{kernel}]", f"f32[{outputs}]", f"f32[{out}]"],
+        [
+            f"x = f32[{image}] negate(p0)",
+            f"w = f32[{kernel}] multiply(p1, p1)",
+            f"c = f32[{out}] convolution(x, w), window={{size={window} pad={pad}}}, dim_labels={labels}"
+            + (f", {groups}" if groups else ""),
+            f"b = f32[{out}] broadcast(p2), dimensions={{{places.index('f')}}}",
+            f"s = f32[{out}] add(c, b)",
+            f"t = f32[{out}] maximum(s, p3)",
+            f"r = {result}[{out}] convert(t)",
+        ],
+    )
