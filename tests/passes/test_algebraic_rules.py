@@ -23,10 +23,12 @@ ROUNDING = {
     "divide_by_constant",
     "divide_by_exponential",
     "divide_by_inverse_root",
+    "dot_to_multiply",
     "inverse_of_root",
     "join_constants",
     "log_of_exponential",
     "multiply_exponentials",
+    "reduce_broadcast",
     "small_power",
 }
 """Rules that XLA applies by default and that round otherwise, or mind a sign of zero."""

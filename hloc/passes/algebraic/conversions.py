@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
+from hloc.passes.algebraic.facts import holds_all, is_plain_float, limits
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit
+from hloc.passes.patterns import bind, op
+
+x = bind("x")
 
 
 @rule("convert", "bitcast-convert")
@@ -19,31 +22,42 @@ def drop_same_type(instruction: Instruction) -> Instruction | None:
 def join_converts(instruction: Instruction) -> Instruction | None:
     """convert(convert(x)) = convert(x), if the type in the middle has every value of the first exactly
 
-    Not back to a float type with as wide an exponent as f32: there the way over the middle flushes denormals.
+    Also where that is the last one again, as XLA has it by default: the way over the middle would flush
+    denormals.
     """
     inner = instruction.operands[0]
     if inner.opcode != "convert":
         return None
     value = inner.operands[0]
-    first, middle, last = value.shape.dtype, inner.shape.dtype, instruction.shape.dtype
-    if not _holds_all(middle, first) or (first is last and first.exponent_bits >= 8):
+    if not holds_all(inner.shape.dtype, value.shape.dtype):
         return None
-    return Emit.at(instruction).convert(value, last)
+    return Emit.at(instruction).convert(value, instruction.shape.dtype)
 
 
-def _holds_all(wide: DType, narrow: DType) -> bool:
-    """Whether every value of `narrow` is one of `wide`, infinities and NaN included."""
-    if narrow.kind == "predicate":
-        return wide.is_integer or wide.is_float
-    if narrow.is_integer and wide.is_integer:
-        signs = narrow.is_signed == wide.is_signed or (wide.is_signed and narrow.bits < wide.bits)
-        return signs and narrow.bits <= wide.bits
-    if narrow.is_integer and wide.is_float:
-        return wide.name in ("f16", "bf16", "f32", "f64") and narrow.bits <= wide.mantissa_bits + 1
-    if narrow.is_float and wide.is_float:
-        more = narrow.exponent_bits <= wide.exponent_bits and narrow.mantissa_bits <= wide.mantissa_bits
-        return more and wide.name in ("f16", "f32", "f64") and wide.bits > narrow.bits
-    return False
+@rule(op("convert", op("iota")))
+def convert_of_iota(instruction: Instruction) -> Instruction | None:
+    """convert(iota) = iota of the other type, if that has every number of it exactly"""
+    inner, dtype = instruction.operands[0], instruction.shape.dtype
+    along = inner.attributes["iota_dimension"]
+    last = inner.shape.dims[along] - 1
+    own = inner.shape.dtype
+    if not (own.is_integer and (dtype.is_integer or is_plain_float(dtype) or dtype.name == "bf16")):
+        return None
+    most = min(2 ** (t.mantissa_bits + 1) if t.is_float else limits(t)[1] for t in (own, dtype))
+    return Emit.at(instruction).iota(dtype, instruction.shape.dims, along) if last <= most else None
+
+
+@rule(op("reduce-precision", x))
+def drop_reduce_precision(instruction: Instruction, x: Instruction) -> Instruction | None:
+    """reduce-precision(x) = x to a format as wide as that of x, or of what x was converted from or reduced to"""
+    kept = instruction.attributes["exponent_bits"], instruction.attributes["mantissa_bits"]
+    source = x.operands[0].shape.dtype if x.opcode == "convert" else x.shape.dtype
+    own = source.exponent_bits, source.mantissa_bits
+    if x.opcode == "reduce-precision":
+        own = x.attributes["exponent_bits"], x.attributes["mantissa_bits"]
+    elif not source.is_float or source.name not in ("f16", "bf16", "f32", "f64"):
+        return None
+    return x if own[0] <= kept[0] and own[1] <= kept[1] else None
 
 
 @rule("bitcast-convert")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from math import isfinite
 
+from hloc.ir.computation import Computation
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.passes.emit import Emit
-from hloc.passes.patterns import scalar_source, splat_value
+from hloc.passes.patterns import is_splat, scalar_source, splat_value
 
 _DEPTH = 5
 """How far facts are followed upward."""
@@ -122,3 +123,66 @@ def as_scalar(emit: Emit, instruction: Instruction) -> Instruction:
     """The rank-0 value that a known value repeats."""
     found = scalar_source(instruction)
     return emit.scalar(splat_value(instruction), instruction.shape.dtype) if found is None else found
+
+
+def holds_all(wide: DType, narrow: DType) -> bool:
+    """Whether every value of `narrow` is one of `wide`, infinities and NaN included."""
+    if narrow.kind == "predicate":
+        return wide.is_integer or wide.is_float
+    if narrow.is_integer and wide.is_integer:
+        signs = narrow.is_signed == wide.is_signed or (wide.is_signed and narrow.bits < wide.bits)
+        return signs and narrow.bits <= wide.bits
+    if narrow.is_integer and wide.is_float:
+        return wide.name in ("f16", "bf16", "f32", "f64") and narrow.bits <= wide.mantissa_bits + 1
+    if narrow.is_float and wide.is_float:
+        more = narrow.exponent_bits <= wide.exponent_bits and narrow.mantissa_bits <= wide.mantissa_bits
+        return more and wide.name in ("f16", "f32", "f64") and wide.bits > narrow.bits
+    return False
+
+
+def is_identity(opcode: str, instruction: Instruction) -> bool:
+    """Whether a known value leaves the other operand of a binary op as it is; of sums, but for signs of zero."""
+    known, dtype = splat_value(instruction), instruction.shape.dtype
+    if known is None or dtype.is_complex:
+        return False
+    if opcode in ("add", "or", "xor"):
+        return known == 0
+    if opcode == "multiply":
+        return known == 1
+    if opcode == "and":
+        return bool(known) if dtype.kind == "predicate" else int(known) in (-1, 2**dtype.bits - 1)
+    if opcode not in ("maximum", "minimum"):
+        return False
+    if dtype.is_float:
+        return is_splat(instruction, float("-inf") if opcode == "maximum" else float("inf"))
+    return int(known) == limits(dtype)[opcode == "minimum"]
+
+
+def binary_opcode(computation: Computation) -> str | None:
+    """The op of a computation that only applies a binary op to its two parameters, in order."""
+    root = computation.root
+    simple = len(root.operands) == 2 and root.op.is_elementwise and not root.attributes and root.shape.is_array
+    if not simple or [o.opcode for o in root.operands] != ["parameter", "parameter"]:
+        return None
+    numbers = [operand.attributes["number"] for operand in root.operands]
+    same_type = all(operand.shape.dtype is root.shape.dtype for operand in root.operands)
+    return root.opcode if numbers == [0, 1] and same_type else None
+
+
+def known_starts(instruction: Instruction, sizes: tuple[int, ...]) -> list[int] | None:
+    """Where a dynamic-slice or dynamic-update-slice of these sizes begins, clamped so that it fits; None if unknown.
+
+    Where it has all of a dimension it begins at 0 whatever it is told.
+    """
+    whole = instruction.operands[0].shape.dims
+    indices = instruction.operands[len(instruction.operands) - len(whole) :]
+    first = 1 if instruction.opcode == "dynamic-slice" else 2
+    if len(instruction.operands) != first + len(whole):
+        return None
+    found = []
+    for index, size, limit in zip(indices, sizes, whole):
+        known = splat_value(index)
+        if known is None and size != limit:
+            return None
+        found.append(0 if known is None else min(max(int(known), 0), limit - size))
+    return found

@@ -9,14 +9,19 @@ from hloc.ir.module import Module
 from hloc.passes.algebraic import (
     arithmetic,
     bounds,
-    contractions,
     conversions,
     data_movement,
+    dots,
+    indexing,
     integers,
+    joins,
     logic,
     motion,
     powers,
+    reductions,
     slices,
+    sorting,
+    windows,
 )
 from hloc.passes.algebraic.rules import RULES
 from hloc.passes.report import Remark
@@ -32,7 +37,12 @@ FAMILIES = (
     data_movement,
     motion,
     slices,
-    contractions,
+    joins,
+    indexing,
+    dots,
+    reductions,
+    windows,
+    sorting,
 )
 
 
