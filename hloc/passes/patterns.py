@@ -58,44 +58,82 @@ def op(opcodes: str, *operands: Pattern, **attributes: object) -> Pattern:
 
     Without operands any will do. Names of attributes have underscores for dashes.
     """
-    names = tuple(opcodes.split("|"))
-    tests = tuple(pattern.test for pattern in operands)
-    swaps = len(tests) == 2 and all(OPS[name].has(COMMUTATIVE) for name in names)
+    names = frozenset(opcodes.split("|"))
+    wanted = tuple(attributes.items())
+    swaps = len(operands) == 2 and all(OPS[name].has(COMMUTATIVE) for name in names)
+    fits = _pair(*operands, swaps) if len(operands) == 2 else _sequence(operands) if operands else None
 
     def test(instruction: Instruction, found: Found) -> bool:
         if instruction.opcode not in names:
             return False
-        for name, value in attributes.items():
+        for name, value in wanted:
             if instruction.get(name) != value:
                 return False
-        given = instruction.operands
-        if not tests:
+        return fits is None or fits(instruction.operands, found)
+
+    return Pattern(test, tuple(opcodes.split("|")))
+
+
+Fits = Callable[[list[Instruction], Found], bool]
+"""Whether operands fit; what was bound on the way is forgotten if not."""
+
+
+def _pair(first: Pattern, second: Pattern, swaps: bool) -> Fits:
+    """Two operands, in either order if the op is commutative. Opcodes are looked at before anything else."""
+    one, other = first.opcodes, second.opcodes
+
+    def in_order(a: Instruction, b: Instruction, found: Found) -> bool:
+        if (one is not None and a.opcode not in one) or (other is not None and b.opcode not in other):
+            return False
+        before = len(found)
+        if first.test(a, found) and second.test(b, found):
             return True
-        return _all_fit(tests, given, found) or (swaps and _all_fit(tests, given[::-1], found))
+        while len(found) > before:
+            found.popitem()
+        return False
 
-    return Pattern(test, names)
+    def fits(operands: list[Instruction], found: Found) -> bool:
+        if len(operands) != 2:
+            return False
+        a, b = operands
+        return in_order(a, b, found) or (swaps and in_order(b, a, found))
+
+    return fits
 
 
-def _all_fit(tests: tuple[Test, ...], operands: list[Instruction], found: Found) -> bool:
-    """Whether each operand fits; what was bound on the way is forgotten if not."""
-    before = len(found)
-    if len(tests) == len(operands) and all(
-        test(operand, found) for test, operand in zip(tests, operands, strict=True)
-    ):
-        return True
-    while len(found) > before:
-        found.popitem()
-    return False
+def _sequence(patterns: tuple[Pattern, ...]) -> Fits:
+    """Any number of operands, in order."""
+
+    def fits(operands: list[Instruction], found: Found) -> bool:
+        if len(operands) != len(patterns):
+            return False
+        before = len(found)
+        for pattern, operand in zip(patterns, operands):
+            if pattern.opcodes is not None and operand.opcode not in pattern.opcodes:
+                break
+            if not pattern.test(operand, found):
+                break
+        else:
+            return True
+        while len(found) > before:
+            found.popitem()
+        return False
+
+    return fits
+
+
+_REPEATING = ("constant", "broadcast", "reshape")
+"""What a known value that is the same everywhere may be made of."""
 
 
 def splat(value: float, name: str | None = None) -> Pattern:
     """`value` everywhere, signs of zero told apart."""
-    return where(lambda instruction: is_splat(instruction, value), name)
+    return where(lambda instruction: is_splat(instruction, value), name, _REPEATING)
 
 
 def constant(name: str) -> Pattern:
     """A known value, the same everywhere."""
-    return where(lambda instruction: splat_value(instruction) is not None, name)
+    return where(lambda instruction: splat_value(instruction) is not None, name, _REPEATING)
 
 
 def unknown(name: str) -> Pattern:
@@ -103,9 +141,11 @@ def unknown(name: str) -> Pattern:
     return where(lambda instruction: splat_value(instruction) is None, name)
 
 
-def where(holds: Callable[[Instruction], bool], name: str | None = None) -> Pattern:
-    """Anything for which a function holds, remembered by name if there is one."""
-    test = Pattern(lambda instruction, found: holds(instruction))
+def where(
+    holds: Callable[[Instruction], bool], name: str | None = None, opcodes: tuple[str, ...] | None = None
+) -> Pattern:
+    """Anything for which a function holds, remembered by name if there is one; `opcodes` if it does for no other."""
+    test = Pattern(lambda instruction, found: holds(instruction), opcodes)
     return test if name is None else bind(name, test)
 
 
@@ -119,9 +159,11 @@ def one_use(pattern: Pattern) -> Pattern:
 
 def splat_value(instruction: Instruction) -> np.generic | None:
     """The value that all elements of the result have, where it is known: a one-element constant, repeated."""
-    while instruction.opcode == "broadcast" or instruction.opcode == "reshape":
+    opcode = instruction.opcode
+    while opcode == "broadcast" or opcode == "reshape":
         instruction = instruction.operands[0]
-    if instruction.opcode != "constant" or not instruction.shape.is_array or instruction.shape.count != 1:
+        opcode = instruction.opcode
+    if opcode != "constant" or not instruction.shape.is_array or instruction.shape.count != 1:
         return None
     return instruction.attributes["literal"].array.reshape(-1)[0]
 

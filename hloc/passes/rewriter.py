@@ -35,12 +35,15 @@ class Rewriter:
         self.fired: Counter[str] = Counter()
         self.last: dict[str, str] = {}
         self._effects = Effects()
+        self._done: dict[Computation, tuple] = {}
 
     def run(self, module: Module) -> int:
         """How often rules did something. RuntimeError if they undo each other's work."""
         before = self.fired.total()
         for computation in call_order(module.entry):
-            self._rewrite(computation)
+            if self._done.get(computation) != _content(computation):
+                self._rewrite(computation)
+                self._done[computation] = _content(computation)
         done = self.fired.total() - before
         if done:
             module.order_computations()
@@ -50,11 +53,14 @@ class Rewriter:
         queue = deque(computation)
         waiting = set(queue)
         fuel = _STEPS_PER_INSTRUCTION * (len(queue) + 10)
+        has_dynamic = any(_is_dynamic(instruction) for instruction in queue)
         while queue:
             instruction = queue.popleft()
             waiting.discard(instruction)
             rules = self.rules.get(instruction.opcode)
-            if not rules or instruction.computation is None or _is_dynamic(instruction):
+            if not rules or instruction.computation is None:
+                continue
+            if has_dynamic and any(map(_is_dynamic, (instruction, *instruction.operands))):
                 continue
             if self.limit is not None and self.fired.total() >= self.limit:
                 return
@@ -81,7 +87,12 @@ class Rewriter:
 
 
 def _is_dynamic(instruction: Instruction) -> bool:
-    return any(i.shape.is_array and i.shape.is_dynamic for i in (instruction, *instruction.operands))
+    return instruction.shape.is_array and instruction.shape.is_dynamic
+
+
+def _content(computation: Computation) -> tuple:
+    """Tells whether a computation is as it was: instructions and their operands by id; no id is used twice."""
+    return tuple([(i.id, *[o.id for o in i.operands]) for i in computation])
 
 
 def _substitute(old: Instruction, new: Instruction, effects: Effects) -> list[Instruction]:

@@ -22,7 +22,7 @@ def sink_broadcasts(instruction: Instruction) -> Instruction | None:
     A scalar goes with anything, since it can be placed anyhow.
     """
     operands = instruction.operands
-    if not instruction.shape.rank or any(o.opcode != "broadcast" for o in operands if o.shape.rank):
+    if any(o.opcode != "broadcast" and o.shape.rank for o in operands) or not instruction.shape.rank:
         return None
     arrays = [o for o in operands if scalar_source(o) is None]
     ways = {(o.get("dimensions"), o.operands[0].shape.dims) for o in arrays}
@@ -47,8 +47,10 @@ def sink_transposes(instruction: Instruction) -> Instruction | None:
 
     One transpose is left of several; a single one moves on only to what may take it in.
     """
+    if not any(o.opcode == "transpose" for o in instruction.operands):
+        return None
     arrays = [o for o in instruction.operands if scalar_source(o) is None]
-    if not arrays or any(o.opcode != "transpose" or set(o.users) != {instruction} for o in arrays):
+    if any(o.opcode != "transpose" or set(o.users) != {instruction} for o in arrays):
         return None
     orders = {o.attributes["dimensions"] for o in arrays}
     if len(orders) > 1 or (len(set(arrays)) == 1 and not _is_taken_in(instruction)):
@@ -71,6 +73,8 @@ def _is_taken_in(instruction: Instruction) -> bool:
 @rule(*_ELEMENTWISE)
 def sink_reverses(instruction: Instruction) -> Instruction | None:
     """f(reverse(x), reverse(y)) = reverse(f(x, y)) along the same dimensions, of several one is left"""
+    if not any(o.opcode == "reverse" for o in instruction.operands):
+        return None
     arrays = [o for o in instruction.operands if scalar_source(o) is None]
     if len(set(arrays)) < 2 or any(o.opcode != "reverse" or set(o.users) != {instruction} for o in arrays):
         return None

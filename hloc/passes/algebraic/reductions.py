@@ -54,8 +54,10 @@ def reduce_single_elements(instruction: Instruction) -> Instruction | None:
     if len(instruction.operands) != 2:
         return None
     operand, init = instruction.operands
+    if any(operand.shape.dims[d] != 1 for d in instruction.get("dimensions")):
+        return None
     opcode = binary_opcode(instruction.attributes["to_apply"])
-    if opcode is None or any(operand.shape.dims[d] != 1 for d in instruction.get("dimensions")):
+    if opcode is None:
         return None
     emit = Emit.at(instruction)
     value = emit.reshape(operand, instruction.shape.dims)
