@@ -140,6 +140,8 @@ class ComputationFlow:
             for number, before, after in self._pairs(instruction)
             if (number, before) in place and after in outputs
         ]
+        if instruction.opcode == "while":  # one array may be the start of several leaves, the first of them in place
+            pairs = [(i, after) for before, after in pairs for i, _ in pairs if inputs[i] is inputs[before]]
         self.instructions.append(instruction)
         self.steps.append(FlowStep(inputs, list(made.values()), pairs))
         order = [path for path, leaf in instruction.shape.leaves() if leaf.is_array]

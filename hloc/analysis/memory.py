@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from hloc.analysis.flow import ComputationFlow, HloValue, Rewritten, callees, roles
 from hloc.analysis.liveness import OWN, Chain, chains_of, peak
-from hloc.analysis.sharing import UPDATES, based_on, in_place_update, root_leaves
+from hloc.analysis.sharing import based_on
+from hloc.analysis.updates import UPDATES, in_place_update, root_leaves
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hloc.analysis.layouts import moves_nothing
-from hloc.analysis.sharing import UPDATES, base_of, based_on, in_place_update, root_leaves
+from hloc.analysis.sharing import based_on
+from hloc.analysis.updates import UPDATES, base_of, in_place_update, root_leaves
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
-from hloc.analysis.sharing import UPDATES, in_place_update, root_leaves
+from hloc.analysis.updates import UPDATES, in_place_update, root_leaves
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import Shape

@@ -91,11 +91,13 @@ class CallStep(Step):
         return self.instruction.opcode == "while"
 
     def pairs(self) -> list[tuple[int, int]]:
-        """What is carried may be there already; branches may all be given it, but of them one runs."""
-        if self.is_loop:
-            return self.carried
+        """What is carried may be there already, even if it is carried to several places, the first of them.
+
+        Branches may all be given it, but of them one runs. What a loop's body only passes on stays as it is.
+        """
         values = [view.value for view in self.inputs]
-        return [(i, after) for before, after in self.carried for i, v in enumerate(values) if v is values[before]]
+        able = sorted({before for before, _ in self.carried}) if self.is_loop else range(len(values))
+        return [(i, after) for before, after in self.carried for i in able if values[i] is values[before]]
 
     def slots(self, callee: int) -> tuple[int | None, ...]:
         """For each argument of a callee the output in whose memory it lies; None if it may not be written."""

@@ -229,3 +229,21 @@ def test_branches_give_the_same_wherever_arrays_lie(result: str, taken: bool) ->
     module = hloc.parse(text)
     executable = hloc.compile(module, options=hloc.Options(pipeline="none"))
     np.testing.assert_allclose(executable(*arguments), hloc.evaluate(module, *arguments), rtol=1e-6)
+
+
+def test_one_array_may_start_two_leaves_of_a_loop() -> None:
+    """The first leaf lies where the array was; the second one is copied from there before anything changes."""
+    text = LOOP.replace("tuple(j, y, w)", "tuple(j, y, x)").replace("INITIAL", "d, d").replace(
+        "b = f32[100] parameter(1)", "b = f32[100] parameter(1)\n  d = f32[100] add(a, b)"
+    )
+    module = hloc.parse(text)
+    plan = schedule(module.entry, argument_shapes(module.entry), array_shapes(module.entry.root.shape))
+    buffers = assign(plan, [0] * len(plan.steps))
+    loop = next(step for step in plan.steps if step.instruction.opcode == "while")
+    assert buffers.places[loop.outputs[1].value] == place_of(plan, buffers, "d")
+    assert buffers.places[loop.outputs[2].value] != place_of(plan, buffers, "d")
+    a, b = np.arange(100, dtype=np.float32), np.ones(100, np.float32)
+    expected = hloc.evaluate(module, a, b)
+    for pipeline in ("none", "cpu"):
+        executable = hloc.compile(module, options=hloc.Options(pipeline=pipeline, cache=False))
+        np.testing.assert_array_equal(executable(a, b), expected)
