@@ -138,5 +138,7 @@ ENTRY e {
     found = check(given, NATIVE).findings
     assert [finding.where for finding in found] == ["cpu", "none"]
     small = shrink(given, lambda candidate: bool(check(candidate, ("none",)).findings))
-    opcodes = {i.opcode for i in hloc.parse(small.text).instructions()}
-    assert opcodes == {"parameter", "xor"}
+    instructions = list(hloc.parse(small.text).instructions())
+    assert {i.opcode for i in instructions} == {"parameter", "xor"}
+    assert {i.shape.dims for i in instructions} == {(1,)}
+    assert {a.shape for a in small.arguments} == {(1,)}

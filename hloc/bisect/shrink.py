@@ -2,7 +2,7 @@
 
 Steps, each kept if the program still fails: only the surroundings of one instruction; a called computation in the place
 of the program; fewer results; an instruction replaced by a parameter that holds its value, or by an operand of its
-shape; arguments made one value all over.
+shape; a size of dimensions made smaller wherever it stands; arguments made one value all over.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from hloc.analysis.verifier import verify
 from hloc.arrays import in_layout, parameter_leaves
+from hloc.bisect.resize import cut, lesser_sizes, resized
 from hloc.errors import HloError
 from hloc.ir.clone import clone_module
 from hloc.ir.computation import Computation
@@ -85,6 +86,7 @@ def _candidates(case: Case, near: str | None) -> Iterator[Case]:
     places = sorted(range(count), key=lambda place: abs(place - count // 2))
     yield from _tried((_cut_at, case, values, place) for place in places)
     yield from _tried((_bypass, case, place) for place in places)
+    yield from _tried((_with_size, case, *sizes) for sizes in lesser_sizes(case.module))
 
 
 def _tried(calls: Iterator[tuple] | Sequence[tuple]) -> Iterator[Case]:
@@ -213,6 +215,14 @@ def _bypass(case: Case, place: int) -> Case | None:
             module.entry.replace_uses(instruction, operand)
             return _cleaned(module, case.arguments)
     return None
+
+
+def _with_size(case: Case, size: int, lesser: int) -> Case:
+    """All dimensions of a size made smaller."""
+    module = resized(case.module, size, lesser)
+    shapes = [shape for _, shape in parameter_leaves(module)]
+    arrays = [cut(array, {size: lesser}) for array in case.arguments]
+    return Case(module, [in_layout(array, shape) for array, shape in zip(arrays, shapes, strict=True)])
 
 
 def _cleaned(module: Module, arguments: Sequence[np.ndarray]) -> Case:
