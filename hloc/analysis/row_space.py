@@ -19,6 +19,9 @@ from hloc.records import record
 
 Rows = tuple[int, ...]
 
+LEAST_LANES, MOST_STRIP_BYTES = 64, 1 << 18
+"""Rows side by side that make a strip, at least, and the bytes of a strip that the second cache holds."""
+
 
 @record
 class RowSpace:

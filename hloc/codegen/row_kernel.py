@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 
 from hloc.codegen.arrays import ArrayRef, Register
 from hloc.codegen.bodies import Leaf
 from hloc.codegen.folds import Folds, Values
 from hloc.codegen.graphs import operands_of, shape_of
 from hloc.codegen.kernel import Index, KernelContext, index_constant
+from hloc.codegen.llvm import Value
 from hloc.codegen.loops import reshape_index
+from hloc.codegen.routines import i64
 from hloc.codegen.row_stages import Place, RowLoop, RowStages, inputs_of, kept_bytes, reducer_of
+from hloc.codegen.rows import Row, Strip, held_bytes, row_bytes
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+
+_TOGETHER = 4
+"""Columns folded in one pass over the running values."""
 
 
 def write_rows(k: KernelContext, stages: RowStages, roots: Sequence[Leaf]) -> None:
     """The code of a row kernel whose outputs are `roots`."""
-    k.loop_nest(stages.space.sizes, _Row(k, stages, roots).write)
+    if stages.strip:
+        _StripWriter(k, stages, roots).write_all()
+    else:
+        k.loop_nest(stages.space.sizes, RowWriter(k, stages, roots).write)
 
 
-class _Row:
+class RowWriter:
     """Writes the code for one row, whose running values are in registers."""
 
     def __init__(self, k: KernelContext, stages: RowStages, roots: Sequence[Leaf]):
@@ -37,14 +47,23 @@ class _Row:
 
     def write(self, row: Index) -> None:
         """Everything of a row: level by level its values, then its loops."""
-        for level, values in enumerate(self.stages.values):
-            made = {leaf: self._value(leaf, row) for leaf in values}
-            for number in self.stages.row_roots[level]:
-                leaf = self.roots[number]
-                self.k.outputs[number].store(self._index(leaf, Place(self.stages.rows[leaf], ()), row, ()), made[leaf])
+        for level in range(len(self.stages.values)):
+            self._values(level, row)
             for loop in self.stages.loops:
                 if loop.level == level:
                     self._loop(loop, row)
+
+    def _values(self, level: int, row: Index) -> None:
+        """What has one element a row."""
+        for leaf in self.stages.values[level]:
+            self._value(leaf, row)
+        self._store_row_roots(level, row)
+
+    def _store_row_roots(self, level: int, row: Index) -> None:
+        for number in self.stages.row_roots[level]:
+            leaf = self.roots[number]
+            index = self._index(leaf, Place(self.stages.rows[leaf], ()), row, ())
+            self.k.outputs[number].store(index, self._value(leaf, row))
 
     def _value(self, leaf: Leaf, row: Index) -> Register:
         """Computed here, it is found again by the loops inside."""
@@ -99,6 +118,101 @@ class _Row:
     def _load_kept(self, leaf: Leaf, index: Index) -> Register:
         array, place = self.kept[leaf]
         return array.load(tuple(index[d] for d in place.columns))
+
+
+class _StripWriter(RowWriter):
+    """Writes the code for rows side by side, whose running values are held in scratch.
+
+    Where values of a row are bound, they are those of the row at `place`, where the builder is.
+    """
+
+    def __init__(self, k: KernelContext, stages: RowStages, roots: Sequence[Leaf]):
+        super().__init__(k, stages, roots)
+        self.strip = Strip(k, stages.strip, stages.width)
+        lanes = prod(self.strip.dims)
+        self.place: Index = ()
+        self.held: dict[Leaf, ArrayRef] = {}
+        self.running: dict[Instruction, Row] = {}
+        offset = 0
+        for leaf in stages.held:
+            dtype = shape_of(leaf).dtype
+            self.held[leaf] = self.strip.held(dtype, k.scratch, offset)
+            offset += held_bytes(dtype, lanes)
+        for reduce in [reduce for loop in stages.loops for reduce, _ in loop.reduces]:
+            reducer = reducer_of(reduce)
+            self.running[reduce] = Row(self.strip, reducer, k.scratch, offset)
+            offset += row_bytes(reducer, lanes)
+
+    def write_all(self) -> None:
+        """Strip after strip."""
+        outer = self.stages.space.sizes[: len(self.stages.space.sizes) - len(self.stages.strip)]
+        self.k.loop_nest(outer, lambda row: self.strip.run(lambda: self.write(row)))
+
+    def _along(self, row: Index, body: Callable[[Index], object]) -> None:
+        """Runs body(row) for each row of the strip; `row` has the dimensions outside of it."""
+
+        def one(at: Index, place: Index) -> None:
+            self.place = place
+            body((*row, *at))
+
+        self.strip.along(one)
+
+    def _values(self, level: int, row: Index) -> None:
+        """Stores what is held, and roots, in one loop along the strip."""
+        held = [leaf for leaf in self.stages.values[level] if leaf in self.held]
+
+        def one(row: Index) -> None:
+            made = [self._value(leaf, row) for leaf in held]
+            for leaf, value in zip(held, made, strict=True):
+                self.held[leaf].store(self.place, value)
+            self._store_row_roots(level, row)
+
+        if held or self.stages.row_roots[level]:
+            self._along(row, one)
+        for leaf in held:
+            self.k.body.bind(leaf, lambda index, leaf=leaf: self.held[leaf].load(self.place))
+
+    def _loop(self, loop: RowLoop, row: Index) -> None:
+        initial = [self._initial(reduce) for reduce, _ in loop.reduces]
+        if initial:
+            self._along(row, lambda row: self._start(loop, initial))
+        last = loop.sizes[-1] if loop.sizes else 1
+        whole = last // _TOGETHER * _TOGETHER if initial and not loop.roots else 0
+
+        def columns(before: Index, carried: list[Register]) -> list[Register]:
+            if whole:
+                with self.b.for_loop(i64(0), i64(whole), _TOGETHER, unroll=False) as first:
+                    self._columns(loop, row, before, first, _TOGETHER)
+            with self.b.for_loop(i64(whole), i64(last), unroll=False) as first:
+                self._columns(loop, row, before, first, 1)
+            return carried
+
+        self.k.reduce_loop(loop.sizes[:-1], [], columns)
+        for reduce, _ in loop.reduces:
+            for number, (leaf, _) in enumerate(reduce.shape.leaves()):
+                self.k.body.bind((reduce, leaf), partial(self._total, reduce, number))
+
+    def _start(self, loop: RowLoop, initial: Values) -> None:
+        for (reduce, _), values in zip(loop.reduces, initial, strict=True):
+            self.running[reduce].put(self.place, values)
+
+    def _columns(self, loop: RowLoop, row: Index, before: Index, first: Value, count: int) -> None:
+        """Folds some columns into the running values of all rows, and stores those of the roots."""
+        tail = [self.b.add(first, i64(number)) for number in range(count)]
+        columns = [(*before, number) for number in tail] if loop.sizes else [()]
+
+        def one(row: Index) -> None:
+            for reduce, place in loop.reduces:
+                groups = [self._folded(reduce, place, row, column) for column in columns]
+                self.running[reduce].fold(self.place, groups)
+            for column in columns:
+                self._store_roots(loop, row, column)
+
+        self._along(row, one)
+
+    def _total(self, reduce: Instruction, number: int, index: Index) -> Register:
+        row = self.running[reduce]
+        return row.reducer.narrow(self.b, row.get(self.place))[number]
 
 
 def _given(value: Register, index: Index) -> Register:

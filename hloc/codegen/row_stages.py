@@ -14,6 +14,8 @@ from math import prod
 
 from hloc.analysis.cost import weight
 from hloc.analysis.row_space import (
+    LEAST_LANES,
+    MOST_STRIP_BYTES,
     Rows,
     RowSpace,
     column_dims,
@@ -26,6 +28,7 @@ from hloc.analysis.row_space import (
 from hloc.codegen.bodies import Leaf
 from hloc.codegen.graphs import are_elements, keeps_index, operands_of, post_order, shape_of
 from hloc.codegen.reducers import Reducer
+from hloc.codegen.rows import MOST, held_bytes, row_bytes, row_dimensions
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.records import record, replace
@@ -64,7 +67,9 @@ class RowLoop:
 class RowStages:
     """What is done with a row: at each level first `values`, the leaves with one element a row, then `loops`.
 
-    `rows` are the rows of the values; `row_roots`, level by level, the numbers of the roots among them.
+    `rows` are the rows of the values; `row_roots`, level by level, the numbers of the roots among them. If neighbours
+    in memory belong to different rows, those of a `strip` are gone through together, its sizes the last ones of the
+    rows; `width` of them at a time, if it has one dimension. `held` are the values that later levels and loops want.
     """
 
     space: RowSpace
@@ -72,11 +77,18 @@ class RowStages:
     loops: tuple[RowLoop, ...]
     values: tuple[tuple[Leaf, ...], ...]
     row_roots: tuple[tuple[int, ...], ...]
+    strip: tuple[int, ...] = ()
+    width: int = MOST
+    held: tuple[Leaf, ...] = ()
 
     @property
     def scratch_bytes(self) -> int:
-        """Temporary memory for what is kept."""
-        return sum(kept_bytes(loop, leaf) for loop in self.loops for leaf, _ in loop.kept)
+        """Temporary memory for what is kept, or of a strip of rows for running values and what is made of them."""
+        if not self.strip:
+            return sum(kept_bytes(loop, leaf) for loop in self.loops for leaf, _ in loop.kept)
+        lanes = prod(self.strip)
+        running = sum(row_bytes(reducer_of(reduce), lanes) for loop in self.loops for reduce, _ in loop.reduces)
+        return running + sum(held_bytes(shape_of(leaf).dtype, lanes) for leaf in self.held)
 
 
 def kept_bytes(loop: RowLoop, leaf: Leaf) -> int:
@@ -169,13 +181,36 @@ class _Planner:
     def plan(self) -> RowStages:
         row_roots = [number for number, root in enumerate(self.roots) if root in self.values]
         levels = range(max(self.level.values()) + 1)
+        loops = self._with_kept(list(self._loops(set(row_roots))))
         return RowStages(
             self.space,
             self.rows,
-            tuple(self._with_kept(list(self._loops(set(row_roots))))),
+            tuple(loops),
             tuple(tuple(value for value in self.values if self.level[value] == level) for level in levels),
             tuple(tuple(n for n in row_roots if self.level[self.roots[n]] == level) for level in levels),
+            *self._strip(loops),
         )
+
+    def _strip(self, loops: list[RowLoop]) -> tuple[tuple[int, ...], int, tuple[Leaf, ...]]:
+        """The strip, its width, and the values held for it."""
+        if self.space.lanes == 1:
+            return (), MOST, ()
+        sizes, behind = self.space.sizes, list(range(len(self.space.sizes)))
+        while len(behind) > 1 and prod(sizes[d] for d in behind[1:]) >= self.space.lanes:
+            del behind[0]
+        width = MOST
+        if len({loop.level for loop in loops}) > 1:
+            shapes = [shape_of(leaf) for leaf in self.level if leaf[0].opcode == "parameter"]
+            row = sum(shape.byte_size for shape in shapes if len(shape.dims) > 1) // self.space.count
+            width = max(LEAST_LANES, min(MOST, MOST_STRIP_BYTES // max(1, row) // LEAST_LANES * LEAST_LANES))
+        return tuple(sizes[d] for d in row_dimensions(sizes, behind, width)), width, tuple(self._held())
+
+    def _held(self) -> Iterator[Leaf]:
+        """Values with one element a row that are wanted by others than values of the same level."""
+        wanted = {operand for node in self.level if node not in self.values for operand in operands_of(node)}
+        for node in self.values:
+            wanted |= {operand for operand in operands_of(node) if self.level[operand] < self.level[node]}
+        return (value for value in self.values if value in wanted and value[0].opcode != "reduce")
 
     def _loops(self, row_roots: set[int]) -> Iterator[RowLoop]:
         """The loops in order, without what they keep."""

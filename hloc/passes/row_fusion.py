@@ -24,7 +24,7 @@ class RowFusion:
 
     Requires: layouts (layout_assignment).
     Ensures: each of its fusions has reduces inside, and can be computed row by row (`hloc.analysis.row_space`).
-    Leaves: reduces that nothing follows on in their rows; rows that lie across memory; rows too long for a cache.
+    Leaves: reduces that nothing follows on in their rows; what would read a row again that no cache holds.
     """
 
     instructions: int = 250

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from hloc.analysis.cost import weight
 from hloc.analysis.effects import Effects
 from hloc.analysis.layouts import moves_nothing
-from hloc.analysis.row_space import Rows, memory_order, row_space
+from hloc.analysis.row_space import LEAST_LANES, MOST_STRIP_BYTES, Rows, memory_order, row_space
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import SIDE_EFFECT
@@ -25,6 +25,9 @@ Node = Cluster | Instruction
 
 _MOST_ROW_BYTES = 1 << 20
 """Bytes of a row's inputs up to which a second loop over its columns finds them in a cache."""
+
+_FEW_LANES = 8
+"""Rows side by side that are too few to be gone through together."""
 
 _SLACK = 256
 """Units of work that may always be done again: about what a kernel of its own would cost."""
@@ -91,7 +94,8 @@ class RowPlanner:
             user = at[position]
             reason = self._refusal(cluster, user)
             cluster = self.home.get(user, cluster)
-            self._remark(cluster, user, reason)
+            if user.opcode != "tuple":
+                self._remark(cluster, user, reason)
             for later in () if reason else user.users:
                 if self.position[later] not in seen:
                     at[self.position[later]] = later
@@ -135,12 +139,13 @@ class RowPlanner:
             return ""
         elif not cluster.is_full(user):
             return "has other columns"
-        if cluster.space.lanes != 1:
-            return "rows lie across memory, so that they would be read twice from there"
-        if cluster.row_bytes > _MOST_ROW_BYTES:
-            return f"a row of {cluster.row_bytes} bytes stays in no cache"
-        order = memory_order(user.operands[0].shape if user.opcode == "reduce" else user.shape)
-        if order and user.opcode != "reduce" and order[-1] in rows:
+        lanes, size = cluster.space.lanes, cluster.row_bytes
+        if lanes > 1 and size * min(lanes, LEAST_LANES) > MOST_STRIP_BYTES:
+            return f"the cache does not hold {min(lanes, LEAST_LANES)} rows of {size} bytes, which lie side by side"
+        if size > _MOST_ROW_BYTES:
+            return f"no cache holds a row of {size} bytes"
+        order = memory_order(user.shape) if user.opcode not in ("reduce", "broadcast") else []
+        if order and (order[-1] in rows) is (lanes == 1):
             return "stores rows across memory"
         return ""
 
@@ -174,7 +179,7 @@ class RowPlanner:
         new = [operand for operand in dict.fromkeys(producer.operands) if operand not in cluster.inputs]
         if new and len(cluster.inputs) + 1 + len(new) > self.most_operands:
             return f"the kernel has {len(cluster.inputs)} operands"
-        others = producer.is_root or any(user not in cluster.members for user in producer.users)
+        others = producer.is_root or any(self.home.get(user) is not cluster for user in producer.users)
         cost, count = weight(producer), producer.shape.count
         if others and producer.opcode not in CLONED and cost > _CHEAP and cost * count > _SLACK:
             return f"is needed elsewhere too, and {cost:g} units of work an element to do again"
@@ -231,8 +236,8 @@ class RowPlanner:
         """Puts everything of a cluster into another one, or says why not."""
         if cluster.space.count != other.space.count or cluster.columns != other.columns:
             return "goes through other rows"
-        if cluster.space.lanes != 1 or other.space.lanes != 1:
-            return "rows lie across memory"
+        if (cluster.space.lanes == 1) is not (other.space.lanes == 1):
+            return "rows lie otherwise in memory"
         if len(cluster.members) + len(other.members) > self.most_instructions:
             return "the kernel would have too many instructions"
         if len({**cluster.inputs, **other.inputs}) + 4 > self.most_operands:
@@ -283,10 +288,13 @@ class RowPlanner:
         return bool(rest) or len(cluster.reduces) > 1
 
     def _is_remade(self, cluster: Cluster, member: Instruction, outside: list[Instruction]) -> bool:
-        """Whether users elsewhere had better compute a value again than have it stored for them."""
+        """Whether users elsewhere had better compute a value again than have it stored for them.
+
+        What they read then instead of it must be no more than storing it moves, with the lines loaded before.
+        """
         if member.is_root or cluster.is_row_value(member, cluster.rows[member]):
             return False
-        if not all(is_element_op(user) or own_loop_slots(user) is not None for user in outside):
+        if not all(is_element_op(user) or user.opcode == "reduce" for user in outside):
             return False
         work, large, pending, seen = 0.0, set(), [member], set()
         while pending:
@@ -299,7 +307,8 @@ class RowPlanner:
                 pending += value.operands
             elif value.shape.is_array and value.shape.count == member.shape.count and value.opcode not in CLONED:
                 large.add(value)
-        return work <= _REMADE and len(large) <= 1
+        times = len(outside)
+        return work <= _REMADE and times * len(large) <= times + 2
 
     def _remark(self, cluster: Cluster, instruction: Instruction, reason: str) -> None:
         rows = {"rows": cluster.space.count, "columns": cluster.columns, "fused": not reason}
@@ -315,7 +324,7 @@ def _is_seed(reduce: Instruction) -> bool:
     operand = reduce.operands[0].shape
     if operand.count == 0:
         return False
-    return row_space(reduce).lanes == 1
+    return not 1 < row_space(reduce).lanes <= _FEW_LANES
 
 
 def _is_member(instruction: Instruction) -> bool:

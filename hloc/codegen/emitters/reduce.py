@@ -17,7 +17,7 @@ from hloc.codegen.kernel import Index, KernelContext, index_constant, kernel
 from hloc.codegen.llvm import Value
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
-from hloc.codegen.rows import Row, row_bytes, row_dimensions
+from hloc.codegen.rows import Row, Strip, row_bytes, row_dimensions
 from hloc.ir.instruction import Instruction
 
 _FEW = 8
@@ -128,11 +128,11 @@ class _Reduce:
 
     def along_rows(self) -> None:
         plan = self.plan
-        row = Row(self.k, self.reducer, self.sizes(plan.row), self.k.scratch)
+        row = Row(Strip(self.k, self.sizes(plan.row)), self.reducer, self.k.scratch)
 
         def results(outer: Index) -> None:
             index = self.index(plan.results, outer)
-            row.run(lambda: self._row(row, index))
+            row.strip.run(lambda: self._row(row, index))
 
         self.k.loop_nest(self.sizes(plan.results), results)
 
@@ -149,14 +149,14 @@ class _Reduce:
             return self.elements(tuple(self.index([*plan.row, *dims], [*at, *values], index)))
 
         if not plan.folded:
-            row.along(lambda at, place: row.fold(place, [elements((), (), at)]))
+            row.strip.along(lambda at, place: row.fold(place, [elements((), (), at)]))
             return
         whole = plan.dims[plan.folded[-1]] // _TOGETHER * _TOGETHER
         rest = plan.dims[plan.folded[-1]] - whole
 
         def rows(before: Index, first: Value, count: int) -> None:
             numbers = [self.b.add(first, i64(number)) for number in range(count)]
-            row.along(
+            row.strip.along(
                 lambda at, place: row.fold(
                     place, [elements(plan.folded, [*before, number], at) for number in numbers]
                 )

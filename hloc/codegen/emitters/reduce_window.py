@@ -16,7 +16,7 @@ from hloc.codegen.llvm import Value
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import i64
-from hloc.codegen.rows import Row, row_bytes, row_dimensions
+from hloc.codegen.rows import Row, Strip, row_bytes, row_dimensions
 from hloc.codegen.windows import WindowSpace, is_trivial
 from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
@@ -110,9 +110,9 @@ class _ReduceWindow:
         if not plan.row:
             self.k.loop_nest(dims, self._result if plan.scan is None else self._scan, plan.order)
             return
-        row = Row(self.k, self.reducer, [plan.sizes[d] for d in plan.row], self.k.scratch)
+        row = Row(Strip(self.k, [plan.sizes[d] for d in plan.row]), self.reducer, self.k.scratch)
         body = self._row_result if plan.scan is None else self._row_scan
-        self.k.loop_nest(dims, lambda index: row.run(lambda: body(row, index)), plan.order)
+        self.k.loop_nest(dims, lambda index: row.strip.run(lambda: body(row, index)), plan.order)
 
     def _elements(self, index: Sequence[Value]) -> list[Register]:
         return self.reducer.widen(self.b, [element(tuple(index)) for element in self.inputs])
@@ -140,7 +140,7 @@ class _ReduceWindow:
 
     def _row_result(self, row: Row, index: Index) -> None:
         def fold(place: list[Value], inside: list[Value], carried: list[Value]) -> list[Value]:
-            row.along(lambda at, held: row.fold(held, [self._elements(self._in_row(place, at))]))
+            row.strip.along(lambda at, held: row.fold(held, [self._elements(self._in_row(place, at))]))
             return []
 
         row.start(self.initial)
@@ -165,7 +165,7 @@ class _ReduceWindow:
 
     def _row_scan(self, row: Row, index: Index) -> None:
         def add(at: Value, carried: list[Value]) -> list[Value]:
-            row.along(
+            row.strip.along(
                 lambda place, held: row.fold(
                     held, [self._elements(self._in_row(self._along(index, at), place))]
                 )
