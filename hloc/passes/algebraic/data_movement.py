@@ -7,6 +7,7 @@ from math import prod
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.shapes import array
+from hloc.passes.algebraic.facts import common_factors
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit
 from hloc.passes.patterns import bind, op, scalar_source, wide_dims
@@ -52,18 +53,24 @@ def move_scalar(instruction: Instruction) -> Instruction | None:
     return Emit.at(instruction).broadcast(scalar, instruction.shape.dims)
 
 
-@rule("reshape")
-def reshape_broadcast(instruction: Instruction) -> Instruction | None:
-    """reshape(broadcast(x)) = broadcast(x), where the reshape only adds or drops dimensions of size 1"""
-    inner, target = instruction.operands[0], instruction.shape.dims
-    if inner.opcode != "broadcast" or 1 in inner.operands[0].shape.dims:
+@rule(op("reshape", bind("inner", op("broadcast", x))))
+def reshape_broadcast(instruction: Instruction, inner: Instruction, x: Instruction) -> Instruction | None:
+    """reshape(broadcast(x)) = broadcast(reshape(x)), where the dimensions of x are reshaped among themselves"""
+    placed, target = inner.get("dimensions"), instruction.shape.dims
+    if 1 in x.shape.dims or not inner.shape.count:
         return None
-    source = inner.shape.dims
-    wide, places = wide_dims(source), wide_dims(target)
-    if [source[d] for d in wide] != [target[d] for d in places]:
+    own: list[int] = []
+    for sources, targets in common_factors(inner.shape.dims, target):
+        of_x = [d for d in sources if d in placed]
+        if of_x and of_x != sources:
+            return None
+        own += targets if of_x else []
+    order, emit = sorted(placed), Emit.at(instruction)
+    if list(placed) == order:
+        return emit.broadcast(emit.reshape(x, [target[d] for d in own]), target, own)
+    if [target[d] for d in own] != [inner.shape.dims[d] for d in order]:
         return None
-    new = [places[wide.index(d)] for d in inner.get("dimensions")]
-    return Emit.at(instruction).broadcast(inner.operands[0], target, new)
+    return emit.broadcast(x, target, [own[order.index(d)] for d in placed])
 
 
 @rule("broadcast")

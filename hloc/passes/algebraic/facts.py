@@ -8,7 +8,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.passes.emit import Emit
-from hloc.passes.patterns import is_splat, scalar_source, splat_value
+from hloc.passes.patterns import is_splat, scalar_source, splat_value, wide_dims
 
 _DEPTH = 5
 """How far facts are followed upward."""
@@ -186,3 +186,21 @@ def known_starts(instruction: Instruction, sizes: tuple[int, ...]) -> list[int] 
             return None
         found.append(0 if known is None else min(max(int(known), 0), limit - size))
     return found
+
+
+def common_factors(first: tuple[int, ...], second: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """The least runs of dimensions of two shapes with as many elements each, sizes of 1 left out."""
+    groups: list[tuple[list[int], list[int]]] = []
+    left, right = wide_dims(first), wide_dims(second)
+    while left:
+        own, other = [left.pop(0)], [right.pop(0)]
+        a, b = first[own[0]], second[other[0]]
+        while a != b:
+            if a < b:
+                own.append(left.pop(0))
+                a *= first[own[-1]]
+            else:
+                other.append(right.pop(0))
+                b *= second[other[-1]]
+        groups.append((own, other))
+    return groups

@@ -7,10 +7,10 @@ import numpy as np
 from hloc.ir.attributes import SliceDim
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import array
-from hloc.passes.algebraic.facts import binary_opcode, is_identity
+from hloc.passes.algebraic.facts import binary_opcode, common_factors, is_identity
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit
-from hloc.passes.patterns import bind, one_use, op, wide_dims
+from hloc.passes.patterns import bind, one_use, op
 
 x, init = bind("x"), bind("init")
 
@@ -122,7 +122,7 @@ def reduce_reshape(instruction: Instruction, x: Instruction, init: Instruction) 
     own: list[int] = []
     if x.shape.count == 0:
         return None
-    for sources, targets in _common_factors(x.shape.dims, target):
+    for sources, targets in common_factors(x.shape.dims, target):
         if along.isdisjoint(targets):
             continue
         if not along.issuperset(targets):
@@ -132,24 +132,6 @@ def reduce_reshape(instruction: Instruction, x: Instruction, init: Instruction) 
         return None
     dims = tuple(size for d, size in enumerate(x.shape.dims) if d not in own)
     return Emit.at(instruction).reshape(_reduced(instruction, x, own, dims), instruction.shape.dims)
-
-
-def _common_factors(first: tuple[int, ...], second: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """The least runs of dimensions of two shapes with as many elements each, sizes of 1 left out."""
-    groups: list[tuple[list[int], list[int]]] = []
-    left, right = wide_dims(first), wide_dims(second)
-    while left:
-        own, other = [left.pop(0)], [right.pop(0)]
-        a, b = first[own[0]], second[other[0]]
-        while a != b:
-            if a < b:
-                own.append(left.pop(0))
-                a *= first[own[-1]]
-            else:
-                other.append(right.pop(0))
-                b *= second[other[-1]]
-        groups.append((own, other))
-    return groups
 
 
 @rule(op("reduce", one_use(bind("parts", op("concatenate"))), init))
