@@ -2,8 +2,9 @@
 
 A fused computation is one kernel if all of it can be evaluated element by element ("loop"), or if its root
 has loops of its own and takes the rest as elements ("own"), or if elementwise ops alone follow on such an op
-(its epilogue), or if it is reduces over the same rows and what goes with them ("rows", see `row_stages.py`). Any
-other one is compiled like a called computation, each instruction a kernel ("call").
+(its epilogue), or if it is reduces over the same rows and what goes with them ("rows", see `row_stages.py`), or
+two products with such rows in between ("attention", see `attention_plan.py`). Any other one is compiled like a called
+computation, each instruction a kernel ("call").
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from hloc.lazy import lazy
 from hloc.records import record
 
 if TYPE_CHECKING:
+    from hloc.codegen.attention_plan import AttentionPlan
     from hloc.codegen.row_stages import RowStages
 
+attention_plan = lazy("hloc.codegen.attention_plan")
 row_stages = lazy("hloc.codegen.row_stages")
 
 _MOST_INDEX_CHANGES = 48
@@ -34,13 +37,14 @@ class Form:
     """How a kernel is made: `own` is the op with loops of its own, or None for a loop nest over `roots`.
 
     `epilogue` says what is done with each of the op's results, if they are not the roots themselves. `stages` is how
-    a kernel goes through its rows, if it does.
+    a kernel goes through its rows, if it does; `attention` how it goes through two products and what lies between.
     """
 
     own: Instruction | None
     roots: tuple[Leaf, ...]
     epilogue: Epilogue | None = None
     stages: RowStages | None = None
+    attention: AttentionPlan | None = None
 
 
 def array_leaves(instruction: Instruction) -> list[Leaf]:
@@ -73,6 +77,9 @@ def _fusion_form(body: Computation) -> Form | None:
         epilogue = _epilogue(own[0], roots, len(body))
         if epilogue is not None:
             return Form(own[0], roots, epilogue)
+    if sum(i.opcode == "dot" for i in own) == 2:
+        plan = attention_plan.attention_plan(body, roots, lambda dot: _epilogue(dot, roots, len(body)))
+        return None if plan is None else Form(None, roots, plan.epilogue, attention=plan)
     stages = row_stages.row_stages(body, roots) if any(i.opcode == "reduce" for i in own) else None
     return None if stages is None else Form(None, roots, stages=stages)
 

@@ -9,8 +9,10 @@ emitter is loaded when the op is first looked up; `emitters/__init__.py` says wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from itertools import count
 from math import prod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hloc.codegen.arrays import ArrayRef, Element, Register, flattened, grouped
 from hloc.codegen.bodies import MOST_NESTED, Body
@@ -143,8 +145,17 @@ class KernelContext:
         self._splits = splits or {}
         self._externals = {} if externals is None else externals
         self._flats: list[tuple[int, list[int], Flat]] = []
-        self._nests = 0
+        self._nests = count()
         self._level = 0
+
+    def inside(self, body: Body, outputs: list[Any], scratch: Value) -> KernelContext:
+        """The same kernel, for a part of it that is written with other ops, results and temporary memory.
+
+        `outputs` have `store(index, value)`, as ArrayRefs have.
+        """
+        part = copy(self)
+        part.body, part.outputs, part.scratch, part.finisher = body, outputs, scratch, None
+        return part
 
     # Operands and results
 
@@ -272,7 +283,7 @@ class KernelContext:
         """
         if 0 in dims:
             return list(initial)
-        nest, self._nests = self._nests, self._nests + 1
+        nest = next(self._nests)
         order = tuple(range(len(dims))) if order is None else tuple(order)
         groups = loop_groups([dims[d] for d in order], self._splits.get(nest, set()))
         index: list[Value] = [index_constant(0)] * len(dims)

@@ -24,6 +24,7 @@ from hloc.ir.shapes import ArrayShape
 from hloc.lazy import lazy
 from hloc.options import Options
 
+attention_kernel = lazy("hloc.codegen.attention_kernel")
 row_kernel = lazy("hloc.codegen.row_kernel")
 
 SMALL = 16
@@ -220,6 +221,9 @@ def _write(k: KernelContext, step: KernelStep) -> None:
     form = step.form
     if form.stages is not None:
         row_kernel.write_rows(k, form.stages, form.roots)
+        return
+    if form.attention is not None:
+        attention_kernel.write_attention(k, form.attention)
         return
     if form.own is not None:
         KERNELS[form.own.opcode].emit(k, form.own)

@@ -41,6 +41,8 @@ class KernelStep(Step):
     def pairs(self) -> list[tuple[int, int]]:
         """(input, output) numbers that may share memory, if no later step needs the input's value."""
         own = self.form.own
+        if self.form.attention is not None:
+            return []
         if self.form.stages is not None:
             found = self._row_pairs(self.form.stages)
         else:
@@ -78,6 +80,8 @@ def kernel_step(instruction: Instruction, form: Form, leaves: dict[Instruction, 
     arrays: set[Leaf] = set()
     if form.stages is not None:
         step.scratch_bytes = form.stages.scratch_bytes
+    if form.attention is not None:
+        step.scratch_bytes = form.attention.scratch_bytes
     if form.own is not None:
         row = KERNELS[form.own.opcode]
         if row.fused_scratch is not None and instruction.opcode == "fusion":

@@ -1,0 +1,214 @@
+"""Writing attention kernels: both products and the rows between them, block by block (see `attention_plan`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from hloc.codegen import scalar
+from hloc.codegen.arrays import Register
+from hloc.codegen.attention_plan import STEPS, AttentionPlan
+from hloc.codegen.bodies import Body
+from hloc.codegen.dot_plan import Side
+from hloc.codegen.gemm import Extent, GemmPlan, block_routine
+from hloc.codegen.kernel import Index, KernelContext
+from hloc.codegen.llvm import Value, integer
+from hloc.codegen.loops import delinearize, linear, row_major_strides
+from hloc.codegen.routines import Routines, blocks, i64
+from hloc.codegen.row_kernel import RowWriter
+from hloc.codegen.tiles import pack_routine
+from hloc.ir.dtypes import DType
+from hloc.ir.instruction import Instruction
+
+
+def write_attention(k: KernelContext, plan: AttentionPlan) -> None:
+    """The code of a kernel whose result is the product of `plan`, or what its epilogue makes of it."""
+    _Writer(k, plan).write()
+
+
+class _Block:
+    """The scores or weights of a block of rows in scratch, row by row, as elements of `dtype` of a larger array.
+
+    `shape` is that of `value`; its `rows` and `columns` dimensions count through the rows of a batch and the columns.
+    Stored are elements of `stored`. `first` is the number of the block's first row.
+    """
+
+    def __init__(
+        self, k: KernelContext, value: Instruction, rows: Sequence[int], columns: Sequence[int], n: int, stored: DType
+    ):
+        self.k, self.b, self.shape, self.n, self.stored = k, k.b, value.shape, n, stored
+        self.rows, self.columns = rows, columns
+        self.pointer: Value | None = None
+        self.first: Value | None = None
+
+    def address(self, index: Index) -> Value:
+        row, column = (self._number(index, dims) for dims in (self.rows, self.columns))
+        place = self.b.add(self.b.mul(self.b.sub(row, self.first), i64(self.n)), column)
+        return self.b.gep(scalar.memory_type(self.stored), self.pointer, place)
+
+    def _number(self, index: Index, dims: Sequence[int]) -> Value:
+        sizes = [self.shape.dims[d] for d in dims]
+        return linear(self.b, tuple(index[d] for d in dims), sizes, row_major_strides(sizes)) if dims else i64(0)
+
+    def load(self, index: Index) -> Register:
+        value = scalar.load(self.b, self.stored, self.address(index))
+        return scalar.convert(self.b, value, self.stored, self.shape.dtype)
+
+    def store(self, index: Index, value: Register) -> None:
+        value = scalar.convert(self.b, value, self.shape.dtype, self.stored)
+        scalar.store(self.b, self.stored, value, self.address(index))
+
+
+class _Writer:
+    """Writes the loops over batches and over blocks of rows."""
+
+    def __init__(self, k: KernelContext, plan: AttentionPlan):
+        self.k, self.b, self.plan = k, k.b, plan
+        self.routines = Routines(k.b.module, k.target)
+        self.first, self.second = plan.tiles(k.target.vector_bytes)
+        self.places = plan.places(k.target.vector_bytes)
+        self.batch: list[Value] = []
+        scores, weights = plan.found.scores, plan.found.product.operands[plan.found.weights]
+        self.scores = _Block(k, scores, plan.score_rows, plan.score_columns, plan.n, plan.first)
+        self.weights = _Block(k, weights, plan.weight_rows, plan.weight_columns, plan.n, plan.second)
+        self.scores.pointer, self.weights.pointer = self._at("scores"), self._at("weights")
+
+    def _at(self, name: str) -> Value:
+        return self.b.gep("i8", self.k.scratch, i64(self.places[name]))
+
+    def write(self) -> None:
+        plan, b = self.plan, self.b
+        with ExitStack() as stack:
+            sizes = plan.sizes[: plan.batches]
+            self.batch = [stack.enter_context(b.for_loop(0, size, unroll=False)) for size in sizes]
+            self._pack(plan.keys, (i64(0), i64(plan.n)), (0, plan.depth), self.first, "keys", columns=True)
+            for start in range(0, plan.n, STEPS):
+                steps = start, min(STEPS, plan.n - start)
+                self._pack(plan.values, (i64(0), i64(plan.width)), steps, self.second, "values", columns=True)
+            with blocks(b, i64(plan.m), i64(plan.rows)) as rows:
+                self._block(rows)
+
+    def _block(self, rows: Extent) -> None:
+        plan = self.plan
+        self._pack(plan.queries, rows, (0, plan.depth), self.first, "queries", columns=False)
+        keys, queries, scores = self._at("keys"), self._at("queries"), self._at("scores")
+        self._multiply(self.first, (queries, keys, scores), rows[1], plan.n, plan.depth, accumulate=False)
+        self._between(rows)
+        for start in range(0, plan.n, STEPS):
+            self._add(rows[1], start, min(STEPS, plan.n - start))
+        self._finish(rows)
+
+    def _multiply(
+        self,
+        blocks: GemmPlan,
+        places: tuple[Value, Value, Value],
+        rows: Value,
+        columns: int,
+        steps: int,
+        accumulate: bool,
+    ) -> None:
+        routine = block_routine(self.routines, blocks.tile.dtype, blocks.tile)
+        sizes = [rows, i64(columns), i64(steps), i64(columns), i64(1)]
+        self.b.call(routine, [*places, *sizes, integer("i1", accumulate)])
+
+    def _add(self, rows: Value, start: int, count: int) -> None:
+        """Adds the products of some columns of the weights."""
+        plan, b, tile = self.plan, self.b, self.second.tile
+        pack = pack_routine(self.routines, plan.second, tile.dtype, tile.rows)
+        source = b.gep(tile.type, self._at("weights"), i64(start))
+        sizes = [rows, i64(count), i64(plan.n), i64(1), integer("i1", 0)]
+        b.call(pack, [source, self._at("packed"), *sizes])
+        places = self._at("packed"), self._panels("values", self.second, plan.width, start), self._at("sums")
+        self._multiply(self.second, places, rows, plan.width, count, accumulate=start > 0)
+
+    def _panels(self, name: str, blocks: GemmPlan, lines: int, start: int) -> Value:
+        """Where the packed panels from step `start` on begin."""
+        whole = -(-lines // blocks.tile.columns) * blocks.tile.columns
+        return self.b.gep(blocks.tile.type, self._at(name), i64(start * whole))
+
+    # Packing
+
+    def _pack(
+        self, side: Side, lines: Extent, steps: tuple[int, int], blocks: GemmPlan, name: str, columns: bool
+    ) -> None:
+        """Panels of lines of an operand for one product: to[panel][step][line in panel]."""
+        tile = blocks.tile
+        width = tile.columns if columns else tile.rows
+        total = self.plan.n if name == "keys" else self.plan.width
+        target = self._panels(name, blocks, total, steps[0]) if columns else self._at(name)
+        if side.copied:
+            self._pack_computed(side, lines, steps, width, tile.dtype, target)
+            return
+        b = self.b
+        batch, line_stride, step_stride = side.strides
+        offset = b.add(b.mul(lines[0], i64(line_stride)), i64(steps[0] * step_stride))
+        for index, stride in zip(self.batch, batch, strict=True):
+            offset = b.add(offset, b.mul(index, i64(stride)))
+        source = b.gep(scalar.memory_type(side.shape.dtype), side.place.pointer(self.k), offset)
+        pack = pack_routine(self.routines, side.shape.dtype, tile.dtype, width)
+        sizes = [lines[1], i64(steps[1]), i64(line_stride), i64(step_stride), integer("i1", 0)]
+        b.call(pack, [source, target, *sizes])
+
+    def _pack_computed(
+        self, side: Side, lines: Extent, steps: tuple[int, int], width: int, dtype: DType, target: Value
+    ) -> None:
+        """The same for an operand that is computed, or that lies in no order. What is missing of the last panel stays
+        as it is: it is multiplied, but not stored.
+        """
+        b = self.b
+        with b.for_loop(i64(0), lines[1], unroll=False) as line, b.for_loop(0, steps[1], unroll=False) as step:
+            index = self._index(side, b.add(lines[0], line), b.add(step, i64(steps[0])))
+            value = self.k.body.evaluate(self.k, side.value, (), index)
+            value = scalar.convert(b, value, side.value.shape.dtype, dtype)
+            panel, inner = b.udiv(line, i64(width)), b.urem(line, i64(width))
+            place = b.mul(b.add(b.mul(panel, i64(steps[1])), step), i64(width))
+            scalar.store(b, dtype, value, b.gep(scalar.memory_type(dtype), target, b.add(place, inner)))
+
+    def _index(self, side: Side, line: Value, step: Value) -> Index:
+        """The index of an operand at the loops' batch index."""
+        index = dict.fromkeys(range(side.value.shape.rank), i64(0))
+        index |= zip(side.batch, self.batch, strict=True)
+        for dims, value in ((side.rows, line), (side.columns, step)):
+            if dims:
+                index |= zip(dims, delinearize(self.b, value, side.sizes(dims)), strict=True)
+        return tuple(index.values())
+
+    # Rows
+
+    def _between(self, rows: Extent) -> None:
+        """Lets the rows of a block go through what is between the products."""
+        k, b, between = self.k, self.b, self.plan.between
+        self.scores.first = self.weights.first = rows[0]
+        body = Body({(between.scores, ()): self.scores.load}, {})
+        for twin, instruction in between.outside.items():
+            body.bind((twin, ()), k.body.element(k, instruction))
+        writer = RowWriter(k.inside(body, [self.weights], self._at("stages")), between.stages, [between.root])
+        with b.for_loop(i64(0), rows[1], unroll=False) as number:
+            digits = [*self.batch, *self._digits(b.add(rows[0], number))]
+            writer.write(tuple(digits[place] for place in between.order))
+
+    def _digits(self, row: Value) -> list[Value]:
+        sizes = self.plan.sizes[self.plan.batches :]
+        return delinearize(self.b, row, sizes) if sizes else []
+
+    def _finish(self, rows: Extent) -> None:
+        """Stores a block of results, or what the epilogue makes of it."""
+        plan, b, product = self.plan, self.b, self.plan.found.product
+        sums = self._at("sums")
+        with b.for_loop(i64(0), rows[1], unroll=False) as row, b.for_loop(0, plan.width, unroll=False) as column:
+            place = b.add(b.mul(row, i64(plan.width)), column)
+            total = scalar.load(b, plan.second, b.gep(scalar.memory_type(plan.second), sums, place))
+            index = self._product_index(b.add(rows[0], row), column)
+            self.k.store(index, [scalar.convert(b, total, plan.second, product.shape.dtype)])
+
+    def _product_index(self, row: Value, column: Value) -> Index:
+        """The index of the second product's result at the loops' batch index."""
+        plan = self.plan
+        index = [i64(0)] * plan.found.product.shape.rank
+        columns = delinearize(self.b, column, plan.values.sizes(plan.values.rows))
+        dims = (*plan.product_batch, *plan.product_rows, *plan.product_columns)
+        for dimension, value in zip(dims, (*self.batch, *self._digits(row), *columns), strict=True):
+            index[dimension] = value
+        return tuple(index)
+
+
