@@ -20,6 +20,8 @@ def _attributes_of_kind(kind: str) -> dict[str, tuple[str, ...]]:
 
 _ONE_COMPUTATION = _attributes_of_kind(COMPUTATION)
 _MANY_COMPUTATIONS = _attributes_of_kind(COMPUTATIONS)
+CALLERS = frozenset(name for name in OPS if _ONE_COMPUTATION[name] or _MANY_COMPUTATIONS[name])
+"""The ops that may name computations: there is no need to ask others for what they call."""
 
 
 class Instruction:
@@ -95,9 +97,9 @@ class Instruction:
     @property
     def called(self) -> list[Computation]:
         """The computations named by the attributes, in the order of the op's row."""
-        one, many = _ONE_COMPUTATION[self.opcode], _MANY_COMPUTATIONS[self.opcode]
-        if not one and not many:
+        if self.opcode not in CALLERS:
             return []
+        one, many = _ONE_COMPUTATION[self.opcode], _MANY_COMPUTATIONS[self.opcode]
         found = [self.attributes[name] for name in one if name in self.attributes]
         for name in many:
             found.extend(self.attributes.get(name, ()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hloc.ir import hooks
 from hloc.ir.attributes import Alias, Donor
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import CALLERS, Instruction
 from hloc.ir.names import Names
 from hloc.ir.shapes import Shape, TupleShape
 
@@ -136,4 +136,5 @@ def call_order(start: Computation) -> list[Computation]:
 
 def _callees(computation: Computation) -> Iterator[Computation]:
     for instruction in computation:
-        yield from instruction.called
+        if instruction.opcode in CALLERS:
+            yield from instruction.called

@@ -6,13 +6,14 @@ from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
+from hloc.ir.opcodes import COMMUTATIVE
 from hloc.passes.equivalence import key, kinds
 
 _OWN_BODY = ("fusion", "async-start", "async-update", "async-done")
 """Ops that do not share their computation with others: a fusion's body is the fusion's own."""
 
 
-def run(module: Module) -> bool:
+def run(module: Module) -> int:
     """Keeps the first of several equal instructions, and of several equal computations.
 
     Two instructions are the same if opcode, shape with layout, attributes and operands are; of commutative
@@ -26,38 +27,53 @@ def run(module: Module) -> bool:
     """
     computations = call_order(module.entry)
     kind = kinds(computations)
-    changed = _share_computations(computations, kind)
+    shared = _share_computations(computations, kind)
     effects = Effects()
-    for computation in computations:
-        changed |= _merge(computation, kind, effects)
-    return changed
+    return shared + sum(_merge(computation, kind, effects) for computation in computations)
 
 
-def _merge(computation: Computation, kind: dict[Computation, int], effects: Effects) -> bool:
+def _merge(computation: Computation, kind: dict[Computation, int], effects: Effects) -> int:
+    """How many were merged. Only those with the same operands are looked at closely: most have no such twin."""
+    alone: dict[tuple, Instruction | None] = {}
     first: dict[tuple, Instruction] = {}
-    changed = False
+    merged = 0
     for instruction in computation:
-        if (
-            instruction.opcode == "parameter"
-            or instruction.control_predecessors
-            or instruction.control_successors
-        ):
+        rough = _opcode_and_operands(instruction)
+        other = alone.setdefault(rough, instruction)
+        if other is instruction:
             continue
-        if not effects.is_repeatable(instruction):
+        if other is not None:
+            alone[rough] = None
+            if _is_mergeable(other, effects):
+                first[key(other, _identity, kind.__getitem__)] = other
+        if not _is_mergeable(instruction, effects):
             continue
         kept = first.setdefault(key(instruction, _identity, kind.__getitem__), instruction)
         if kept is not instruction:
             computation.replace_uses(instruction, kept)
             computation.remove(instruction)
-            changed = True
-    return changed
+            merged += 1
+    return merged
+
+
+def _opcode_and_operands(instruction: Instruction) -> tuple:
+    operands = [operand.id for operand in instruction.operands]
+    if len(operands) > 1 and instruction.op.has(COMMUTATIVE):
+        operands.sort()
+    return instruction.opcode, *operands
+
+
+def _is_mergeable(instruction: Instruction, effects: Effects) -> bool:
+    if instruction.opcode == "parameter" or instruction.control_predecessors or instruction.control_successors:
+        return False
+    return effects.is_repeatable(instruction)
 
 
 def _identity(instruction: Instruction) -> int:
     return instruction.id
 
 
-def _share_computations(computations: list[Computation], kind: dict[Computation, int]) -> bool:
+def _share_computations(computations: list[Computation], kind: dict[Computation, int]) -> int:
     """Let callers name the first computation of its kind that is nobody's own body."""
     callers = [i for c in computations for i in c if i.called]
     bodies = {callee for i in callers if i.opcode in _OWN_BODY for callee in i.called}
@@ -65,11 +81,11 @@ def _share_computations(computations: list[Computation], kind: dict[Computation,
     for computation in computations:
         if computation not in bodies:
             first.setdefault(kind[computation], computation)
-    changed = False
+    shared = 0
     for instruction in callers:
         for callee in instruction.called:
             kept = first.get(kind[callee], callee)
             if kept is not callee and instruction.opcode not in _OWN_BODY:
                 instruction.replace_called(callee, kept)
-                changed = True
-    return changed
+                shared += 1
+    return shared

@@ -7,7 +7,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.module import Module, call_order
 
 
-def run(module: Module) -> bool:
+def run(module: Module) -> int:
     """Takes out instructions that nobody uses, and computations that nobody calls.
 
     Kept are parameters (they are the signature), roots, and what has side effects by itself or inside of
@@ -17,25 +17,23 @@ def run(module: Module) -> bool:
     Ensures: every instruction is used, the root, a parameter or has a side effect.
     Leaves: the order of what stays.
     """
-    changed = False
     effects = Effects()
-    for computation in reversed(call_order(module.entry)):
-        changed |= _sweep(computation, effects)
+    removed = sum(_sweep(computation, effects) for computation in reversed(call_order(module.entry)))
     reachable = set(call_order(module.entry))
     for computation in list(module):
         if computation not in reachable:
             module.remove_computation(computation)
-            changed = True
-    return changed
+            removed += 1
+    return removed
 
 
-def _sweep(computation: Computation, effects: Effects) -> bool:
+def _sweep(computation: Computation, effects: Effects) -> int:
     """Users stand after what they use, so one walk from the end finds everything."""
-    changed = False
+    removed = 0
     for instruction in computation.reversed():
         if instruction.users or instruction.is_root or instruction.opcode == "parameter":
             continue
         if not effects.must_stay(instruction):
             computation.remove(instruction)
-            changed = True
-    return changed
+            removed += 1
+    return removed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 
 from hloc.ir.computation import Computation
@@ -68,7 +69,12 @@ def kinds(computations: list[Computation]) -> dict[Computation, int]:
     """
     found: dict[Computation, int] = {}
     numbers: dict[tuple, int] = {}
+    rough = {computation: tuple(instruction.opcode for instruction in computation) for computation in computations}
+    alike = Counter(rough.values())
     for computation in computations:
+        if alike[rough[computation]] == 1:
+            found[computation] = numbers.setdefault(rough[computation], len(numbers))
+            continue
         places = {instruction: place for place, instruction in enumerate(computation)}
         rows = tuple(
             (*key(i, places.__getitem__, found.__getitem__), tuple(places[e] for e in i.control_predecessors))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import CALLERS, Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import Shape
 from hloc.records import record
@@ -29,24 +29,19 @@ class Snapshot:
 
     def again(self) -> tuple[Snapshot, Difference | None]:
         """The module's state now, and where it differs from this one; this one itself and None if it doesn't."""
-        now = Snapshot.__new__(Snapshot)
-        now._module, now._header = self._module, _header(self._module)
-        now._computations = [(c, *_state(c), list(c)) for c in self._module]
-        now._rows, changed = {}, []
-        rows = self._rows
-        for *_, instructions in now._computations:
-            for i in instructions:
-                row = rows.get(i)
-                if row is None or not _is_as_in(i, row):
-                    row = _row(i)
-                    changed.append(i)
-                now._rows[i] = row
-        header = now._header != self._header
-        if not changed and not header and now._computations == self._computations:
+        header = _header(self._module)
+        computations = [(c, *_state(c), list(c)) for c in self._module]
+        known = self._rows
+        changed = [i for *_, instructions in computations for i in instructions if not _is_as_in(i, known.get(i))]
+        if not changed and header == self._header and computations == self._computations:
             return self, None
+        now = Snapshot.__new__(Snapshot)
+        now._module, now._header, now._computations = self._module, header, computations
+        now._rows = {i: known.get(i) for *_, instructions in computations for i in instructions}
+        now._rows.update((i, _row(i)) for i in changed)
         old = {state[0]: state for state in self._computations}
-        moved = [state[0] for state in now._computations if old.get(state[0]) != state]
-        return now, Difference(header, tuple(changed), tuple(moved))
+        moved = [state[0] for state in computations if old.get(state[0]) != state]
+        return now, Difference(header != self._header, tuple(changed), tuple(moved))
 
     @property
     def instruction_count(self) -> int:
@@ -98,9 +93,8 @@ class Difference:
         for instruction in self.instructions:
             found.update(instruction.users)
         computations = {instruction.computation for instruction in self.instructions}.union(self.computations)
-        for instruction in module.instructions():
-            if not computations.isdisjoint(instruction.called):
-                found.add(instruction)
+        callers = (i for i in module.instructions() if i.opcode in CALLERS)
+        found.update(i for i in callers if not computations.isdisjoint(i.called))
         return found
 
 
@@ -124,20 +118,22 @@ def _state(c: Computation) -> tuple:
 
 
 def _row(i: Instruction) -> _Row:
-    edges = tuple(i.control_predecessors) if i.control_predecessors else ()
+    edges = i.control_predecessors
     return i.name, i.opcode, i.shape, list(i.operands), dict(i.attributes), dict(i.annotations), edges
 
 
-def _is_as_in(i: Instruction, row: _Row) -> bool:
+def _is_as_in(i: Instruction, row: _Row | None) -> bool:
+    if row is None:
+        return False
     name, opcode, shape, operands, attributes, annotations, edges = row
     return (
         i.operands == operands
-        and i.shape == shape
+        and (i.shape is shape or i.shape == shape)
         and i.attributes == attributes
         and i.name == name
         and i.opcode == opcode
         and i.annotations == annotations
-        and tuple(i.control_predecessors) == edges
+        and i.control_predecessors == edges
     )
 
 
