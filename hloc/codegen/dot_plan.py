@@ -158,7 +158,7 @@ class DotPlan:
 
     @property
     def holds(self) -> bool:
-        """Whether blocks that the epilogue is applied to have been summed where a root lies."""
+        """Whether parts of sums that the epilogue is applied to can be kept where a root lies."""
         return self.holder is not None and self.out.shape.dtype is self.dtype
 
     def packs(self, side: Side) -> bool:
@@ -205,8 +205,7 @@ class DotPlan:
         if self.epilogue is None or self.is_plain:
             return 0
         if self.finishes_blocks:
-            blocks = self.gemm(64), self.gemm(32), self.gemm(16)
-            return 0 if self.holds else max(_padded(b.m_block * GROUP * self.dtype.itemsize) for b in blocks)
+            return max(_padded(self.gemm(w).m_block * GROUP * self.dtype.itemsize) for w in (16, 32, 64))
         return 0 if self.holder is not None else _padded(self.out.shape.byte_size)
 
     @property

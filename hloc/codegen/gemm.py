@@ -47,8 +47,9 @@ class Gemm:
     """Writes a packed product with the parameters `p` of `gemm_routine`, there or in a kernel of its own.
 
     A kernel may pack operands in its own way: `pack_a` and `pack_b` are called with the rows or columns, the steps,
-    and the address of the packed block. With `finish`, called with rows and columns, results are finished as soon as
-    their sums are complete, in groups of at most m_block x GROUP.
+    and the address of the packed block. With a `finish`, the sums over the last steps go to p.block, m_block rows of
+    GROUP elements, and finish(rows, columns) is called for each such block; sums over earlier steps, if there are
+    any (`p.splits`), are in c then.
     """
 
     def __init__(
@@ -61,12 +62,10 @@ class Gemm:
         pack_a: Callable[[Extent, Extent, Value], None] | None = None,
         pack_b: Callable[[Extent, Extent, Value], None] | None = None,
         finish: Callable[[Extent, Extent], None] | None = None,
-        restart: bool = False,
     ):
         self.routines, self.b, self.p, self.tile, self.finish = routines, b, p, tile, finish
         self.lhs, self.rhs, self.out = types
         self.pack_a, self.pack_b = pack_a or self._pack_a, pack_b or self._pack_b
-        self.restart = restart
 
     def write(self) -> None:
         b, p = self.b, self.p
@@ -77,33 +76,36 @@ class Gemm:
             self.pack_b(columns, steps, b_packed)
             with blocks(b, p.m, p.m_block) as rows:
                 self.pack_a(rows, steps, a_packed)
+                packed = a_packed, b_packed
                 if self.finish is None:
-                    self._block(a_packed, b_packed, rows, columns, steps)
+                    self._block(packed, rows, columns, steps)
+                elif p.splits:
+                    complete = b.icmp_signed("==", b.add(*steps), p.k)
+                    with b.if_then(complete):
+                        self._groups(packed, rows, columns, steps)
+                    with b.if_then(b.not_(complete)):
+                        self._block(packed, rows, columns, steps)
                 else:
-                    self._groups(a_packed, b_packed, rows, columns, steps)
+                    self._groups(packed, rows, columns, steps)
 
-    def _groups(self, a_packed: Value, b_packed: Value, rows: Extent, columns: Extent, steps: Extent) -> None:
-        """A block, some columns at a time."""
-        b = self.b
-        complete = b.icmp_signed("==", b.add(*steps), self.p.k)
-        with blocks(b, columns[1], i64(GROUP)) as (first, count):
-            group = (b.add(columns[0], first), count)
-            panels = b.gep(self.tile.type, b_packed, b.mul(first, steps[1]))
-            self._block(a_packed, panels, rows, group, steps)
-            with b.if_then(complete):
-                self.finish(rows, group)
-
-    def _block(self, a_packed: Value, b_packed: Value, rows: Extent, columns: Extent, steps: Extent) -> None:
+    def _groups(self, packed: tuple[Value, Value], rows: Extent, columns: Extent, steps: Extent) -> None:
+        """A block whose sums are complete with it, some columns at a time."""
         b, p = self.b, self.p
-        offset = i64(0)
-        if not self.restart:
-            offset = b.add(b.mul(rows[0], p.c_row), b.mul(columns[0], p.c_column))
+        a_packed, b_packed = packed
+        routine = block_routine(self.routines, self.tile.dtype, self.tile)
+        with blocks(b, columns[1], i64(GROUP)) as (first, count):
+            panels = b.gep(self.tile.type, b_packed, b.mul(first, steps[1]))
+            sizes = [rows[1], count, steps[1], i64(GROUP), i64(1), integer("i1", 0)]
+            b.call(routine, [a_packed, panels, p.block, *sizes])
+            self.finish(rows, (b.add(columns[0], first), count))
+
+    def _block(self, packed: tuple[Value, Value], rows: Extent, columns: Extent, steps: Extent) -> None:
+        b, p = self.b, self.p
+        offset = b.add(b.mul(rows[0], p.c_row), b.mul(columns[0], p.c_column))
         address = b.gep(scalar.memory_type(self.out), p.c, offset)
         adds = b.or_(p.accumulate, b.icmp_signed(">", steps[0], i64(0)))
         routine = block_routine(self.routines, self.out, self.tile)
-        b.call(
-            routine, [a_packed, b_packed, address, rows[1], columns[1], steps[1], p.c_row, p.c_column, adds]
-        )
+        b.call(routine, [*packed, address, rows[1], columns[1], steps[1], p.c_row, p.c_column, adds])
 
     def _pack_a(self, rows: Extent, steps: Extent, target: Value) -> None:
         b, p = self.b, self.p

@@ -25,12 +25,16 @@ from hloc.codegen.kernel import Element, Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize
 from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
-from hloc.codegen.products import multiply_accumulate
+from hloc.codegen.products import added, multiply_accumulate
 from hloc.codegen.routines import Routines, i64
 from hloc.codegen.strided import Strided
 from hloc.codegen.tiles import InlineProduct, pack_routine
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
+
+
+_LARGE = 1 << 16
+"""Results for which an epilogue goes by several vectors at a time, which hides the latency of long chains of ops."""
 
 
 def _computed(instruction: Instruction) -> list[int]:
@@ -92,6 +96,7 @@ class _Product:
         self.routines = Routines(k.b.module, k.target)
         self.used = 0
         self.loops: list[Value] = []
+        self.block: Value | None = None
 
     def write(self) -> None:
         plan = self.plan
@@ -114,13 +119,15 @@ class _Product:
         return self.b.gep("i8", self.k.scratch, i64(start))
 
     def _result(self) -> Value:
-        """Where the result lies: in an output, or in scratch; there may be room for a block of it only."""
+        """Where the result lies: in an output or in scratch; nowhere if it is finished block by block."""
         plan = self.plan
         if plan.epilogue is None:
             return self.k.outputs[0].pointer
-        if plan.result_bytes or plan.holder is None:
-            return self._scratch(plan.result_bytes)
-        return self.k.outputs[plan.holder].pointer
+        if plan.finishes_blocks:
+            self.block = self._scratch(plan.result_bytes)
+        if plan.holder is not None:
+            return self.k.outputs[plan.holder].pointer
+        return self.block or self._scratch(plan.result_bytes)
 
     def _put(self, index: Index, value: Register) -> None:
         self.k.store(index, [value])
@@ -153,17 +160,12 @@ class _Product:
 
     def _at(self, side: Side, pointer: Value) -> Value:
         """The matrix of a side at the loops' batch index."""
-        if self.plan.packs(side) or (side.number is None and self._restarts):
+        if self.plan.packs(side) or (side.number is None and self.plan.finishes_blocks and not self.plan.holds):
             return pointer
         offset = i64(0)
         for index, stride in zip(self.loops, side.strides[0], strict=True):
             offset = self.b.add(offset, self.b.mul(index, i64(stride * side.parts)))
         return self.b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, offset)
-
-    @property
-    def _restarts(self) -> bool:
-        """Whether every block of results is summed in the same place."""
-        return self.plan.finishes_blocks and not self.plan.holds
 
     def _matrix(self, lhs: Value, rhs: Value, out: Value) -> None:
         if self.plan.is_inline:
@@ -239,8 +241,6 @@ class _Product:
             tuple(part * side.parts if i else part for i, part in enumerate(side.strides))
             for side in (plan.lhs, plan.rhs, plan.out)
         )
-        if self._restarts:
-            c_row, c_column = GROUP, 1
         sizes = {"m": plan.m, "n": plan.n, "k": plan.k}
         sizes |= {"a_row": row, "a_step": step, "b_column": column, "b_step": b_step}
         sizes |= {"c_row": c_row, "c_column": c_column}
@@ -255,22 +255,28 @@ class _Product:
     def _fused_gemm(self, lhs: Value, rhs: Value, out: Value) -> None:
         """A packed product that packs its computed operands, and finishes its results, in its own way."""
         plan, no = self.plan, integer("i1", 0)
-        tile = plan.gemm(self.k.target.vector_bytes).tile
-        scratch = self._scratch(0)
+        blocks = plan.gemm(self.k.target.vector_bytes)
+        tile, splits = blocks.tile, blocks.k_block < plan.k
         p = SimpleNamespace(
-            a=lhs, b=rhs, c=out, scratch=scratch, negate=no, accumulate=no, **self._sizes()
+            a=lhs,
+            b=rhs,
+            c=out,
+            block=self.block,
+            splits=splits,
+            scratch=self._scratch(0),
+            negate=no,
+            accumulate=no,
+            **self._sizes(),
         )
-        lhs_type, rhs_type, out_type = self._types()
         Gemm(
             self.routines,
             self.b,
             p,
-            (lhs_type, rhs_type, plan.dtype if self._restarts else out_type),
+            self._types(),
             tile,
             partial(self._pack, plan.lhs, tile.rows) if plan.packs(plan.lhs) else None,
             partial(self._pack, plan.rhs, tile.columns) if plan.packs(plan.rhs) else None,
-            partial(self._finish, out) if plan.finishes_blocks else None,
-            self._restarts,
+            partial(self._finish, out if splits else None) if plan.finishes_blocks else None,
         ).write()
 
     def _index(self, side: Side, row: Value, column: Value) -> Index:
@@ -310,24 +316,25 @@ class _Product:
         with b.if_then(b.icmp_signed(">", rest, i64(0))):
             fill(whole, rest)
 
-    def _finish(self, out: Value, rows: Extent, columns: Extent) -> None:
-        """Applies the epilogue to a block whose sums are complete."""
+    def _finish(self, parts: Value | None, rows: Extent, columns: Extent) -> None:
+        """Applies the epilogue to a block whose sums are complete, with the `parts` of sums over earlier steps."""
         b, plan = self.b, self.plan
         _, c_row, c_column = plan.out.strides
         type = scalar.memory_type(plan.dtype)
 
         def one(i: Value, j: Value) -> None:
             row, column = b.add(rows[0], i), b.add(columns[0], j)
-            if self._restarts:
-                place = b.add(b.mul(i, i64(GROUP)), j)
-            else:
+            total = scalar.load(b, plan.dtype, b.gep(type, self.block, b.add(b.mul(i, i64(GROUP)), j)))
+            if parts is not None:
                 place = b.add(b.mul(row, i64(c_row)), b.mul(column, i64(c_column)))
-            total = scalar.load(b, plan.dtype, b.gep(type, out, place))
+                total = added(b, scalar.load(b, plan.dtype, b.gep(type, parts, place)), total)
             self._put(self._index(plan.out, row, column), scalar.convert(b, total, plan.dtype, plan.out.shape.dtype))
 
+        large = plan.out.shape.count >= _LARGE
+        hints = b.module.loop_metadata(interleave=4) if large else ""
         if c_row < c_column:
-            with b.for_loop(0, columns[1], unroll=False) as j, b.for_loop(0, rows[1]) as i:
+            with b.for_loop(0, columns[1], unroll=False) as j, b.for_loop(0, rows[1], metadata=hints) as i:
                 one(i, j)
         else:
-            with b.for_loop(0, rows[1], unroll=False) as i, b.for_loop(0, columns[1]) as j:
+            with b.for_loop(0, rows[1], unroll=False) as i, b.for_loop(0, columns[1], metadata=hints) as j:
                 one(i, j)
