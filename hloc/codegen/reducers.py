@@ -14,6 +14,7 @@ from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.llvm import Builder, Value
+from hloc.codegen.scalar_types import canonical
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import F32, PRED, DType
 from hloc.ir.instruction import Instruction
@@ -62,8 +63,9 @@ class Reducer:
         return [scalar.convert(b, v, d, s) for v, d, s in zip(values, self.dtypes, self.sums, strict=True)]
 
     def narrow(self, b: Builder, values: Sequence[Register]) -> list[Register]:
-        """Running values as elements."""
-        return [scalar.convert(b, v, s, d) for v, d, s in zip(values, self.dtypes, self.sums, strict=True)]
+        """Running values as elements. Those of sub-byte types have wrapped at 8 bits only."""
+        narrow = [scalar.convert(b, v, s, d) for v, d, s in zip(values, self.dtypes, self.sums, strict=True)]
+        return [canonical(b, d, v) if d.is_subbyte else v for v, d in zip(narrow, self.dtypes, strict=True)]
 
     def apply(
         self, k: KernelContext, running: Sequence[Register], values: Sequence[Register], regroup: bool = True
