@@ -90,6 +90,7 @@ PASSES: dict[str, Pass] = {
         Pass("layout_assignment"),
         Pass("attention_fusion", "attention_fusion:AttentionFusion", _FUSION[:2], having("dot")),
         Pass("fusion", "fusion:Fusion", _FUSION),
+        Pass("barrier_removal", concerns=having("opt-barrier")),
         Pass("bitcast_marking"),
         Pass("schedule"),
     )
@@ -164,6 +165,7 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
             "after all rules: they would undo copies, and make arrays without thought of layouts",
         ),
         ("cse", "equal copies for several users"),
+        ("barrier_removal", "kernels may go across, once nothing is merged or moved any more"),
         ("attention_fusion", "before its softmax becomes a kernel of its own"),
         (
             "fusion",
@@ -210,6 +212,8 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("layout_assignment", "attention_fusion", "products are read where they lie"),
     ("attention_fusion", "fusion", "it would take the products' operands and results elsewhere"),
     ("defusion", "fusion", "it would take the kernels apart again"),
+    ("cse", "barrier_removal", "it would merge what is computed twice on purpose"),
+    ("barrier_removal", "fusion", "a barrier is in no kernel"),
     ("fusion", "bitcast_marking", "a bitcast does not go into a loop"),
     ("fusion", "schedule", "fusions change the order"),
 )
