@@ -8,13 +8,11 @@ longer needed, otherwise it is made elsewhere and copied at the end.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
-from heapq import heappop, heappush
 from typing import NamedTuple
 
 from hloc.analysis.liveness import Chain, Flow, FlowStep, chains_of
-from hloc.codegen.program import ALIGNMENT
+from hloc.codegen.arena import Need, aligned, pack
 from hloc.codegen.schedule import Schedule
 from hloc.codegen.values import ARGUMENT, SMALL_BYTES, Value, View
 
@@ -70,23 +68,28 @@ def assign(plan: Schedule, temporary: Sequence[int]) -> Buffers:
 
 def _lay_out(chains: dict[Value, Chain], temporary: Sequence[int], buffers: Buffers, small: int) -> None:
     """Places for all chains and for the steps' temporary memory, in the arena by time of need."""
-    starting: dict[int, list[Chain]] = {}
-    for value, chain in chains.items():
-        if chain.slot is None and chain.start == value.defined:
-            starting.setdefault(chain.start, []).append(chain)
-    arena = _Arena()
+    needs: list[Need] = []
     places: dict[Chain, Place] = {}
+    numbers: dict[Chain, int] = {}
+    starting: dict[int, list[Chain]] = {}
+    for chain in dict.fromkeys(chains.values()):
+        if chain.slot is None:
+            starting.setdefault(chain.start, []).append(chain)
     for number, size in enumerate(temporary):
         for chain in starting.get(number, ()):
             if chain.bytes <= small:
                 places[chain] = Place(STACK, buffers.stack_slots)
                 buffers.stack_slots += 1
             else:
-                places[chain] = Place(ARENA, arena.take(number, chain.end, chain.bytes))
-        buffers.scratch.append(arena.take(number, number, size))
+                numbers[chain] = len(needs)
+                needs.append(Need(number, chain.end, aligned(chain.bytes)))
+        needs.append(Need(number, number, aligned(size)))
+    offsets, buffers.arena_bytes = pack(needs)
+    placed = set(numbers.values())
+    buffers.scratch = [offset for number, offset in enumerate(offsets) if number not in placed]
+    places |= {chain: Place(ARENA, offsets[number]) for chain, number in numbers.items()}
     for value, chain in chains.items():
         buffers.places[value] = places[chain] if chain.slot is None else Place(RESULT, chain.slot)
-    buffers.arena_bytes = arena.bytes
 
 
 def _plan_copies(plan: Schedule, buffers: Buffers) -> None:
@@ -102,53 +105,3 @@ def _plan_copies(plan: Schedule, buffers: Buffers) -> None:
             offset = buffers.arena_bytes
             buffers.arena_bytes += aligned(view.value.bytes)
         buffers.copies.append((view, number, offset))
-
-
-def aligned(size: int) -> int:
-    """The size rounded up to whole cache lines."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-class _Arena:
-    """Hands out offsets: the tightest free piece that fits, the lowest of these; else new memory."""
-
-    def __init__(self):
-        self.bytes = 0
-        self._free: list[tuple[int, int]] = []  # (offset, size), by offset
-        self._ends: list[tuple[int, int, int]] = []  # heap of (last use, offset, size)
-
-    def take(self, start: int, last_use: int, size: int) -> int:
-        """An offset for memory in use from step `start` to step `last_use`; starts must not decrease."""
-        while self._ends and self._ends[0][0] < start:
-            _, offset, freed = heappop(self._ends)
-            self._release(offset, freed)
-        size = aligned(size)
-        if size == 0:
-            return 0
-        offset = self._fit(size)
-        heappush(self._ends, (last_use, offset, size))
-        return offset
-
-    def _fit(self, size: int) -> int:
-        fits = [(free, offset) for offset, free in self._free if free >= size]
-        if fits:
-            free, offset = min(fits)
-            self._free.remove((offset, free))
-            if free > size:
-                insort(self._free, (offset + size, free - size))
-            return offset
-        offset = self.bytes
-        if self._free and sum(self._free[-1]) == self.bytes:  # grow the free piece at the end
-            offset = self._free.pop()[0]
-        self.bytes = offset + size
-        return offset
-
-    def _release(self, offset: int, size: int) -> None:
-        """Joins the piece with the free ones on both sides."""
-        at = bisect_left(self._free, (offset, size))
-        if at < len(self._free) and self._free[at][0] == offset + size:
-            size += self._free.pop(at)[1]
-        if at and sum(self._free[at - 1]) == offset:
-            before = self._free.pop(at - 1)
-            offset, size = before[0], before[1] + size
-        insort(self._free, (offset, size))
