@@ -32,7 +32,6 @@ from hloc.codegen.tiles import InlineProduct, pack_routine
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
-
 _LARGE = 1 << 16
 """Results for which an epilogue goes by several vectors at a time, which hides the latency of long chains of ops."""
 
