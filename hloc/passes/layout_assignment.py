@@ -11,6 +11,7 @@ from hloc.ir.module import Module
 from hloc.ir.opcodes import COLLECTIVE
 from hloc.ir.shapes import ArrayShape, Layout, Shape, TupleShape
 from hloc.passes.emit import Emit, row_major
+from hloc.passes.layout_turning import turn_producers
 
 _FOLLOW_FIRST = (
     *("slice", "reverse", "pad", "dynamic-slice", "dynamic-update-slice", "scatter", "reduce-window"),
@@ -36,7 +37,8 @@ def run(module: Module) -> bool:
     What is fixed: the entry's parameters and result lie as the caller has them (`entry_computation_layout`),
     operands of a custom call as it demands, and what enters or leaves any other computation row-major.
     In between a transpose costs nothing: its result lies in memory as its operand does. Elementwise ops,
-    slices and reductions follow their operand, and so does a reshape where it can; all else is row-major.
+    slices and reductions follow their operand, and so does a reshape where it can; all else is row-major. Then a
+    product, with elementwise ops behind it, takes the layout that a copy of it has, if that costs less.
 
     Requires: nothing; a bitcast keeps the layouts that it was written for.
     Ensures: `analysis.layouts.layout_faults` finds nothing.
@@ -77,8 +79,13 @@ def _assign(
                 if conforming is not operand:
                     computation.set_operand(instruction, number, conforming)
         instruction.shape = _result(instruction)
-    computation.root = _conform(computation.root, result, None)
-    return len(computation) != count
+    root = computation.root
+    computation.root = _conform(root, result, None)
+    copied = len(computation) != count
+    if root.opcode == "tuple" and root is not computation.root and not root.users:
+        computation.remove(root)  # its elements are in another tuple now
+    turn_producers(computation)
+    return copied
 
 
 def _wanted(instruction: Instruction, demands: dict[Instruction, Shape]) -> list[Shape | None]:
