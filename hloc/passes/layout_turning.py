@@ -37,7 +37,7 @@ def _turn(copy: Instruction) -> bool:
     inside, across = [copy.operands[0]], 0
     known = {copy, copy.operands[0]}
     for instruction in inside:
-        if not instruction.shape.is_array or any(user not in known for user in instruction.users) or instruction.is_root:
+        if instruction.is_root or any(user not in known for user in instruction.users):
             return False
         if instruction.opcode == "dot" and _is_written_in(instruction, order):
             continue
