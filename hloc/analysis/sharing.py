@@ -15,6 +15,10 @@ Path = tuple[int, ...]
 Pair = tuple[int, Path, Path]
 """(operand number, leaf of the operand, leaf of the result)."""
 
+_BLOCKED = ("dot", "convolution")
+"""Ops that go through their result in blocks, more than once: what is fused to them reads while it is written."""
+
+
 def shared_pairs(instruction: Instruction) -> list[Pair]:
     """The leaves of operands and of the result that may be one piece of memory.
 
@@ -59,6 +63,8 @@ def _alike(one: Shape, other: Shape) -> bool:
 def _of_fusion(body: Computation) -> Iterator[Pair]:
     roots = root_leaves(body)
     if any(not root.shape.is_array for _, root in roots):
+        return
+    if any(instruction.opcode in _BLOCKED for instruction in body):
         return
     needs = places_needed(body)
     for parameter in body.parameters:
