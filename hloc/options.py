@@ -68,3 +68,7 @@ class Options:
 
     fma: bool = False
     """A multiply and an add may become one operation that rounds once."""
+
+    guard_pages: str = ""
+    """For debugging: "end" lays every buffer against an inaccessible page behind it, "start" against one before it.
+    An access beyond a buffer then ends the process, with a message. The empty string: nothing is guarded."""

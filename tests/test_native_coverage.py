@@ -93,7 +93,7 @@ def test_native_results_are_the_evaluators(name: str, replicas: int) -> None:
     arguments = [case.site.inputs] * replicas
     fed, sent = fed_values(case.site.dtype)
     host = HostQueues()
-    executable = hloc.compile(case.module, options=Options(pipeline="none"))
+    executable = hloc.compile(case.module, options=Options(pipeline="none", guard_pages="end", cache=False))
     for queues in (host, executable):
         infeed = queues.infeed if queues is host else queues.infeed()
         infeed.put(fed)

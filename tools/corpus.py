@@ -1,9 +1,11 @@
 """Run every program of a corpus folder through an executor and compare the results with those it stores.
 
     python -m tools.corpus FOLDER [--executor reference|cpu] [--only GLOB] [--optimized] [--jobs 2]
+    python -m tools.corpus FOLDER --executor cpu [--pipeline none] [--guard-pages end|start]
     python -m tools.corpus FOLDER --executor pass:each|orders:COUNT
 
-The second line is the evaluator on what passes make of each program: every pass alone, or passes in COUNT
+With guarded pages, a program that reaches beyond a buffer is a row CRASH, and standard error says which buffer.
+The last line is the evaluator on what passes make of each program: every pass alone, or passes in COUNT
 random orders; `pass:NAME` and `order:NUMBER` are one of them.
 FOLDER holds `index.json` and the programs; `corpus_io.py`, in it or in the folder above, reads inputs and
 judges outputs. Programs run in worker processes, so one that crashes or hangs is one failed row. Exit status
@@ -36,6 +38,7 @@ from hloc.arrays import in_layout
 from hloc.errors import HloError
 from hloc.ir.dtypes import dtype_named
 from hloc.ir.module import Module
+from hloc.options import Options
 from hloc.passes import manual_partitioning
 from hloc.reference.evaluate import evaluate, evaluate_replicated
 from hloc.text.parser import parse
@@ -89,9 +92,9 @@ def reference(text: str, arguments: list[Arrays], entry: dict) -> Results:
     return evaluated(parsed(text, entry), arguments, entry)
 
 
-def cpu(text: str, arguments: list[Arrays], entry: dict) -> Results:
+def cpu(text: str, arguments: list[Arrays], entry: dict, options: Options) -> Results:
     """Native code for this machine."""
-    executable = hloc.compile(text, target="cpu")
+    executable = hloc.compile(text, "cpu", options)
     shapes = [leaf.shape for leaf in executable.program.parameters]
     given = [[in_layout(a, shape) for a, shape in zip(each, shapes, strict=True)] for each in arguments]
     if len(given) > 1:
@@ -99,7 +102,7 @@ def cpu(text: str, arguments: list[Arrays], entry: dict) -> Results:
     return [executable.execute(*given[0])]
 
 
-EXECUTORS: dict[str, Callable[[str, list[Arrays], dict], Results]] = {"reference": reference, "cpu": cpu}
+EXECUTORS: dict[str, Callable[..., Results]] = {"reference": reference, "cpu": cpu}
 
 
 def through_passes(
@@ -111,11 +114,12 @@ def through_passes(
 
 
 def executions(
-    executor: str, text: str, arguments: list[Arrays], entry: dict
+    executor: str, options: Options, text: str, arguments: list[Arrays], entry: dict
 ) -> Iterator[tuple[str, Callable[[], Results | None]]]:
     """What an executor has to run for a program, by name."""
     if executor in EXECUTORS:
-        yield executor, partial(EXECUTORS[executor], text, arguments, entry)
+        settings = {"options": options} if executor == "cpu" else {}
+        yield executor, partial(EXECUTORS[executor], text, arguments, entry, **settings)
         return
     for variant in variants(executor, zlib.crc32(entry["name"].encode())):
         yield variant.name, partial(through_passes, variant, text, arguments, entry)
@@ -148,7 +152,9 @@ def to_stored(array: np.ndarray, dtype: str) -> np.ndarray:
     return bits & np.uint8((1 << kind.bits) - 1) if kind.bits < 8 else bits
 
 
-def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> tuple[str, str]:
+def run_task(
+    corpus_io: ModuleType, folder: Path, executor: str, options: Options, task: Task
+) -> tuple[str, str]:
     """(status, failures) of one program."""
     entry = task.entry
     stored = corpus_io.inputs(str(folder), entry)
@@ -159,7 +165,7 @@ def run_task(corpus_io: ModuleType, folder: Path, executor: str, task: Task) -> 
     arguments = [[array[i] for array in inputs] for i in range(devices)] if devices > 1 else [inputs]
     text = (folder / task.text).read_text(encoding="utf-8")
     failures = []
-    for name, run in executions(executor, text, arguments, entry):
+    for name, run in executions(executor, options, text, arguments, entry):
         results = run()
         wrong = None if results is None else failure(corpus_io, folder, entry, results)
         if wrong is not None:
@@ -179,7 +185,7 @@ def failure(corpus_io: ModuleType, folder: Path, entry: dict, results: Results) 
     return next((message for ok, message in corpus_io.check(str(folder), entry, outputs) if not ok), None)
 
 
-def serve(pipe: Connection, folder: str, executor: str) -> None:
+def serve(pipe: Connection, folder: str, executor: str, options: Options) -> None:
     """A worker: takes tasks and answers with (status, detail, seconds) until it is told to stop.
 
     The first run of a process loads libraries and the grammar; that is done before any program's time counts.
@@ -187,13 +193,13 @@ def serve(pipe: Connection, folder: str, executor: str) -> None:
     corpus_io = load_corpus_io(Path(folder))
     with contextlib.suppress(Exception):  # an executor that can't run this tells so in every row
         entry = {"name": "warm_up", "num_replicas": 1, "num_partitions": 1}
-        for _, run in executions(executor, WARM_UP, [[]], entry):
+        for _, run in executions(executor, options, WARM_UP, [[]], entry):
             run()
     pipe.send("ready")
     while (task := pipe.recv()) is not None:
         start = time.perf_counter()
         try:
-            status, detail = run_task(corpus_io, Path(folder), executor, task)
+            status, detail = run_task(corpus_io, Path(folder), executor, options, task)
         except Exception as error:  # whatever a program does is a row of the table
             status, detail = "FAIL", f"{type(error).__name__}: {error}"
         pipe.send((status, detail, time.perf_counter() - start))
@@ -202,17 +208,16 @@ def serve(pipe: Connection, folder: str, executor: str) -> None:
 class Worker:
     """A process that runs tasks one at a time; it is replaced when it dies or takes too long."""
 
-    def __init__(self, folder: Path, executor: str):
-        self.folder, self.executor = folder, executor
+    def __init__(self, folder: Path, executor: str, options: Options):
+        self.folder, self.executor, self.options = folder, executor, options
         self.task: Task | None = None
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(theirs, str(self.folder), self.executor), daemon=True
-        )
+        arguments = (theirs, str(self.folder), self.executor, self.options)
+        self.process = context.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
         self.pipe.recv()
@@ -334,12 +339,16 @@ def main() -> None:
     parser.add_argument("--optimized", action="store_true", help="run the optimized texts")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--limit", type=float, default=120.0, metavar="SECONDS", help="time for one program")
+    parser.add_argument("--pipeline", metavar="NAME", help="passes to run before native code")
+    parser.add_argument("--guard-pages", choices=("end", "start"), default="", help="find accesses beyond buffers")
     options = parser.parse_args()
+    compiling = Options(pipeline=options.pipeline, guard_pages=options.guard_pages, cache=False)
     if options.jobs > 1:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     corpus_io = load_corpus_io(options.folder)
     tasks, skipped = select(corpus_io.load_index(str(options.folder)), options.only, options.optimized)
-    workers = [Worker(options.folder, options.executor) for _ in range(min(options.jobs, max(1, len(tasks))))]
+    count = min(options.jobs, max(1, len(tasks)))
+    workers = [Worker(options.folder, options.executor, compiling) for _ in range(count)]
     outcomes = run_all(tasks, workers, options.limit)
     for worker in workers:
         worker.stop()

@@ -39,6 +39,15 @@ def data_options(command: Callable) -> Callable:
     return command
 
 
+def guard_options(command: Callable) -> Callable:
+    """Where pages that cannot be touched lie: `Options.guard_pages`."""
+    sides = (("--guard-starts", "start", "before the start"), ("--guard-pages", "end", "beyond the end"))
+    for name, side, where in sides:
+        what = f"Stop with a message where the program reaches {where} of a buffer."
+        command = click.option(name, "guard_pages", flag_value=side, default="", help=what)(command)
+    return command
+
+
 def gather_inputs(
     program: Module | Program, inputs: str | None, use_random: bool, seed: int
 ) -> list[np.ndarray]:
@@ -68,6 +77,7 @@ def report_results(results: Sequence[np.ndarray], output: str | None, quiet: boo
 @TARGET
 @PIPELINE
 @steering_options
+@guard_options
 @click.option("--cache/--no-cache", default=True, help="Keep the compiled program for later runs (see `hloc cache`).")
 def run(file, inputs, use_random, seed, output, quiet, check, repeat, target, pipeline, cache, **steering):
     """Compile a program to native code and run it.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hloc.analysis.liveness import Chain, Flow, FlowStep, chains_of
 from hloc.codegen.arena import Need, aligned, pack
+from hloc.codegen.guarded_arena import GuardedArena, pack_guarded
 from hloc.codegen.schedule import Schedule
 from hloc.codegen.values import ARGUMENT, SMALL_BYTES, Value, View
 
@@ -47,26 +48,31 @@ class Buffers:
         self.stack_slots = 0
 
 
-def assign(plan: Schedule, temporary: Sequence[int]) -> Buffers:
-    """Buffers for all values of a computation; `temporary` is the bytes that each step needs for itself."""
+def assign(plan: Schedule, temporary: Sequence[int], guard: str = "") -> Buffers:
+    """Buffers for all values of a computation; `temporary` is the bytes that each step needs for itself.
+
+    `guard` is that of `Options.guard_pages`: then nothing lies on the stack, where no page guards it.
+    """
     steps = [
         FlowStep([view.value for view in step.inputs], [view.value for view in step.outputs], step.pairs())
         for step in plan.steps
     ]
     arguments = [view.value for view in plan.arguments]
     flow = Flow(arguments, steps, [view.value for view in plan.results], plan.slots)
-    small = SMALL_BYTES if len(steps) <= LONG else 0
+    small = SMALL_BYTES if len(steps) <= LONG and not guard else 0
     buffers = Buffers()
     chains = buffers.chains = chains_of(flow, small + 1)
-    _lay_out(chains, temporary, buffers, small)
+    _lay_out(chains, temporary, buffers, small, guard)
     for value, slot in zip(arguments, plan.slots, strict=True):
         if slot is None:
             buffers.places[value] = Place(ARGUMENT, value.number)
-    _plan_copies(plan, buffers)
+    _plan_copies(plan, buffers, guard)
     return buffers
 
 
-def _lay_out(chains: dict[Value, Chain], temporary: Sequence[int], buffers: Buffers, small: int) -> None:
+def _lay_out(
+    chains: dict[Value, Chain], temporary: Sequence[int], buffers: Buffers, small: int, guard: str
+) -> None:
     """Places for all chains and for the steps' temporary memory, in the arena by time of need."""
     needs: list[Need] = []
     places: dict[Chain, Place] = {}
@@ -82,9 +88,9 @@ def _lay_out(chains: dict[Value, Chain], temporary: Sequence[int], buffers: Buff
                 buffers.stack_slots += 1
             else:
                 numbers[chain] = len(needs)
-                needs.append(Need(number, chain.end, aligned(chain.bytes)))
+                needs.append(Need(number, chain.end, chain.bytes if guard else aligned(chain.bytes)))
         needs.append(Need(number, number, aligned(size)))
-    offsets, buffers.arena_bytes = pack(needs)
+    offsets, buffers.arena_bytes = pack_guarded(needs, guard) if guard else pack(needs)
     placed = set(numbers.values())
     buffers.scratch = [offset for number, offset in enumerate(offsets) if number not in placed]
     places |= {chain: Place(ARENA, offsets[number]) for chain, number in numbers.items()}
@@ -92,7 +98,7 @@ def _lay_out(chains: dict[Value, Chain], temporary: Sequence[int], buffers: Buff
         buffers.places[value] = places[chain] if chain.slot is None else Place(RESULT, chain.slot)
 
 
-def _plan_copies(plan: Schedule, buffers: Buffers) -> None:
+def _plan_copies(plan: Schedule, buffers: Buffers, guard: str) -> None:
     """What has to be copied into the results at the end."""
     missing = [
         (number, view) for number, view in enumerate(plan.results)
@@ -102,6 +108,13 @@ def _plan_copies(plan: Schedule, buffers: Buffers) -> None:
     for number, view in missing:
         offset = None
         if buffers.places.get(view.value) in overwritten:
-            offset = buffers.arena_bytes
-            buffers.arena_bytes += aligned(view.value.bytes)
+            offset, buffers.arena_bytes = _behind(buffers.arena_bytes, view.value.bytes, guard)
         buffers.copies.append((view, number, offset))
+
+
+def _behind(used: int, size: int, guard: str) -> tuple[int, int]:
+    """An offset for memory behind all that is used, and how much is used then."""
+    if not guard:
+        return used, used + aligned(size)
+    arena = GuardedArena(guard, used)
+    return arena.take(0, 0, size), arena.bytes

@@ -16,7 +16,7 @@ from hloc.codegen.computations import (
 )
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
-from hloc.codegen.program import ENTRY, MemoryPlan, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.program import ENTRY, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
 from hloc.codegen.values import CallStep, argument_shapes, array_shapes
@@ -58,6 +58,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         externals=tuple(code.kernels.externals),
         memory=code.memory,
         cost=cost_of(module),
+        guards=code.guards,
     )
 
 
@@ -89,19 +90,24 @@ class _Generated:
     kernels: KernelCode
     constants: ConstantPool
     memory: tuple[MemoryPlan, ...]
+    guards: Guards | None
 
 
 def _generate(module: HloModule, target: Target, options: Options) -> _Generated:
     llvm = Module(module.name, target.triple, target.data_layout)
     kernels = KernelCode(llvm, target, options)
-    constants = ConstantPool()
+    constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}
     for variant, plan in _plans(module).items():
         name = f"computation.{len(compiled)}.{variant.computation.name}"
         compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled).write()
     main = compiled[variant]  # the entry comes last
     _write_entry(llvm, main, target, options)
-    return _Generated(llvm, kernels, constants, tuple(part.memory for part in compiled.values()))
+    guards = None
+    if constants.arena is not None:
+        apart = tuple(constants.guarded)
+        guards = Guards(options.guard_pages, main.buffers, apart, constants.arena.bytes)
+    return _Generated(llvm, kernels, constants, tuple(part.memory for part in compiled.values()), guards)
 
 
 def _plans(module: HloModule) -> dict[Variant, Schedule]:

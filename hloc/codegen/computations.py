@@ -7,19 +7,21 @@ offsets of `arena`. A caller gives it a piece of its own arena.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from hloc.codegen import scalar
+from hloc.codegen.arena import aligned
 from hloc.codegen.bodies import immediate
-from hloc.codegen.buffers import ARENA, LONG, RESULT, STACK, Buffers, Place, aligned, assign
+from hloc.codegen.buffers import ARENA, LONG, RESULT, STACK, Buffers, Place, assign
+from hloc.codegen.guarded_arena import GuardedArena, rooms
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.memory_plan import memory_plan
-from hloc.codegen.program import ALIGNMENT, MemoryPlan, aligned_copy
+from hloc.codegen.program import MemoryPlan, aligned_copy
 from hloc.codegen.schedule import Schedule
 from hloc.codegen.values import CONSTANT, SMALL_BYTES, CallStep, Step, View
 from hloc.ir.computation import Computation
@@ -48,12 +50,16 @@ class Variant(NamedTuple):
 
 @record
 class Compiled:
-    """A computation's function, its number, the memory it needs, and how deep the calls in it nest."""
+    """A computation's function, its number, the memory it needs, and how deep the calls in it nest.
+
+    `buffers` are (offset, bytes) of all that is in a guarded arena.
+    """
 
     function: Function
     number: int
     memory: MemoryPlan
     depth: int
+    buffers: tuple[tuple[int, int], ...]
 
     @property
     def arena_bytes(self) -> int:
@@ -61,20 +67,29 @@ class Compiled:
 
 
 class ConstantPool:
-    """The bytes of constants that lie in memory; equal ones are stored once."""
+    """The bytes of constants that lie in memory; equal ones are stored once.
 
-    def __init__(self):
+    With guards they lie apart at run time: `guarded` has (offset there, bytes, where in the block they come from).
+    """
+
+    def __init__(self, guard: str = ""):
         self._offsets: dict[bytes, int] = {}
         self._pieces: list[bytes] = []
         self.size = 0
+        self.arena = GuardedArena(guard) if guard else None
+        self.guarded: list[tuple[int, int, int]] = []
 
     def offset(self, view: View) -> int:
-        """Where the constant lies in the block."""
+        """Where the constant lies from the address that the program is given."""
         array, shape = view.value.literal.array, view.value.literal.shape
         data = np.ascontiguousarray(array.transpose(shape.minor_to_major[::-1])).tobytes()
         offset = self._offsets.get(data)
         if offset is None:
-            offset = self._offsets[data] = self.size
+            offset = self.size
+            if self.arena is not None:
+                offset = self.arena.take(0, 0, len(data))
+                self.guarded.append((offset, len(data), self.size))
+            self._offsets[data] = offset
             padded = aligned(len(data))
             self._pieces.append(data.ljust(padded, b"\0"))
             self.size += padded
@@ -101,8 +116,9 @@ class ComputationCode:
         self.kernels = kernels
         self.constants = constants
         self.callees = callees
+        self.guard = kernels.options.guard_pages
         temporary = [self._temporary_bytes(step) for step in plan.steps]
-        self.buffers: Buffers = assign(plan, temporary)
+        self.buffers: Buffers = assign(plan, temporary, self.guard)
         attributes = function_attributes(kernels.target, kernels.options)
         calls = [step for step in plan.steps if isinstance(step, CallStep)]
         self.depth = 1 + max((callee.depth for step in calls for callee in self._callees(step)), default=0)
@@ -125,7 +141,8 @@ class ComputationCode:
             self._steps(0, count)
         self._final_copies()
         self.b.ret(integer("i32", 0))
-        return Compiled(self.function, len(self.callees), self._memory(), self.depth)
+        found = tuple(sorted({piece for piece in self._guarded() if piece[1]})) if self.guard else ()
+        return Compiled(self.function, len(self.callees), self._memory(), self.depth, found)
 
     def _memory(self) -> MemoryPlan:
         steps = self.plan.steps
@@ -170,8 +187,29 @@ class ComputationCode:
     def _temporary_bytes(self, step: Step) -> int:
         if isinstance(step, KernelStep):
             return step.scratch_bytes
-        inner = aligned(max(callee.arena_bytes for callee in self._callees(step)))
-        return inner + (ALIGNMENT if step.is_loop else 0)
+        return self._rooms(step)[1]
+
+    def _rooms(self, step: CallStep) -> tuple[list[int], int]:
+        """Where a step's callees have their arenas in its temporary memory, and a loop's verdict; the bytes of all."""
+        sizes = [callee.arena_bytes for callee in self._callees(step)]
+        return rooms(sizes, 1 if step.is_loop else 0, self.guard)
+
+    def _guarded(self) -> Iterator[tuple[int, int]]:
+        """(offset, bytes) of every buffer in the arena."""
+        for value, place in self.buffers.places.items():
+            if place.kind == ARENA:
+                yield place.number, value.bytes
+        for view, _, offset in self.buffers.copies:
+            if offset is not None:
+                yield offset, view.value.bytes
+        for step, scratch in zip(self.plan.steps, self.buffers.scratch, strict=True):
+            if isinstance(step, KernelStep):
+                yield scratch, step.scratch_bytes
+                continue
+            offsets, _ = self._rooms(step)
+            for offset, callee in zip(offsets, self._callees(step), strict=False):
+                yield from ((scratch + offset + inner, size) for inner, size in callee.buffers)
+            yield scratch + offsets[-1], 1 if step.is_loop else 0
 
     def _arena_at(self, offset: int) -> Value:
         return self.b.gep("i8", self.function.args[2], integer("i64", offset))
@@ -246,6 +284,9 @@ class ComputationCode:
         if status is not None:
             self._fail_with(status)
 
+    def _room(self, arena: Value, step: CallStep, number: int) -> Value:
+        return self.b.gep("i8", arena, integer("i64", self._rooms(step)[0][number]))
+
     def _run(self, callee: Compiled, args: Value, results: Value, arena: Value) -> None:
         """Calls a computation's function."""
         self._fail_with(self.b.call(callee.function, [args, results, arena, *self.function.args[3:]]))
@@ -259,7 +300,7 @@ class ComputationCode:
         self._carry(step)
         self._fill(tables[0], [self._pointer(view) for view in step.operands[0]])
         self._fill(tables[1], [self._pointer(view) for view in step.outputs])
-        self._run(self._callees(step)[0], tables[0], tables[1], arena)
+        self._run(self._callees(step)[0], tables[0], tables[1], self._room(arena, step, 0))
 
     def _choice(self, step: CallStep, arena: Value, tables: list[Value]) -> None:
         """A branch for each index, the last one for those out of range; true is the first of two."""
@@ -271,9 +312,9 @@ class ComputationCode:
         start, end = b.block, b.append_block("chosen", b.block)
         branches = [b.append_block(f"branch.{number}", start) for number in range(len(step.callees))]
         b.switch(chosen, branches[-1], list(enumerate(branches))[:-1])
-        for branch, callee, table in zip(branches, self._callees(step), tables, strict=False):
+        for number, (branch, callee) in enumerate(zip(branches, self._callees(step), strict=True)):
             b.position_at_end(branch)
-            self._run(callee, table, tables[-1], arena)
+            self._run(callee, tables[number], tables[-1], self._room(arena, step, number))
             b.branch(end)
         b.position_at_end(end)
 
@@ -300,19 +341,18 @@ class ComputationCode:
         condition, body = self._callees(step)
         state, verdict = tables
         self._carry(step)
-        inner = aligned(max(condition.arena_bytes, body.arena_bytes))
-        flag = b.gep("i8", arena, integer("i64", inner))
+        flag = self._room(arena, step, 2)
         self._fill(state, [self._pointer(view) for view in step.operands[0]])
         self._fill(verdict, [flag])
         head = b.append_block("while", b.block)
         b.branch(head)
         b.position_at_end(head)
-        self._run(condition, state, verdict, arena)
+        self._run(condition, state, verdict, self._room(arena, step, 0))
         again = b.icmp_unsigned("!=", b.load("i8", flag), integer("i8", 0))
         turn, end = b.append_block("while.body", b.block), b.append_block("while.end", b.block)
         b.cbranch(again, turn, end)
         b.position_at_end(turn)
-        self._run(body, state, state, arena)
+        self._run(body, state, state, self._room(arena, step, 1))
         b.branch(head)
         b.position_at_end(end)
 

@@ -195,7 +195,9 @@ class KernelCode:
         if brief:
             return f"{common} optnone noinline"
         small = all(view.shape.count <= SMALL for view in (*step.inputs, *step.outputs))
-        return f"{common} {'alwaysinline' if small else 'noinline'}"
+        # With guards, a message names the kernel that went beyond a buffer.
+        inline = small and not self.options.guard_pages
+        return f"{common} {'alwaysinline' if inline else 'noinline'}"
 
 
 def _work(step: KernelStep) -> float:

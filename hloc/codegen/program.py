@@ -23,6 +23,9 @@ from hloc.records import record
 ENTRY = "hloc_entry"
 ALIGNMENT = 64
 
+GUARD_BYTES = 1 << 16
+"""A multiple of the page size of every machine: the unit of guarded memory."""
+
 CONTEXT_FIELDS = (
     "replica_id",  # i64
     "partition_id",  # i64
@@ -112,6 +115,20 @@ class ResultLeaf(NamedTuple):
     shape: ArrayShape
 
 
+class Guards(NamedTuple):
+    """Where the buffers of a program with `Options.guard_pages` lie: all other memory around them is inaccessible.
+
+    Each lies at the `side`, "start" or "end", of whole GUARD_BYTES. `arena` has (offset, bytes) of the arena's,
+    `constants` (offset, bytes, where in `Program.constants` the bytes come from); `constants_bytes` is how far
+    those reach.
+    """
+
+    side: str
+    arena: tuple[tuple[int, int], ...]
+    constants: tuple[tuple[int, int, int], ...]
+    constants_bytes: int
+
+
 class Kernel(NamedTuple):
     """One native function: its symbol, the instructions it stands for, and the bytes it reads and writes."""
 
@@ -191,6 +208,7 @@ class Program:
     externals: tuple[External, ...]
     memory: tuple[MemoryPlan, ...]
     cost: ModuleCost
+    guards: Guards | None = None
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__

@@ -37,3 +37,7 @@ class NativeCode:
         The status is 0 if all went well.
         """
         return self._entry(self._args(*args), self._results(*results), arena, constants, context)
+
+    def name_at(self, address: int) -> str | None:
+        """The function that an address lies in, if that is known."""
+        return self._loaded.name_at(address)

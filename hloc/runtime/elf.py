@@ -81,6 +81,17 @@ class Loaded:
                 return self._base + self._places[symbol.section] + symbol.value
         raise RuntimeError(f"the object code has no {name}")
 
+    def name_at(self, address: int) -> str | None:
+        """The symbol of a function that an address lies in; None if it lies outside of the code."""
+        found = [
+            (self._base + self._places[symbol.section] + symbol.value, symbol.name)
+            for symbol in self._symbols
+            if symbol.section in self._places and self._sections[symbol.section].flags & _EXECUTABLE and symbol.name
+        ]
+        if not self._base <= address < self._base + len(self._memory):
+            return None
+        return max((pair for pair in found if pair[0] <= address), default=(0, None))[1]
+
     def _read_symbols(self) -> Iterator[_Symbol]:
         for table in self._sections:
             if table.kind != _SYMBOL_TABLE:

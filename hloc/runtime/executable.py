@@ -23,7 +23,7 @@ from hloc.lazy import lazy
 from hloc.runtime.arguments import flat_arguments
 from hloc.runtime.cpu import NativeCode
 from hloc.runtime.externals import Deserted, Externals, Run
-from hloc.runtime.memory import Pool, address, new_array
+from hloc.runtime.memory import Memory, address
 from hloc.runtime.padding import live, padded
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hloc.runtime.memory_report import MemoryAnalysis
 
 futures = lazy("concurrent.futures")
+guards = lazy("hloc.runtime.guarded")
 memory_report = lazy("hloc.runtime.memory_report")
 
 _RNG_SEED = 0x9E3779B97F4A7C15
@@ -44,6 +45,8 @@ class Executable:
     of exactly the parameter's type, shape and layout; a Python number may stand for a rank-0 array. Where a
     dimension has only a bound, any size within it will do, and results have their live sizes.
 
+    With `Options.guard_pages`, an access beyond a buffer ends the process with a message (`runtime.guarded`).
+
     `patience` is the time in seconds that devices wait for each other, or for the host, before the run fails.
 
     A program with infeed, outfeed, send or recv talks with the host through queues, which any thread may use
@@ -55,8 +58,8 @@ class Executable:
         self.patience = 300.0
         self.device_count = program.replica_count * program.num_partitions
         self._code = NativeCode(program)
-        self._arenas = Pool(program.arena_bytes, f"the working memory of {program.name}")
-        self._constants = address(program.constants)
+        guarded = program.guards is not None
+        self._memory = guards.GuardedMemory(program, self._code.name_at) if guarded else Memory(program)
         self._rng_states = [np.array([_RNG_SEED, device], np.uint64) for device in range(self.device_count)]
         self._queues = [HostQueues() for _ in range(self.device_count)]
         self._externals = Externals(program.externals)
@@ -163,7 +166,8 @@ class Executable:
     ) -> list[np.ndarray]:
         if self._is_padded:
             arguments = padded(arguments, [leaf.shape for leaf in self.program.parameters])
-        results = [new_array(shape, "a result") for shape in self._result_shapes]
+        arguments = self._memory.arguments(arguments)
+        results = self._memory.results(self._result_shapes)
         if self._externals.have_hosts:
             run = Run(self._queues[device], self.patience, communicator)
             with self._externals.serving(run):
@@ -173,22 +177,23 @@ class Executable:
             status = self._run_native(arguments, results, context)
         if status:
             raise self._failure(device, status, run)
+        results = self._memory.finished(results)
         return live(results, [leaf.shape for leaf in self.program.results]) if self._is_padded else results
 
     def _run_native(
         self, arguments: list[np.ndarray], results: list[np.ndarray], context: np.ndarray
     ) -> int:
-        arena = self._arenas.take()
+        arena = self._memory.take_arena()
         try:
             return self._code.run(
                 [address(array) for array in arguments],
                 [address(array) for array in results],
                 arena[0],
-                self._constants,
+                self._memory.constants,
                 address(context),
             )
         finally:
-            self._arenas.give(arena)
+            self._memory.give_arena(arena)
 
     def _failure(self, device: int, status: int, run: Run | None) -> BaseException:
         """What to raise for the status of a device's run."""

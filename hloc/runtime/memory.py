@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
-from math import prod
 
 import numpy as np
 
-from hloc.codegen.program import ALIGNMENT
+from hloc.codegen.program import ALIGNMENT, Program
 from hloc.errors import HloError
 from hloc.ir.shapes import ArrayShape
 
@@ -32,15 +32,47 @@ def block(size: int, what: str) -> np.ndarray:
 
 def new_array(shape: ArrayShape, what: str) -> np.ndarray:
     """A fresh array in the shape's layout."""
+    if 0 in shape.dims:
+        return np.empty(shape.dims, shape.dtype.numpy)
+    return laid_out(block(shape.byte_size, what), shape)
+
+
+def laid_out(block: np.ndarray, shape: ArrayShape) -> np.ndarray:
+    """The array in the shape's layout that lies in a block of its bytes."""
     order = shape.minor_to_major[::-1]
-    dims = tuple(shape.dims[d] for d in order)
-    dtype = shape.dtype.numpy
-    if 0 in dims:
-        return np.empty(shape.dims, dtype)
-    dense = block(prod(dims) * dtype.itemsize, what).view(dtype).reshape(dims)
-    if order == tuple(range(len(order))):
-        return dense
+    dense = block.view(shape.dtype.numpy).reshape([shape.dims[d] for d in order])
     return dense.transpose([order.index(d) for d in range(len(order))])
+
+
+class Memory:
+    """What the runs of a program lie in. Runs may be at work at once.
+
+    `constants` is the address of the program's constants.
+    """
+
+    def __init__(self, program: Program):
+        self._arenas = Pool(program.arena_bytes, f"the working memory of {program.name}")
+        self.constants = address(program.constants)
+
+    def take_arena(self) -> tuple[int, object]:
+        """The address of working memory for one run, and what keeps it alive."""
+        return self._arenas.take()
+
+    def give_arena(self, used: tuple[int, object]) -> None:
+        """Takes a run's working memory back."""
+        self._arenas.give(used)
+
+    def arguments(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The arrays where a run may read them."""
+        return arrays
+
+    def results(self, shapes: Sequence[ArrayShape]) -> list[np.ndarray]:
+        """Room for the results of a run."""
+        return [new_array(shape, "a result") for shape in shapes]
+
+    def finished(self, results: list[np.ndarray]) -> list[np.ndarray]:
+        """The results of a run, for the caller to keep."""
+        return results
 
 
 class Pool:
