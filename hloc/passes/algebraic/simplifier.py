@@ -19,8 +19,8 @@ from hloc.passes.algebraic import (
     motion,
     powers,
     reductions,
+    results,
     slices,
-    sorting,
     windows,
 )
 from hloc.passes.algebraic.rules import RULES
@@ -42,7 +42,7 @@ FAMILIES = (
     dots,
     reductions,
     windows,
-    sorting,
+    results,
 )
 
 
