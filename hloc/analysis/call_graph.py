@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import CALLERS, Instruction
 from hloc.ir.module import Module
 from hloc.ir.opcodes import CALLS, OPS
 
@@ -37,9 +37,10 @@ class CallGraph:
         self._callers: dict[Computation, list[Instruction]] = {computation: [] for computation in module}
         for computation in module:
             for instruction in computation:
-                called = instruction.called
-                if called:
-                    self._sites[computation].append(instruction)
+                called = instruction.called if instruction.opcode in CALLERS else None
+                if not called:
+                    continue
+                self._sites[computation].append(instruction)
                 for callee in dict.fromkeys(called):
                     self._callers.setdefault(callee, []).append(instruction)
 

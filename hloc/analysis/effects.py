@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import CALLERS, Instruction
 from hloc.ir.module import call_order
-from hloc.ir.opcodes import CALLS, COLLECTIVE, IMPURE, SIDE_EFFECT
+from hloc.ir.opcodes import CALLS, COLLECTIVE, IMPURE, OPS, SIDE_EFFECT
 
 ORDERING = ("after-all", "add-dependency", "opt-barrier", "domain")
 """Ops that speak of order or place and do nothing themselves: removable when unused, never merged."""
 
 _RUNNING = ("custom-call", "reduce", "reduce-window", "scatter", "select-and-scatter", "sort", "map", "scan")
 _NONE: frozenset[str] = frozenset()
+
+_TRAITS = {name: op.traits & {SIDE_EFFECT, IMPURE, COLLECTIVE} for name, op in OPS.items()}
 
 
 class Effects:
@@ -34,7 +36,7 @@ class Effects:
     def inside(self, computation: Computation) -> frozenset[str]:
         """The traits of all instructions of a computation together."""
         if computation not in self._computations:
-            inner = {callee for instruction in computation for callee in instruction.called}
+            inner = {callee for i in computation if i.opcode in CALLERS for callee in i.called}
             is_last = inner <= self._computations.keys()
             for callee in (computation,) if is_last else call_order(computation):
                 if callee not in self._computations:
@@ -42,7 +44,10 @@ class Effects:
         return self._computations[computation]
 
     def _with_known(self, instruction: Instruction) -> frozenset[str]:
-        return _own(instruction).union(*(self._computations[callee] for callee in instruction.called))
+        own = _own(instruction)
+        if instruction.opcode not in CALLERS:
+            return own
+        return own.union(*(self._computations[callee] for callee in instruction.called))
 
     def must_stay(self, instruction: Instruction) -> bool:
         """Whether an instruction has to run even if nobody uses its value."""
@@ -56,7 +61,7 @@ class Effects:
 def _own(instruction: Instruction) -> frozenset[str]:
     if instruction.opcode in ORDERING:
         return _NONE
-    traits = instruction.op.traits & {SIDE_EFFECT, IMPURE, COLLECTIVE}
+    traits = _TRAITS[instruction.opcode]
     if instruction.opcode == "custom-call" and instruction.get("custom_call_has_side_effect"):
         traits |= {SIDE_EFFECT}
     return traits

@@ -87,8 +87,12 @@ def _are_users_right(instructions: Sequence[Instruction]) -> bool:
         operands = instruction.operands
         uses += len(operands)
         for operand in operands:
-            if operand.users.get(instruction) != (1 if len(operands) == 1 else operands.count(operand)):
+            if instruction not in operand.users:
                 return False
+        if len(operands) > 1 and len(set(operands)) < len(operands):
+            for operand in operands:
+                if operand.users[instruction] != operands.count(operand):
+                    return False
         if instruction.users:
             listed += sum(instruction.users.values())
-    return uses == listed
+    return uses == listed  # no count is below 1, so none is above if all are there

@@ -131,14 +131,20 @@ def _work(instruction: Instruction) -> float:
 
 def _cone(value: Instruction, loop: Loop) -> list[Instruction]:
     """What a value is computed from, operands first, itself last."""
-    found = {value}
-    stack = [value]
+    state = loop.body.parameters[0]
+    order: list[Instruction] = []
+    opened = {value, state}
+    stack = [(value, iter(value.operands))]
     while stack:
-        for operand in stack.pop().operands:
-            if operand is not loop.body.parameters[0] and operand not in found:
-                found.add(operand)
-                stack.append(operand)
-    return [instruction for instruction in loop.body if instruction in found]
+        instruction, pending = stack[-1]
+        operand = next(pending, None)
+        if operand is None:
+            order.append(instruction)
+            stack.pop()
+        elif operand not in opened:
+            opened.add(operand)
+            stack.append((operand, iter(operand.operands)))
+    return order
 
 
 def _is_read(instruction: Instruction, loop: Loop) -> bool:

@@ -12,10 +12,14 @@ from hloc.options import Options
 from hloc.records import record
 
 
-def having(*opcodes: str) -> Callable[[Module], bool]:
+class having:
     """Whether a module has an instruction of one of these ops."""
-    wanted = frozenset(opcodes)
-    return lambda module: any(instruction.opcode in wanted for instruction in module.instructions())
+
+    def __init__(self, *opcodes: str):
+        self.opcodes = frozenset(opcodes)
+
+    def __call__(self, module: Module) -> bool:
+        return any(instruction.opcode in self.opcodes for instruction in module.instructions())
 
 
 def _any(module: Module) -> bool:

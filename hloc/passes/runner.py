@@ -26,6 +26,7 @@ from hloc.ir.module import Module
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.report import PassRun, Remark, Report
+from hloc.passes.rows import having
 from hloc.passes.snapshot import Difference, Snapshot
 from hloc.records import record
 
@@ -132,7 +133,7 @@ class Runner:
 
     def _run_checked(self, step: Step) -> bool:
         before = self._state
-        if not step.concerns(self.module):
+        if not self._concerns(step):
             self._record(step, before, changed=False)
             return False
         try:
@@ -159,6 +160,11 @@ class Runner:
             remarks=_taken(runner),
         )
         return changed
+
+    def _concerns(self, step: Step) -> bool:
+        if isinstance(step.concerns, having):
+            return not step.concerns.opcodes.isdisjoint(self._state.opcodes)
+        return step.concerns(self.module)
 
     def _made(self, step: Step) -> object:
         """The pass's object, the same for every round of a fixed point."""

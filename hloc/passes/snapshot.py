@@ -19,13 +19,15 @@ class Snapshot:
     that comparing costs little. `restored()` builds a new module in the state of the snapshot.
     """
 
-    __slots__ = ("_module", "_header", "_computations", "_rows")
+    __slots__ = ("_module", "_header", "_computations", "_rows", "_opcodes")
 
     def __init__(self, module: Module):
-        self._module = module
-        self._header = _header(module)
+        self._take(module, _header(module), [(c, *_state(c), list(c)) for c in module])
         self._rows = {i: _row(i) for c in module for i in c}
-        self._computations = [(c, *_state(c), list(c)) for c in module]
+
+    def _take(self, module: Module, header: dict[str, object], computations: list[tuple]) -> None:
+        self._module, self._header, self._computations = module, header, computations
+        self._opcodes: frozenset[str] | None = None
 
     def again(self) -> tuple[Snapshot, Difference | None]:
         """The module's state now, and where it differs from this one; this one itself and None if it doesn't."""
@@ -36,12 +38,19 @@ class Snapshot:
         if not changed and header == self._header and computations == self._computations:
             return self, None
         now = Snapshot.__new__(Snapshot)
-        now._module, now._header, now._computations = self._module, header, computations
+        now._take(self._module, header, computations)
         now._rows = {i: known.get(i) for *_, instructions in computations for i in instructions}
         now._rows.update((i, _row(i)) for i in changed)
         old = {state[0]: state for state in self._computations}
         moved = [state[0] for state in computations if old.get(state[0]) != state]
         return now, Difference(header != self._header, tuple(changed), tuple(moved))
+
+    @property
+    def opcodes(self) -> frozenset[str]:
+        """Those of all instructions."""
+        if self._opcodes is None:
+            self._opcodes = frozenset(row[1] for row in self._rows.values())
+        return self._opcodes
 
     @property
     def instruction_count(self) -> int:
