@@ -60,6 +60,9 @@ class Options:
     fusion_operands: int = 64
     """Operands plus results of one fusion at most."""
 
+    explain_fusion: bool = False
+    """Let fusion tell in remarks of each value and user whether they share a kernel, and why."""
+
     flush_denormals: bool = True
     """Denormal inputs and results of float operations count as zero."""
 

@@ -14,6 +14,7 @@ from hloc.passes.pipeline import PIPELINES, find_pass, own_passes, run_pipeline
 from hloc.passes.report import Report
 
 describe = lazy("hloc.passes.describe")
+fusion_report = lazy("hloc.passes.fusion_report")
 plugins = lazy("hloc.passes.plugins")
 
 ALL = "all"
@@ -29,14 +30,34 @@ ALL = "all"
 @click.option("--print-after", metavar="A,B,...", help="Print the module after these passes; all: after each.")
 @click.option("--stats", is_flag=True, help="Print time and counts of each pass, and what passes have left undone.")
 @click.option("--remarks", metavar="A,B,...", help="Print what these passes have to say; all: of every pass.")
+@click.option(
+    "--explain-fusion",
+    is_flag=False,
+    flag_value="text",
+    type=click.Choice(("text", "json")),
+    help="Tell of each value and user whether they share a kernel, and why, instead of printing the module.",
+)
 @click.option("--elide-constants", is_flag=True, help="Write constants of more than 10 elements as {...}.")
 @click.option("--list-passes", metavar="[A]", is_flag=False, flag_value="", help="Tell of all passes, or all of one.")
 @OUTPUT
-def opt(file, passes, pipeline, until, print_after, stats, remarks, elide_constants, list_passes, output, **steering):
+def opt(
+    file,
+    passes,
+    pipeline,
+    until,
+    print_after,
+    stats,
+    remarks,
+    explain_fusion,
+    elide_constants,
+    list_passes,
+    output,
+    **steering,
+):
     """Run passes over a module and print what comes out.
 
-    What --print-after, --stats and --remarks print goes to standard error. All but --passes and --pipeline may be had
-    in `hloc.Options` too.
+    With --explain-fusion the module is only written where --output says. What --print-after, --stats and --remarks
+    print goes to standard error. All but --passes and --pipeline may be had in `hloc.Options` too.
     """
     if list_passes is not None:
         click.echo(listed(list_passes, steering["load"]))
@@ -45,7 +66,13 @@ def opt(file, passes, pipeline, until, print_after, stats, remarks, elide_consta
         raise click.UsageError("give a FILE, and --passes or --pipeline but not both")
     module = read_module(file)
     require_valid(module)
-    options = Options(until=until, print_after=_names(print_after), dump_constants=not elide_constants, **steering)
+    options = Options(
+        until=until,
+        print_after=_names(print_after),
+        dump_constants=not elide_constants,
+        explain_fusion=explain_fusion is not None,
+        **steering,
+    )
     wanted = _names(remarks)
     own = own_passes(options.load) if wanted else {}
     for name in wanted:
@@ -57,7 +84,10 @@ def opt(file, passes, pipeline, until, print_after, stats, remarks, elide_consta
         tell(error.report, stats, wanted)
         raise
     tell(report, stats, wanted)
-    write_out(module.to_text(large_constants=not elide_constants), output)
+    if explain_fusion is not None:
+        click.echo(fusion_report.explained(module, report, explain_fusion == "json"))
+    if explain_fusion is None or output is not None:
+        write_out(module.to_text(large_constants=not elide_constants), output)
 
 
 def listed(name: str, load: Sequence[str]) -> str:

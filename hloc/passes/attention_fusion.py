@@ -11,6 +11,7 @@ from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
+from hloc.passes.fusion_report import Edges
 from hloc.passes.fusion_rewrite import write_fusions
 from hloc.passes.fusion_rules import CLONED, is_producer
 from hloc.passes.report import Remark
@@ -41,6 +42,7 @@ class AttentionFusion:
     instructions: int = 250
     operands: int = 64
     limit: int | None = None
+    explain: bool = False
     remarks: list[Remark] = field(default_factory=list, init=False)
 
     def run(self, module: Module) -> int:
@@ -50,7 +52,9 @@ class AttentionFusion:
         for computation in graph.reachable():
             if graph.contexts(computation) == (CONTROL,):
                 groups = list(self._groups(computation, made))
-                write_fusions(computation, groups, effects)
+                edges = Edges("attention_fusion", computation) if self.explain else None
+                write_fusions(computation, groups, effects, edges)
+                self.remarks += edges.fused() if edges is not None else ()
                 made += len(groups)
         if made:
             module.order_computations()

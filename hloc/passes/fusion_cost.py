@@ -52,10 +52,10 @@ def repeated_work(producer: Instruction, times: float) -> float:
     return max(0.0, times - producer.shape.count) * weight(producer)
 
 
-def is_worth(producer: Instruction, extra: float) -> bool:
-    """Whether so much more work costs less than a kernel, or than storing and loading the producer."""
+def saved_work(producer: Instruction) -> float:
+    """The work that is saved where a producer is not stored and loaded again, a kernel's cost at least."""
     memory = _MEMORY if producer.shape.byte_size <= _CACHE_BYTES else _FAR_MEMORY
-    return extra <= max(SLACK, memory * producer.shape.count)
+    return max(SLACK, memory * producer.shape.count)
 
 
 def outside_of_inner_loop(times: float, turns: int) -> float:

@@ -9,9 +9,10 @@ from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import SIDE_EFFECT
-from hloc.passes.fusion_cost import MOST_INDICES, MOST_REPEATED, SLACK, is_worth, repeated_work
+from hloc.passes.fusion_cost import MOST_INDICES, MOST_REPEATED, SLACK, repeated_work, saved_work
 from hloc.passes.fusion_groups import ROOT_INDEX, Group, Indices
 from hloc.passes.fusion_order import Node, RunOrder
+from hloc.passes.fusion_report import Verdicts
 from hloc.passes.fusion_rules import (
     CLONED,
     PRODUCTS,
@@ -25,6 +26,7 @@ from hloc.passes.fusion_rules import (
 )
 from hloc.passes.ordering import changed_in_place
 
+_AS_A_WHOLE = "all of it is needed in memory"
 
 _MOST_LOOKED_AT = 200
 """Instructions behind an operand of an op that changes an array in place, to see whether one reads it."""
@@ -45,6 +47,7 @@ class Planner:
         self.most_operands = most_operands
         self.position = {instruction: place for place, instruction in enumerate(computation)}
         self.homes: dict[Instruction, list[Group]] = {}
+        self.verdicts = Verdicts()
         self._groups: list[Group] = []
         self._changers: dict[Instruction, list[Instruction]] = {}
         self._changers_of: dict[Instruction, list[Instruction]] = {}
@@ -106,7 +109,10 @@ class Planner:
         operand = producer.operands[0]
         if takes_epilogue(operand) and own_loop_slots(operand) is not None:
             return False
-        return not is_producer(operand) or is_free(operand)
+        outside = not is_producer(operand) or is_free(operand)
+        if outside:
+            self.verdicts.free.add(producer)
+        return outside
 
     def _wanting(self, producer: Instruction) -> tuple[dict[Group, Indices], bool]:
         """The groups that could compute a producer inside, and whether anybody else needs it in memory."""
@@ -120,26 +126,34 @@ class Planner:
                 if group in wanting or group in refused:
                     continue
                 indices = group.indices_for(producer)
-                if indices is None or not self._is_welcome(producer, group, indices):
+                obstacle = _AS_A_WHOLE if indices is None else self._obstacle(producer, group, indices)
+                if obstacle:
                     refused.add(group)
+                    self.verdicts.obstacles[producer, group] = obstacle
                 else:
                     wanting[group] = indices
         return wanting, escapes or bool(refused)
 
-    def _is_welcome(self, producer: Instruction, group: Group, indices: Indices) -> bool:
-        if len(group.members) >= self.most_instructions or len(indices) > MOST_INDICES:
-            return False
+    def _obstacle(self, producer: Instruction, group: Group, indices: Indices) -> str:
+        """What keeps a producer out of a group that wants it, or nothing."""
+        if len(group.members) >= self.most_instructions:
+            return f"the kernel has {len(group.members)} instructions already, the most that it may have"
+        if len(indices) > MOST_INDICES:
+            return f"it is wanted at {len(indices)} different indices, {MOST_INDICES} is the most"
         if group.is_read_in_place(producer) and not leaves_in_place(producer):
-            return False
+            return "the other operand is so small that this one is best read where it lies"
         feeds_product = group.owner is not None and group.owner.opcode in PRODUCTS and ROOT_INDEX not in indices
         if feeds_product and self._follows_product(producer):
-            return False
+            return "it follows on a product, and may be computed there"
         new = [operand for operand in dict.fromkeys(producer.operands) if operand not in group.inputs]
         if new and len(group.inputs) - 1 + len(new) + len(group.outputs) > self.most_operands:
-            return False
+            return f"the kernel would have more than {self.most_operands} operands and results"
         if group.owner in self._changers_of and self._reads_changed(producer, group.owner, indices):
-            return False
-        return all(self._can_read_before(changer, group) for changer in self._changers_after(producer))
+            return "it reads what its user changes in place"
+        for changer in self._changers_after(producer):
+            if not self._can_read_before(changer, group):
+                return f"it has to read its operand before %{changer.name} changes that in place"
+        return ""
 
     def _can_read_before(self, changer: Instruction, group: Group) -> bool:
         """Whether a group can run before an array that it reads is changed in place."""
@@ -151,12 +165,13 @@ class Planner:
         It may do so at the element that is changed next.
         """
         changed = self._changers_of[changer]
+        keeps_place = set(indices) == {ROOT_INDEX}
         pending, seen = [producer], {producer}
         while pending:
             value = pending.pop()
-            if any(operand in changed for operand in value.operands):
-                if set(indices) != {ROOT_INDEX} or not is_same_part(value, changer):
-                    return True
+            reads = any(operand in changed for operand in value.operands)
+            if reads and not (keeps_place and is_same_part(value, changer)):
+                return True
             inner = [o for o in value.operands if is_element_op(o) and o not in seen]
             if len(seen) + len(inner) > _MOST_LOOKED_AT:
                 return True
@@ -167,12 +182,16 @@ class Planner:
     def _pays(self, producer: Instruction, wanting: dict[Group, Indices]) -> bool:
         """Whether computing it inside of all groups costs no more than storing and loading it."""
         times = sum(sum(indices.values()) for indices in wanting.values())
-        extra = repeated_work(producer, times)
+        extra, worth = repeated_work(producer, times), saved_work(producer)
+        self.verdicts.costs[producer] = (extra, worth)
         if extra <= SLACK:
             return True
-        if not is_worth(producer, extra):
+        if extra > worth:
             return False
-        return all(group.repeated + weight(producer) <= MOST_REPEATED for group in wanting)
+        repeated = max(group.repeated for group in wanting) + weight(producer)
+        if repeated > MOST_REPEATED:
+            self.verdicts.repeated[producer] = repeated
+        return repeated <= MOST_REPEATED
 
     # What follows on an op with loops of its own
 
@@ -184,7 +203,11 @@ class Planner:
         homes = dict.fromkeys(group for user in owner.users for group in self.homes.get(user, ()))
         for group in homes:
             escapes = owner.is_root or any(self.homes.get(user) != [group] for user in owner.users)
-            if not self._is_welcome(owner, group, {}) or not group.is_epilogue_of(owner, self.position.__getitem__):
+            obstacle = self._obstacle(owner, group, {})
+            if not obstacle and not group.is_epilogue_of(owner, self.position.__getitem__):
+                obstacle = "the kernel does more than going on with each of its results"
+            if obstacle:
+                self.verdicts.obstacles[owner, group] = obstacle
                 continue
             others = [node for node in self._after(owner) if node is not group]
             if escapes and not self._order.put_behind(others, group):

@@ -9,15 +9,23 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import TupleShape
 from hloc.passes.emit import Emit
 from hloc.passes.fusion_groups import Group
-from hloc.passes.row_fusion_clusters import Cluster
+from hloc.passes.fusion_report import Edges
 from hloc.passes.ordering import reorder
+from hloc.passes.row_fusion_clusters import Cluster
 
 
-def write_fusions(computation: Computation, groups: list[Group] | list[Cluster], effects: Effects) -> bool:
-    """Replace each group by a fusion, and what is in no other place any more; whether there was any group."""
+def write_fusions(
+    computation: Computation, groups: list[Group] | list[Cluster], effects: Effects, edges: Edges | None = None
+) -> bool:
+    """Replace each group by a fusion, and what is in no other place any more; whether there was any group.
+
+    `edges` are told which fusion a group became.
+    """
     position = {instruction: place for place, instruction in enumerate(computation)}
     fusions = [_fusion(computation, group, position) for group in groups]
     for group, fusion in zip(groups, fusions, strict=True):
+        if edges is not None:
+            edges.enter(group, fusion)
         outputs = sorted(group.outputs, key=position.__getitem__)
         emit = Emit(computation, before=group.last)
         for number, output in enumerate(outputs):

@@ -38,7 +38,10 @@ NO_PASSES: Mapping[str, Pass] = MappingProxyType({})
 
 _FOLDING = (("result_bytes", "fold_result_bytes"), ("work", "fold_work"), ("seconds", "fold_seconds"))
 _UNROLLING = (("instructions", "unroll_instructions"), ("growth", "unroll_growth"))
-_FUSION = (("instructions", "fusion_instructions"), ("operands", "fusion_operands"))
+_FUSION = (
+    *(("instructions", "fusion_instructions"), ("operands", "fusion_operands")),
+    ("explain", "explain_fusion"),
+)
 
 _OF_DEVICES = ("partition-id", "replica-id", *(name for name, op in OPS.items() if op.has(COLLECTIVE)))
 _OF_SIZES = having("dynamic-reshape", "get-dimension-size", "set-dimension-size")
@@ -89,7 +92,7 @@ PASSES: dict[str, Pass] = {
         Pass("cse"),
         Pass("dce"),
         Pass("layout_assignment"),
-        Pass("attention_fusion", "attention_fusion:AttentionFusion", _FUSION[:2], having("dot")),
+        Pass("attention_fusion", "attention_fusion:AttentionFusion", _FUSION, having("dot")),
         Pass("fusion", "fusion:Fusion", _FUSION),
         Pass("barrier_removal", concerns=having("opt-barrier")),
         Pass("bitcast_marking"),

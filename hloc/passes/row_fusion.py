@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hloc.analysis.call_graph import CONTROL, CallGraph
 from hloc.analysis.effects import Effects
 from hloc.ir.module import Module
+from hloc.passes.fusion_report import Edges
 from hloc.passes.fusion_rewrite import write_fusions
 from hloc.passes.ordering import reorder
 from hloc.passes.report import Remark
@@ -20,7 +21,8 @@ class RowFusion:
     A kernel goes through its rows one after the other. In a row, reduces follow on each other (the maximum, then the
     sum of exponentials, then the quotients); the row is in the cache from the second of them on, so that each input
     is read from memory once. What lies between is not stored, unless others need it; those compute it again where
-    that costs less than loading it. Nothing is moved across a side effect.
+    that costs less than loading it. A reduce of one element a row to one in all (a mean loss) goes along. Nothing is
+    moved across a side effect.
 
     Requires: layouts (layout_assignment).
     Ensures: each of its fusions has reduces inside, and can be computed row by row (`hloc.analysis.row_space`).
@@ -29,6 +31,7 @@ class RowFusion:
 
     instructions: int = 250
     operands: int = 64
+    explain: bool = False
     remarks: list[Remark] = field(default_factory=list, init=False)
 
     def run(self, module: Module) -> bool:
@@ -42,8 +45,9 @@ class RowFusion:
                 continue
             changed |= reorder(computation, effects)
             planner = RowPlanner(computation, self.instructions, self.operands, effects)
-            changed |= write_fusions(computation, planner.plan(), effects)
-            self.remarks += planner.remarks
+            edges = Edges("row_fusion", computation) if self.explain else None
+            changed |= write_fusions(computation, planner.plan(), effects, edges)
+            self.remarks += [*planner.remarks, *(edges.fused() if edges is not None else ())]
         if changed:
             module.order_computations()
         return changed
