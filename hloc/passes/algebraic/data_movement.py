@@ -73,6 +73,22 @@ def reshape_broadcast(instruction: Instruction, inner: Instruction, x: Instructi
     return emit.broadcast(x, target, [own[order.index(d)] for d in placed])
 
 
+@rule(op("reshape", bind("inner", op("transpose", x))))
+def reshape_transpose(instruction: Instruction, inner: Instruction, x: Instruction) -> Instruction | None:
+    """reshape(transpose(x)) = transpose(reshape(x)), where x has dimensions of size 1 and the reshape moves only such
+
+    Without them transposes that stand in a row meet.
+    """
+    wide = wide_dims(x.shape.dims)
+    order = [wide.index(d) for d in inner.attributes["dimensions"] if d in wide]
+    target = [size for size in instruction.shape.dims if size != 1]
+    if len(wide) == x.shape.rank or target != [x.shape.dims[wide[n]] for n in order]:
+        return None
+    emit = Emit.at(instruction)
+    moved = emit.transpose(emit.reshape(x, [x.shape.dims[d] for d in wide]), order)
+    return emit.reshape(moved, instruction.shape.dims)
+
+
 @rule("broadcast")
 def narrow_broadcast(instruction: Instruction) -> Instruction | None:
     """broadcast(x) = broadcast(reshape(x)), the operand without its dimensions of size 1"""

@@ -6,7 +6,7 @@ from hloc.ir.attributes import PadDim, SliceDim
 from hloc.ir.instruction import Instruction
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit
-from hloc.passes.patterns import bind, op, scalar_source, splat_value
+from hloc.passes.patterns import bind, op, scalar_source
 
 x, value = bind("x"), bind("value")
 
@@ -122,7 +122,7 @@ def _joined(emit: Emit, left: Instruction, right: Instruction, along: int) -> In
 def concatenate_to_pad(instruction: Instruction) -> Instruction | None:
     """concatenate(broadcast(v), x, broadcast(v)) = pad(x, v) for a scalar v, on either side or both"""
     along, parts = instruction.attributes["dimensions"][0], list(instruction.operands)
-    filled = [part for part in parts if part.opcode == "broadcast" and splat_value(part) is not None]
+    filled = [part for part in parts if part.opcode == "broadcast" and scalar_source(part) is not None]
     rest = [part for part in parts if part not in filled]
     if len(rest) != 1 or not filled or len(parts) > 3:
         return None
