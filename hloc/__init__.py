@@ -26,6 +26,7 @@ _HOMES = {
     "parse": "hloc.api",
     "verify": "hloc.api",
     "evaluate": "hloc.api",
+    "evaluate_replicated": "hloc.api",
     "optimize": "hloc.api",
     "compile": "hloc.api",
     "cost_analysis": "hloc.api",

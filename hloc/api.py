@@ -72,15 +72,30 @@ def evaluate_leaves(source: Source, arguments: Sequence[object]) -> list[np.ndar
     return evaluator.evaluate(_of_each_device(source), arguments)
 
 
-def _of_each_device(source: Source) -> Module:
+def evaluate_replicated(
+    source: Source, arguments: Sequence[Sequence[object]], options: Options | None = None
+) -> list[list[np.ndarray]]:
+    """What `Executable.execute_replicated` gives, by the reference evaluator; `options` tell how many devices."""
+    return evaluator.evaluate_replicated(_of_each_device(source, options), arguments)
+
+
+def _of_each_device(source: Source, options: Options | None = None) -> Module:
     """The program that each device runs: its own, unless the source is written for all devices together."""
-    return optimize(source, "manual_partitioning")
+    counts = Options() if options is None else Options(
+        replica_count=options.replica_count, num_partitions=options.num_partitions
+    )
+    return optimize(source, "manual_partitioning", counts)
 
 
 def optimize(source: Source, pipeline: str = "cpu", options: Options | None = None) -> Module:
     """A copy of the module after the passes of a pipeline, or of a comma-separated list of passes."""
-    module = clone.clone_module(_checked(source))
-    passes.run_pipeline(module, pipeline, options or Options())
+    options = options or Options()
+    module = clone.clone_module(source if _is_module(source) else parse(source))
+    if options.replica_count is not None:
+        module.replica_count = options.replica_count
+    if options.num_partitions is not None:
+        module.num_partitions = options.num_partitions
+    passes.run_pipeline(_checked(module), pipeline, options)
     return module
 
 
@@ -126,9 +141,13 @@ def _optimized(source: str | Module, target: str, options: Options, name: str | 
     return optimize(parse(source, name) if isinstance(source, str) else source, pipeline, options)
 
 
+def _is_module(source: Source) -> bool:
+    return not isinstance(source, str | os.PathLike)
+
+
 def _checked(source: Source) -> Module:
     """The module of a source, verified."""
-    module = parse(source) if isinstance(source, str | os.PathLike) else source
+    module = source if _is_module(source) else parse(source)
     faults = verifier.verify(module)
     if faults:
         rest = f"{len(faults) - 1} more: `hloc check` lists them all" if len(faults) > 1 else None

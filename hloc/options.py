@@ -63,15 +63,31 @@ class Options:
     explain_fusion: bool = False
     """Let fusion tell in remarks of each value and user whether they share a kernel, and why."""
 
+    replica_count: int | None = None
+    """Replicas to compile for; None: as many as the module says. Likewise `num_partitions`."""
+
+    num_partitions: int | None = None
+
     flush_denormals: bool = True
-    """Denormal inputs and results of float operations count as zero."""
+    """Denormal inputs and results of float operations count as zero; elementary functions are exact within, and
+    flush what they are given and what they give."""
 
     fast_math: bool = False
-    """Float rewrites that change results: reassociation, reciprocals, no NaN, no infinity."""
+    """Float rewrites by LLVM that change results: reassociation, reciprocals, no NaN, no infinity. The code of
+    elementary functions and of LAPACK stays as it is."""
 
     fma: bool = False
-    """A multiply and an add may become one operation that rounds once."""
+    """A multiply and an add of the program may become one operation that rounds once, where LLVM sees fit.
+
+    XLA's CPU backend always allows it; here it is off, so that a program's numbers are the evaluator's. Products in
+    dot and convolution are added so whatever this says, as in XLA."""
 
     guard_pages: str = ""
     """For debugging: "end" lays every buffer against an inaccessible page behind it, "start" against one before it.
     An access beyond a buffer then ends the process, with a message. The empty string: nothing is guarded."""
+
+    @property
+    def numbers(self) -> str:
+        """How floats are computed, in one line: for dumps."""
+        names = ("flush_denormals", "fast_math", "fma")
+        return ", ".join(f"{name}={'on' if getattr(self, name) else 'off'}" for name in names)

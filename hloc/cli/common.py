@@ -37,6 +37,21 @@ def steering_options(command: Callable) -> Callable:
     return command
 
 
+def number_options(command: Callable) -> Callable:
+    """How floats are computed: options named like the fields of `Options` that they fill."""
+    for option in reversed(
+        (
+            click.option("--fast-math", is_flag=True, help="Rewrite float ops at the cost of NaNs and last digits."),
+            click.option("--fma", is_flag=True, help="Let a multiply and an add round once."),
+            click.option(
+                "--flush-denormals/--no-flush-denormals", default=True, help="Take denormals for zeros, as XLA does."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """Leave the process with a message on standard error."""
     click.echo(message, err=True)

@@ -6,7 +6,17 @@ import sys
 
 import click
 
-from hloc.cli.common import FILE, OUTPUT, PIPELINE, TARGET, read_module, require_valid, steering_options, write_out
+from hloc.cli.common import (
+    FILE,
+    OUTPUT,
+    PIPELINE,
+    TARGET,
+    number_options,
+    read_module,
+    require_valid,
+    steering_options,
+    write_out,
+)
 from hloc.codegen.compile import STAGES, emit_stage
 from hloc.options import Options
 
@@ -17,6 +27,7 @@ from hloc.options import Options
 @TARGET
 @PIPELINE
 @steering_options
+@number_options
 @OUTPUT
 def emit(file, stage, target, pipeline, output, **steering):
     """Write one stage of a compile.

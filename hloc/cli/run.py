@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +12,7 @@ import numpy as np
 
 from hloc import api
 from hloc.arrays import compare, load_inputs, parameter_leaves, random_inputs, show, to_stored
-from hloc.cli.common import FILE, PIPELINE, TARGET, read_module, read_source, steering_options
+from hloc.cli.common import FILE, PIPELINE, TARGET, number_options, read_module, read_source, steering_options
 from hloc.codegen.program import Program
 from hloc.lazy import lazy
 from hloc.options import Options
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 statistics = lazy("statistics")
 
 
+_INPUTS = "Arguments: arrays by parameter name, or in0, in1, ...; once for each device, or once for all."
+
+
 def data_options(command: Callable) -> Callable:
     """The options that say which arrays go in and where the results go."""
     for option in reversed(
         (
-            click.option("--inputs", metavar="X.npz", help="Arguments: arrays by parameter name, or in0, in1, ..."),
+            click.option("--inputs", metavar="X.npz", multiple=True, help=_INPUTS),
             click.option("--random", "use_random", is_flag=True, help="Make arguments up (see --seed)."),
             click.option("--seed", default=0, show_default=True, help="Seed of --random."),
             click.option("--output", "-o", metavar="Y.npz", help="Save the results as out0, out1, ..."),
@@ -49,23 +52,35 @@ def guard_options(command: Callable) -> Callable:
 
 
 def gather_inputs(
-    program: Module | Program, inputs: str | None, use_random: bool, seed: int
-) -> list[np.ndarray]:
-    if inputs is not None:
-        return load_inputs(inputs, program)
+    program: Module | Program, inputs: Sequence[str], use_random: bool, seed: int, devices: int = 1
+) -> list[list[np.ndarray]]:
+    """The arguments of each device. Those made up are of a seed of its own, counted from `seed`."""
+    if len(inputs) > 1 and len(inputs) != devices:
+        raise click.UsageError(f"--inputs is given {len(inputs)} times, expected once or for each of {devices} devices")
+    if inputs:
+        given = [load_inputs(file, program) for file in inputs]
+        return given * devices if len(given) == 1 else given
     leaves = parameter_leaves(program)
     if leaves and not use_random:
         wanted = ", ".join(f"{name} {shape!r}" for name, shape in leaves[:8]) + (", ..." if len(leaves) > 8 else "")
         raise click.UsageError(f"the program takes {len(leaves)} arrays ({wanted}): give --inputs X.npz or --random")
-    return random_inputs(program, seed)
+    return [random_inputs(program, seed + device) for device in range(devices)]
 
 
-def report_results(results: Sequence[np.ndarray], output: str | None, quiet: bool) -> None:
+def named_results(results: Sequence[Sequence[np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Each result with its name: `out0` of one device, `device1.out0` of several."""
+    for device, leaves in enumerate(results):
+        for i, leaf in enumerate(leaves):
+            yield f"device{device}.out{i}" if len(results) > 1 else f"out{i}", leaf
+
+
+def report_results(results: Sequence[Sequence[np.ndarray]], output: str | None, quiet: bool) -> None:
+    """Save and print the results of each device."""
     if output is not None:
-        np.savez(output, **{f"out{i}": to_stored(result) for i, result in enumerate(results)})
+        np.savez(output, **{name: to_stored(result) for name, result in named_results(results)})
     if not quiet:
-        for i, result in enumerate(results):
-            click.echo(f"out{i} {result.dtype.name}{list(result.shape)}")
+        for name, result in named_results(results):
+            click.echo(f"{name} {result.dtype.name}{list(result.shape)}")
             click.echo(show(result))
 
 
@@ -77,43 +92,61 @@ def report_results(results: Sequence[np.ndarray], output: str | None, quiet: boo
 @TARGET
 @PIPELINE
 @steering_options
+@number_options
 @guard_options
+@click.option("--replicas", "replica_count", metavar="N", type=click.IntRange(1), help="Run N replicas of the program.")
+@click.option("--partitions", "num_partitions", metavar="N", type=click.IntRange(1), help="Run N partitions of it.")
 @click.option("--cache/--no-cache", default=True, help="Keep the compiled program for later runs (see `hloc cache`).")
 def run(file, inputs, use_random, seed, output, quiet, check, repeat, target, pipeline, cache, **steering):
     """Compile a program to native code and run it.
 
     Results print with their shapes; --check tells how far they are from the reference evaluator's, and where.
-    A program for several devices runs all of them as threads, each on the same arguments.
+    A program for several devices, by its text or by --replicas and --partitions, runs on all of them as threads;
+    results are named by device, replica * partitions + partition. --random gives each device arguments of its own.
     """
     text, name = read_source(file)
     options = Options(pipeline=pipeline, cache=cache, **steering)
     executable = api.compile(text, target, options, name)
-    arguments = gather_inputs(executable.program, inputs, use_random, seed)
-    results = executable.execute(*arguments)
+    arguments = gather_inputs(executable.program, inputs, use_random, seed, executable.device_count)
+    results = executed(executable, arguments)
     report_results(results, output, quiet)
     if repeat:
         click.echo(timing(executable, arguments, repeat))
     if check:
-        check_results(api.parse(text, name), arguments, results)
+        several = executable.device_count > 1
+        source = api.parse(text, name)
+        expected = api.evaluate_replicated(source, arguments, options) if several else [
+            api.evaluate_leaves(source, arguments[0])
+        ]
+        check_results(results, expected)
 
 
-def timing(executable: Executable, arguments: Sequence[np.ndarray], repeat: int) -> str:
+def executed(executable: Executable, arguments: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+    """The results of each device."""
+    if executable.device_count > 1:
+        return executable.execute_replicated(arguments)
+    return [executable.execute(*arguments[0])]
+
+
+def timing(executable: Executable, arguments: Sequence[Sequence[np.ndarray]], repeat: int) -> str:
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
-        executable.execute(*arguments)
+        executed(executable, arguments)
         times.append((time.perf_counter() - start) * 1e6)
     return f"{repeat} runs: median {statistics.median(times):.1f} us, least {min(times):.1f}, most {max(times):.1f}"
 
 
-def check_results(module: Module, arguments: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
+def check_results(
+    results: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]]
+) -> None:
     """Print the largest error of each result; leave with status 1 if one is out of tolerance."""
     wrong = 0
-    for i, (got, expected) in enumerate(zip(results, api.evaluate_leaves(module, arguments), strict=True)):
-        difference = compare(got, expected)
+    for (name, got), (_, wanted) in zip(named_results(results), named_results(expected), strict=True):
+        difference = compare(got, wanted)
         wrong += not difference.equal
         verdict = "ok" if difference.equal else "WRONG"
-        line = f"check out{i}: {verdict}, largest error {difference.absolute:.3g}"
+        line = f"check {name}: {verdict}, largest error {difference.absolute:.3g}"
         if difference.absolute:
             at = "".join(f"[{i}]" for i in difference.index)
             line += f", at {at or '[]'}: got {difference.got}, evaluator {difference.expected}"
@@ -129,4 +162,4 @@ def eval_command(file, inputs, use_random, seed, output, quiet):
     """Run a program by the reference evaluator: slow, and right by definition."""
     module = read_module(file)
     arguments = gather_inputs(module, inputs, use_random, seed)
-    report_results(api.evaluate_leaves(module, arguments), output, quiet)
+    report_results([api.evaluate_leaves(module, arguments[0])], output, quiet)

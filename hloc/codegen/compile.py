@@ -28,6 +28,9 @@ from hloc.records import record
 STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj")
 """What `emit_stage` can write: the module after its passes, and what becomes of it, in order."""
 
+_COMMENT = {"llvm-opt": ";", "asm": "#"}
+"""What begins a comment in the text that LLVM writes at a stage."""
+
 
 def compile_module(module: HloModule, target: Target, options: Options) -> Program:
     """Native code for a module whose instructions run in the order they have.
@@ -69,7 +72,10 @@ def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> 
     if stage == "hlo":
         return module.to_text()
     llvm_ir = str(_generate(module, machine, options).llvm)
-    return llvm_ir if stage == "llvm" else machine.lower(llvm_ir, stage, options)
+    if stage == "llvm":
+        return llvm_ir
+    lowered = machine.lower(llvm_ir, stage, options)
+    return f"{_COMMENT[stage]} {options.numbers}\n{lowered}" if stage in _COMMENT else lowered
 
 
 def _parameters(module: HloModule) -> list[ParameterLeaf]:
@@ -94,7 +100,7 @@ class _Generated:
 
 
 def _generate(module: HloModule, target: Target, options: Options) -> _Generated:
-    llvm = Module(module.name, target.triple, target.data_layout)
+    llvm = Module(module.name, target.triple, target.data_layout, options.numbers)
     kernels = KernelCode(llvm, target, options)
     constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}

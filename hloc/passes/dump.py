@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from hloc.ir.module import Module
+from hloc.options import Options
 from hloc.passes.report import Report
 from hloc.text import printer
 
@@ -16,9 +17,10 @@ INDEX = "index.json"
 class Dump:
     """Writes one compile's files; those that an earlier compile has left in the folder go."""
 
-    def __init__(self, directory: Path, large_constants: bool):
+    def __init__(self, directory: Path, options: Options):
         self.directory = directory
-        self._form = printer.PrintOptions(large_constants=large_constants)
+        self._numbers = options.numbers
+        self._form = printer.PrintOptions(large_constants=options.dump_constants)
         directory.mkdir(parents=True, exist_ok=True)
         self._remove_earlier()
 
@@ -27,8 +29,9 @@ class Dump:
         (self.directory / name).write_text(text, encoding="utf-8")
 
     def write_index(self, module: Module, report: Report) -> None:
-        """What each pass did: see `PassRun.as_json`."""
-        self._write_json({"module": module.name, "input": INPUT, **report.as_json()})
+        """What each pass did (see `PassRun.as_json`), and how floats are computed."""
+        head = {"module": module.name, "input": INPUT, "numbers": self._numbers}
+        self._write_json({**head, **report.as_json()})
 
     def _write_json(self, index: dict[str, object]) -> None:
         (self.directory / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

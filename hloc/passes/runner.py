@@ -93,7 +93,7 @@ class Runner:
     def run(self, plan: Iterable[Step | Group]) -> Report:
         """Run the steps of a plan; the report says what each did."""
         if self.options.dump_to is not None:
-            self._dump = dump.Dump(Path(self.options.dump_to), self.options.dump_constants)
+            self._dump = dump.Dump(Path(self.options.dump_to), self.options)
             self._dump.write(dump.INPUT, self.module)
         try:
             with _collection_paused():

@@ -1,10 +1,10 @@
 """Memory in which an access beyond a buffer is seen: for debugging, with `Options.guard_pages`.
 
 Arguments are copied in, results copied out; these, the constants and every temporary buffer lie against pages that
-cannot be touched (`codegen.guarded_arena` says how close). Constants cannot be written. A program that touches such a page
-is stopped by the processor: the process then ends with status 3 and a message that names the program, the buffer, how
-far beyond it the access was, and the function that made it. The process ends, rather than a call failing, since a
-fault can come anywhere and nothing can be said about what was half done.
+cannot be touched (`codegen.guarded_arena` says how close). Constants cannot be written. A program that touches such
+a page is stopped by the processor: the process then ends with status 3 and a message that names the program, the
+buffer, how far beyond it the access was, and the function that made it. The process ends, rather than a call failing,
+since a fault can come anywhere and nothing can be said about what was half done.
 
 On systems other than Linux the message is that of Python's faulthandler.
 """

@@ -161,10 +161,11 @@ def _renumbered(body: str) -> str:
 
 
 class Module:
-    """One LLVM module under construction; `str(module)` is its text."""
+    """One LLVM module under construction; `str(module)` is its text. `comment` stands at its head, if there is one."""
 
-    def __init__(self, name: str = "hloc", triple: str = "", data_layout: str = ""):
+    def __init__(self, name: str = "hloc", triple: str = "", data_layout: str = "", comment: str = ""):
         self.name = name
+        self.comment = comment
         self.triple = triple
         self.data_layout = data_layout
         self.functions: dict[str, Function] = {}
@@ -295,6 +296,8 @@ class Module:
     def __str__(self) -> str:
         bodies = [function.definition() for function in self.functions.values()]
         parts = [f"; ModuleID = '{escaped(self.name.encode())}'"]
+        if self.comment:
+            parts.append(f"; {self.comment}")
         if self.data_layout:
             parts.append(f'target datalayout = "{self.data_layout}"')
         if self.triple:
