@@ -19,6 +19,9 @@ from hloc.records import record
 
 Rows = tuple[int, ...]
 
+WHOLE: Rows = (-1,)
+"""In place of the rows of a value that depends on all of them, and has one element."""
+
 LEAST_LANES, MOST_STRIP_BYTES = 64, 1 << 18
 """Rows side by side that make a strip, at least, and the bytes of a strip that the second cache holds."""
 
@@ -65,7 +68,7 @@ def column_dims(shape: ArrayShape, rows: Rows) -> list[int]:
 
 def is_row_value(shape: ArrayShape, rows: Rows) -> bool:
     """Whether a value has one element a row."""
-    return shape.count == prod(shape.dims[d] for d in rows)
+    return rows != WHOLE and shape.count == prod(shape.dims[d] for d in rows)
 
 
 def rows_of(instruction: Instruction, known: Mapping[Instruction, Rows]) -> Rows | None:
@@ -85,6 +88,8 @@ def rows_through(user: Instruction, number: int, rows: Rows) -> Rows | None:
     """The rows of an op's result, given those of operand `number`; None if they get mixed up."""
     if not rows:
         return rows  # all is one row
+    if rows == WHOLE:
+        return WHOLE if _has_one_element(user) and user.opcode != "reduce" else None
     opcode, operand = user.opcode, user.operands[number].shape
     if opcode == "get-tuple-element":
         return rows
@@ -117,12 +122,18 @@ def _through_part(user: Instruction, operand: ArrayShape, rows: Rows) -> Rows | 
 
 
 def _through_reduce(user: Instruction, number: int, rows: Rows) -> Rows | None:
-    """Every dimension that is no row has to be folded."""
+    """Every dimension that is no row has to be folded; or all of them, of a value with one element a row."""
     folded, shape = user.get("dimensions"), user.operands[number].shape
-    kept = [d for d in range(shape.rank) if d not in folded]
-    if number >= len(user.operands) // 2 or {d for d in kept if shape.dims[d] != 1} != set(rows):
+    if number >= len(user.operands) // 2:
         return None
-    return tuple(kept.index(d) for d in rows)
+    kept = [d for d in range(shape.rank) if d not in folded]
+    if {d for d in kept if shape.dims[d] != 1} == set(rows):
+        return tuple(kept.index(d) for d in rows)
+    return WHOLE if is_row_value(shape, rows) and _has_one_element(user) else None
+
+
+def _has_one_element(instruction: Instruction) -> bool:
+    return instruction.shape.is_array and instruction.shape.count == 1
 
 
 def _through_reshape(source: tuple[int, ...], target: tuple[int, ...], rows: Rows) -> Rows | None:
@@ -164,7 +175,7 @@ def _through_gather(user: Instruction, number: int, rows: Rows) -> Rows | None:
 def rows_backwards(user: Instruction, number: int, rows: Rows | None) -> Rows | None:
     """The rows of operand `number` of an op whose result has these; None if an element of it serves several rows."""
     operand = user.operands[number].shape
-    if rows is None or not operand.is_array:
+    if rows is None or rows == WHOLE or not operand.is_array:
         return None
     if user.op.is_elementwise:
         return rows if operand.dims == user.shape.dims else None

@@ -28,7 +28,7 @@ def write_rows(k: KernelContext, stages: RowStages, roots: Sequence[Leaf]) -> No
     if stages.strip:
         _StripWriter(k, stages, roots).write_all()
     else:
-        k.loop_nest(stages.space.sizes, RowWriter(k, stages, roots).write)
+        RowWriter(k, stages, roots).write_all()
 
 
 class RowWriter:
@@ -44,6 +44,30 @@ class RowWriter:
                 shape = ArrayShape(shape_of(leaf).dtype, loop.sizes)
                 self.kept[leaf] = ArrayRef(self.b, shape, pointer), place
                 offset += kept_bytes(loop, leaf)
+
+    def write_all(self) -> None:
+        """Row after row, then what is made of all of them."""
+
+        def elements(row: Index) -> Values:
+            self.write(row)
+            return [self._folded(reduce, self._place(reduce), row, ()) for reduce in totals]
+
+        totals = self.stages.totals
+        reducers = [reducer_of(reduce) for reduce in totals]
+        folds = Folds(self.k, reducers, self.stages.space.sizes, elements)
+        self._bind_results(totals, folds.run([self._initial(reduce) for reduce in totals]))
+        for number in self.stages.whole_roots:
+            index = self._index(self.roots[number], Place((), ()), (), ())
+            self.k.outputs[number].store(index, self.k.body.evaluate(self.k, *self.roots[number], index))
+
+    def _place(self, total: Instruction) -> Place:
+        return Place(self.stages.rows[inputs_of(total)[0]], ())
+
+    def _bind_results(self, reduces: Sequence[Instruction], totals: Values) -> None:
+        for reduce, total in zip(reduces, totals, strict=True):
+            values = reducer_of(reduce).narrow(self.b, total)
+            for (leaf, _), value in zip(reduce.shape.leaves(), values, strict=True):
+                self.k.body.bind((reduce, leaf), partial(_given, value))
 
     def write(self, row: Index) -> None:
         """Everything of a row: level by level its values, then its loops."""
@@ -74,7 +98,7 @@ class RowWriter:
         """The index of a value's element in a row."""
         dims = shape_of(leaf).dims
         index = [index_constant(0)] * len(dims)
-        rows = reshape_index(self.b, row, self.stages.space.sizes, [dims[d] for d in place.rows])
+        rows = reshape_index(self.b, row, self.stages.space.sizes, [dims[d] for d in place.rows]) if row else ()
         for dimension, value in zip((*place.rows, *place.columns), (*rows, *column), strict=True):
             index[dimension] = value
         return tuple(index)
@@ -92,9 +116,7 @@ class RowWriter:
 
         initial = [self._initial(reduce) for reduce, _ in loop.reduces]
         totals = Folds(self.k, reducers, loop.sizes, elements).run(initial)
-        for (reduce, _), reducer, total in zip(loop.reduces, reducers, totals, strict=True):
-            for (leaf, _), value in zip(reduce.shape.leaves(), reducer.narrow(self.b, total), strict=True):
-                self.k.body.bind((reduce, leaf), partial(_given, value))
+        self._bind_results([reduce for reduce, _ in loop.reduces], totals)
         for leaf, _ in loop.kept:
             self.k.body.bind(leaf, partial(self._load_kept, leaf))
 

@@ -16,6 +16,7 @@ from hloc.analysis.cost import weight
 from hloc.analysis.row_space import (
     LEAST_LANES,
     MOST_STRIP_BYTES,
+    WHOLE,
     Rows,
     RowSpace,
     column_dims,
@@ -70,6 +71,7 @@ class RowStages:
     `rows` are the rows of the values; `row_roots`, level by level, the numbers of the roots among them. If neighbours
     in memory belong to different rows, those of a `strip` are gone through together, its sizes the last ones of the
     rows; `width` of them at a time, if it has one dimension. `held` are the values that later levels and loops want.
+    `totals` are reduces of such values over all rows, and `whole_roots` the roots that are made of their results.
     """
 
     space: RowSpace
@@ -80,6 +82,8 @@ class RowStages:
     strip: tuple[int, ...] = ()
     width: int = MOST
     held: tuple[Leaf, ...] = ()
+    totals: tuple[Instruction, ...] = ()
+    whole_roots: tuple[int, ...] = ()
 
     @property
     def scratch_bytes(self) -> int:
@@ -146,6 +150,8 @@ def _all_rows(order: list[Leaf], space: RowSpace) -> dict[Leaf, Rows] | None:
         if len(found) > 1 or None in found:
             return None
         known[node] = found.pop()
+        if known[node] == WHOLE and space.lanes != 1:
+            return None
     return known
 
 
@@ -170,7 +176,10 @@ class _Planner:
         space: RowSpace,
         rows: dict[Leaf, Rows],
     ):
-        self.reduces, self.roots, self.space, self.rows = reduces, roots, space, rows
+        whole = {node[0] for node in order if rows.get(node) == WHOLE}
+        self.totals = tuple(reduce for reduce in reduces if reduce in whole)
+        self.reduces = [reduce for reduce in reduces if reduce not in whole]
+        self.roots, self.space, self.rows = roots, space, rows
         self.level: dict[Leaf, int] = {}
         for node in order:
             before = [self.level[operand] for operand in operands_of(node)]
@@ -180,8 +189,9 @@ class _Planner:
 
     def plan(self) -> RowStages:
         row_roots = [number for number, root in enumerate(self.roots) if root in self.values]
+        whole_roots = [number for number, root in enumerate(self.roots) if self.rows[root] == WHOLE]
         levels = range(max(self.level.values()) + 1)
-        loops = self._with_kept(list(self._loops(set(row_roots))))
+        loops = self._with_kept(list(self._loops({*row_roots, *whole_roots})))
         return RowStages(
             self.space,
             self.rows,
@@ -189,6 +199,8 @@ class _Planner:
             tuple(tuple(value for value in self.values if self.level[value] == level) for level in levels),
             tuple(tuple(n for n in row_roots if self.level[self.roots[n]] == level) for level in levels),
             *self._strip(loops),
+            self.totals,
+            tuple(whole_roots),
         )
 
     def _strip(self, loops: list[RowLoop]) -> tuple[tuple[int, ...], int, tuple[Leaf, ...]]:
@@ -212,8 +224,8 @@ class _Planner:
             wanted |= {operand for operand in operands_of(node) if self.level[operand] < self.level[node]}
         return (value for value in self.values if value in wanted and value[0].opcode != "reduce")
 
-    def _loops(self, row_roots: set[int]) -> Iterator[RowLoop]:
-        """The loops in order, without what they keep."""
+    def _loops(self, others: set[int]) -> Iterator[RowLoop]:
+        """The loops in order, without what they keep; `others` are the roots that no loop stores."""
         found: dict[tuple[int, tuple[int, ...]], tuple[list, list]] = {}
 
         def enter(level: int, leaf: Leaf, place: Place, kind: int, what: object) -> None:
@@ -224,7 +236,7 @@ class _Planner:
             level = max(self.level[leaf] for leaf in operands_of((reduce, ())))
             enter(level, inputs_of(reduce)[0], self._place_folded(reduce), 0, reduce)
         for number, root in enumerate(self.roots):
-            if number not in row_roots:
+            if number not in others:
                 rows = self.rows[root]
                 enter(self.level[root], root, Place(rows, tuple(column_dims(shape_of(root), rows))), 1, number)
         for (level, sizes), (reduces, roots) in sorted(found.items(), key=lambda item: item[0][0]):
@@ -312,6 +324,8 @@ def _reads(
             pending += [(leaf, late, None) for leaf in operands_of((reduce, ()))[len(inputs_of(reduce)) :]]
         pending += [(roots[root], number, place) for root, place in loop.roots]
     pending += [(roots[root], late, None) for level in stages.row_roots for root in level]
+    pending += [(roots[root], late, None) for root in stages.whole_roots]
+    pending += [(leaf, late, None) for total in stages.totals for leaf in operands_of((total, ()))]
     seen = set()
     while pending:
         part = leaf, number, place = pending.pop()

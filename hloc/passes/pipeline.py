@@ -93,6 +93,7 @@ PASSES: dict[str, Pass] = {
         Pass("dce"),
         Pass("layout_assignment"),
         Pass("attention_fusion", "attention_fusion:AttentionFusion", _FUSION, having("dot")),
+        Pass("row_fusion", "row_fusion:RowFusion", _FUSION, having("reduce")),
         Pass("fusion", "fusion:Fusion", _FUSION),
         Pass("barrier_removal", concerns=having("opt-barrier")),
         Pass("bitcast_marking"),
@@ -173,6 +174,10 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
         ("barrier_removal", "kernels may go across, once nothing is merged or moved any more"),
         ("attention_fusion", "before its softmax becomes a kernel of its own"),
         (
+            "row_fusion",
+            "before fusion, which would put what lies between reduces into kernels of their own",
+        ),
+        (
             "fusion",
             "into kernels; last of what changes values, so that no kernel has to be taken apart again",
         ),
@@ -217,6 +222,9 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("layout_assignment", "fusion", "whether a reshape is free is seen from layouts"),
     ("layout_assignment", "attention_fusion", "products are read where they lie"),
     ("attention_fusion", "fusion", "it would take the products' operands and results elsewhere"),
+    ("layout_assignment", "row_fusion", "whether a row's elements are neighbours is seen from layouts"),
+    ("attention_fusion", "row_fusion", "it would take the softmax out of the attention"),
+    ("row_fusion", "fusion", "fusion takes reduces, and what goes between them, apart from each other"),
     ("defusion", "fusion", "it would take the kernels apart again"),
     ("cse", "barrier_removal", "it would merge what is computed twice on purpose"),
     ("barrier_removal", "fusion", "a barrier is in no kernel"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hloc.analysis.row_space import Rows, is_row_value, row_space, rows_backwards, rows_reduced, rows_through
+from hloc.analysis.row_space import WHOLE, Rows, is_row_value, row_space, rows_backwards, rows_reduced, rows_through
 from hloc.ir.instruction import Instruction
 
 
@@ -99,8 +99,8 @@ class Cluster:
         return instruction.shape.count == self.space.count * self.columns > self.space.count
 
     def is_row_value(self, instruction: Instruction, rows: Rows) -> bool:
-        """Whether it has one element a row."""
-        return not instruction.shape.is_array or is_row_value(instruction.shape, rows)
+        """Whether it has one element a row, or one in all."""
+        return rows == WHOLE or not instruction.shape.is_array or is_row_value(instruction.shape, rows)
 
     @property
     def row_bytes(self) -> int:

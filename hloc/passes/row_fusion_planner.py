@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from hloc.analysis.cost import weight
 from hloc.analysis.effects import Effects
 from hloc.analysis.layouts import moves_nothing
-from hloc.analysis.row_space import LEAST_LANES, MOST_STRIP_BYTES, Rows, memory_order, row_space
+from hloc.analysis.row_space import LEAST_LANES, MOST_STRIP_BYTES, WHOLE, Rows, memory_order, row_space
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import SIDE_EFFECT
@@ -48,7 +48,8 @@ class RowPlanner:
         self.computation = computation
         self.most_instructions = most_instructions
         self.most_operands = most_operands
-        self.position = {instruction: place for place, instruction in enumerate(computation)}
+        self._sequence = list(computation)
+        self.position = {instruction: place for place, instruction in enumerate(self._sequence)}
         self.home: dict[Instruction, Cluster] = {}
         self.remarks: list[Remark] = []
         self._clusters: dict[Cluster, None] = {}
@@ -131,6 +132,8 @@ class RowPlanner:
             return f"the kernel has {len(cluster.members)} instructions"
         if len(cluster.inputs) + 2 + len(user.operands) > self.most_operands:
             return f"the kernel has {len(cluster.inputs)} operands"
+        if rows == WHOLE:
+            return "" if cluster.space.lanes == 1 else "rows lie side by side in memory"
         if user.opcode == "reduce":
             count = user.operands[0].shape.count // cluster.space.count
             if count != cluster.columns:
@@ -155,14 +158,13 @@ class RowPlanner:
         """Takes in producers, last ones first."""
         pending = [-self.position[value] for value in cluster.inputs]
         heapify(pending)
-        instructions = list(self.position)
         seen: set[int] = set()
         while pending:
             position = -heappop(pending)
             if position in seen:
                 continue
             seen.add(position)
-            producer = instructions[position]
+            producer = self._sequence[position]
             reason = self._producer_refusal(cluster, producer)
             if producer.opcode not in (*CLONED, "parameter", "get-tuple-element"):
                 self._remark(cluster, producer, reason)
