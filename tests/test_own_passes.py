@@ -134,7 +134,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_passes_of_installed_packages_are_found_by_name() -> None:
     module = parse(LOGS)
     assert run_pipeline(module, "theirs").runs[0].rewrites == 2
-    assert run_pipeline(parse(LOGS), "cse").runs[0].rewrites is None  # hloc's own comes first
+    assert not run_pipeline(parse(LOGS), "cse").changed  # hloc's own comes first
     loaded = hloc.optimize(LOGS, "cpu", hloc.Options(load=("theirs",)))
     assert "negate" in loaded.to_text()
     assert "negate" not in hloc.optimize(LOGS).to_text()
