@@ -9,7 +9,7 @@ import pytest
 
 from hloc.arrays import random_inputs
 from hloc.ir.builder import Builder
-from hloc.ir.dtypes import F32, S32
+from hloc.ir.dtypes import BF16, F32, PRED, S16, S32, U8
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import array
@@ -17,7 +17,7 @@ from hloc.passes.pipeline import run_pipeline
 from hloc.reference.evaluate import evaluate
 from hloc.text.parser import parse
 
-GRAPHS = 60
+GRAPHS = 90
 MOST = 300
 """Elements of one array, at most."""
 
@@ -27,6 +27,7 @@ class Graphs:
 
     def __init__(self, seed: int):
         self.rng = random.Random(seed)
+        self.makers = MAKERS if seed % 3 else ELEMENTWISE
         self.b = Builder("random")
         self.values: list[Instruction] = []
 
@@ -35,7 +36,7 @@ class Graphs:
             dims = [self.rng.choice((1, 2, 3, 4)) for _ in range(self.rng.randrange(1, 4))]
             self.values.append(self.b.parameter(array(self.rng.choice((F32, F32, S32)), *dims)))
         while len(self.values) < ops:
-            made = self.rng.choice(MAKERS)(self, self.rng.choice(self.values[-5:]))
+            made = self.rng.choice(self.makers)(self, self.rng.choice(self.values[-5:]))
             if made is not None and made.shape.count <= MOST:
                 self.values.append(made)
         return self.b.build(self.values[-3:])
@@ -52,7 +53,9 @@ def unary(g: Graphs, x: Instruction) -> Instruction:
     return g.b.op(g.rng.choice(("negate", "abs", "sign")), x)
 
 
-def binary(g: Graphs, x: Instruction) -> Instruction:
+def binary(g: Graphs, x: Instruction) -> Instruction | None:
+    if x.shape.dtype is PRED:
+        return None
     same = [v for v in g.values if v.shape == x.shape]
     y = g.rng.choice([*same, g.b.broadcast(g.scalar(x), x.shape)])
     opcode = g.rng.choice(("add", "subtract", "multiply", "maximum", "minimum"))
@@ -185,6 +188,60 @@ def scatter(g: Graphs, x: Instruction) -> Instruction | None:
     )
 
 
+def iota(g: Graphs, x: Instruction) -> Instruction | None:
+    if not x.shape.rank:
+        return None
+    return g.b.iota(array(g.rng.choice((S32, U8, F32)), *x.shape.dims), g.rng.randrange(x.shape.rank))
+
+
+def converted(g: Graphs, x: Instruction) -> Instruction:
+    kinds = (S32, S16, U8, F32) if x.shape.dtype in (S32, S16, U8, PRED) else (F32, BF16)
+    return g.b.convert(x, g.rng.choice(kinds))
+
+
+def whole_numbers(g: Graphs, x: Instruction) -> Instruction | None:
+    """Ops of integers with numbers at which rules look, or with each other."""
+    if not x.shape.dtype.is_integer:
+        return None
+    opcode = g.rng.choice(
+        (
+            *("divide", "remainder", "shift-left", "shift-right-logical", "shift-right-arithmetic"),
+            *("and", "or", "xor", "add", "multiply", "subtract", "maximum", "minimum", "power"),
+        )
+    )
+    number = g.rng.choice((0, 1, 2, 3, 4, 7, 8, 10, 32, 127))
+    same = [v for v in g.values if v.shape == x.shape]
+    y = g.rng.choice([*same[-1:], *[g.b.broadcast(g.b.constant(number, x.shape.dtype), x.shape)] * 3])
+    if opcode == "power":
+        y = g.b.broadcast(g.b.constant(number % 4, x.shape.dtype), x.shape)
+    return g.b.op(opcode, x, y)
+
+
+def truth(g: Graphs, x: Instruction) -> Instruction:
+    """Comparisons, and logic of their results."""
+    if x.shape.dtype is PRED:
+        known = g.b.broadcast(g.b.constant(g.rng.random() < 0.5, PRED), x.shape)
+        other = g.rng.choice([known, g.b.not_(x), *(v for v in g.values if v.shape == x.shape)])
+        made = g.rng.choice(("and", "or", "xor", "not", "select", "compare"))
+        if made == "not":
+            return g.b.not_(x)
+        if made == "select":
+            return g.b.select(x, *g.rng.sample((other, known), 2))
+        return g.b.compare(x, other, "NE") if made == "compare" else g.b.op(made, x, other)
+    direction = g.rng.choice(("LT", "LE", "GT", "GE", "EQ", "NE"))
+    number = g.rng.choice((0, 1, 3, 4, 127))
+    y = g.b.broadcast(g.b.constant(number, x.shape.dtype), x.shape)
+    return g.b.compare(*g.rng.sample((x, g.rng.choice((x, y, y, y))), 2), direction)
+
+
+def bounded(g: Graphs, x: Instruction) -> Instruction | None:
+    if x.shape.dtype is PRED:
+        return None
+    low, high = (g.b.constant(n, x.shape.dtype) for n in (g.rng.choice((0, 1)), g.rng.choice((3, 100))))
+    return g.b.clamp(low, x, high)
+
+
+ELEMENTWISE = (iota, converted, whole_numbers, whole_numbers, whole_numbers, truth, truth, bounded, broadcast, binary)
 MAKERS = (
     *(unary, binary, binary, chosen, reshape, reshape, transpose, transpose, broadcast, broadcast, cut, cut),
     *(pad, concatenate, reverse, fold, fold, dot, read, write, gather, scatter),
