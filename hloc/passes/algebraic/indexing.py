@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from hloc.ir.attributes import PadDim, SliceDim
@@ -261,6 +263,8 @@ def scatter_to_update(instruction: Instruction) -> Instruction | None:
         return None
     operand, indices, updates = instruction.operands
     sizes = _window_sizes(instruction)
+    if updates.shape.count != prod(sizes):
+        return None  # index vectors without entries: several updates of one place
     fits = [operand.shape.dims[d] - sizes[d] for d in mapped]
     emit = Emit.at(instruction)
     if not _lies_within(indices, fits):
