@@ -236,7 +236,7 @@ def verify(module: Module, among: Container[Instruction] | None = None) -> list[
     With `among`, what can be told of an instruction by itself is looked for only among those: the others, and what
     they stand on, are as they were when they were found good.
     """
-    instructions = [instruction for computation in module for instruction in computation]
+    instructions = [instruction for computation in module for instruction in computation.instructions]
     single = instructions if among is None else [i for i in instructions if i in among]
     faults = [fault for instruction in single for fault in attribute_faults(instruction)]
     if not faults:

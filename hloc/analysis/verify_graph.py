@@ -36,7 +36,7 @@ def _computation_faults(computation: Computation) -> Iterator[HloError]:
 def _order_faults(computation: Computation) -> Iterator[HloError]:
     """Operands in the computation and before their user, so that nothing depends on itself."""
     earlier: set[Instruction] = set()
-    for instruction in computation:
+    for instruction in computation.instructions:
         if instruction.opcode == "parameter" and not _is_at_its_number(instruction, computation):
             message = f"another instruction has the parameter number of %{instruction.name}"
             yield HloError(message, instruction.span, label="COMPUTATION_C3")

@@ -49,8 +49,12 @@ class Computation:
 
     @property
     def instructions(self) -> list[Instruction]:
-        """A snapshot of the instructions in order."""
-        return list(self)
+        """A snapshot of the instructions in order; the quickest way to go through them."""
+        found, node = [], self._first
+        while node is not None:
+            found.append(node)
+            node = node.next
+        return found
 
     def reversed(self) -> Iterator[Instruction]:
         """Instructions from last to first; the one just yielded may be removed."""

@@ -84,9 +84,9 @@ class _Folder:
         return True
 
     def _is_candidate(self, instruction: Instruction) -> bool:
-        if instruction.opcode in _NEVER or instruction.opcode in _GENERATORS or instruction.op.has(CALLS):
+        if not instruction.operands or not all(map(_is_constant, instruction.operands)):
             return False
-        if not instruction.operands or not all(_is_constant(operand) for operand in instruction.operands):
+        if instruction.opcode in _NEVER or instruction.opcode in _GENERATORS or instruction.op.has(CALLS):
             return False
         leaves = list(instruction.shape.leaves())
         if any(not leaf.is_array or leaf.is_dynamic or len(index) > 1 for index, leaf in leaves):

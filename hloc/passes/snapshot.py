@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import CALLERS, Instruction
 from hloc.ir.module import Module
@@ -22,7 +24,7 @@ class Snapshot:
     __slots__ = ("_module", "_header", "_computations", "_rows", "_opcodes")
 
     def __init__(self, module: Module):
-        self._take(module, _header(module), [(c, *_state(c), list(c)) for c in module])
+        self._take(module, _header(module), [_state(c) for c in module])
         self._rows = {i: _row(i) for c in module for i in c}
 
     def _take(self, module: Module, header: dict[str, object], computations: list[tuple]) -> None:
@@ -32,9 +34,9 @@ class Snapshot:
     def again(self) -> tuple[Snapshot, Difference | None]:
         """The module's state now, and where it differs from this one; this one itself and None if it doesn't."""
         header = _header(self._module)
-        computations = [(c, *_state(c), list(c)) for c in self._module]
+        computations = [_state(c) for c in self._module]
         known = self._rows
-        changed = [i for *_, instructions in computations for i in instructions if not _is_as_in(i, known.get(i))]
+        changed = [i for *_, instructions in computations for i in _changed(instructions, known)]
         if not changed and header == self._header and computations == self._computations:
             return self, None
         now = Snapshot.__new__(Snapshot)
@@ -123,7 +125,7 @@ def _header(module: Module) -> dict[str, object]:
 
 
 def _state(c: Computation) -> tuple:
-    return c.name, c.root, c.execution_thread, dict(c.attributes)
+    return c, c.name, c.root, c.execution_thread, dict(c.attributes), c.instructions
 
 
 def _row(i: Instruction) -> _Row:
@@ -131,19 +133,24 @@ def _row(i: Instruction) -> _Row:
     return i.name, i.opcode, i.shape, list(i.operands), dict(i.attributes), dict(i.annotations), edges
 
 
-def _is_as_in(i: Instruction, row: _Row | None) -> bool:
-    if row is None:
-        return False
-    name, opcode, shape, operands, attributes, annotations, edges = row
-    return (
-        i.operands == operands
-        and (i.shape is shape or i.shape == shape)
-        and i.attributes == attributes
-        and i.name == name
-        and i.opcode == opcode
-        and i.annotations == annotations
-        and i.control_predecessors == edges
-    )
+def _changed(instructions: list[Instruction], known: dict[Instruction, _Row]) -> Iterator[Instruction]:
+    """Those that are not as their rows say, or have none. In one loop, as each pass has it run over all."""
+    for i in instructions:
+        row = known.get(i)
+        if row is None:
+            yield i
+            continue
+        name, opcode, shape, operands, attributes, annotations, edges = row
+        if (
+            i.operands != operands
+            or (i.shape is not shape and i.shape != shape)
+            or i.attributes != attributes
+            or i.name != name
+            or i.opcode != opcode
+            or i.annotations != annotations
+            or i.control_predecessors != edges
+        ):
+            yield i
 
 
 def _rebuilt(original: Computation, name: str, root: Instruction, rows: list[tuple]) -> Computation:
