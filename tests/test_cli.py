@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,50 @@ def test_opt_lists_passes_and_prints_a_module() -> None:
     result = hloc_command("opt", str(SAMPLES / "chain.hlo"))
     assert result.exit_code == 0, result.output
     assert result.output.count(" fusion(") == 1
+
+
+def test_opt_tells_of_one_pass_in_full() -> None:
+    listed = hloc_command("opt", "--list-passes=constant_folding").output
+    for part in ("Requires:", "Ensures:", "Leaves:", "work = 20000000 (or as Options.fold_work says)", "cpu: "):
+        assert part in listed
+    unknown = hloc_command("opt", "--list-passes=constant_foldin")
+    assert unknown.exit_code == 1 and "did you mean constant_folding?" in unknown.output
+
+
+def test_opt_prints_what_passes_remark(tmp_path: Path) -> None:
+    file = tmp_path / "constants.hlo"
+    file.write_text("ENTRY e {\n  x = f32[2] constant({1, 2})\n  ROOT y = f32[2] negate(x)\n}\n")
+    passes = "--passes=constant_folding{work=1}"
+    result = hloc_command("opt", str(file), passes, "--remarks=constant_folding")
+    assert "constant_folding: %y: negate of constants, left unfolded: " in result.stderr
+    assert hloc_command("opt", str(file), passes, "--remarks=all").stderr == result.stderr
+    assert hloc_command("opt", str(file), passes, "--remarks=cse").stderr == ""
+    assert hloc_command("opt", str(file), passes, "--remarks=csee").exit_code == 1
+
+
+def test_a_dash_is_standard_output() -> None:
+    chain = str(SAMPLES / "chain.hlo")
+    assert hloc_command("opt", chain, "-o", "-").output == hloc_command("opt", chain).output
+
+
+def test_run_and_emit_leave_passes_out_and_dump(tmp_path: Path) -> None:
+    chain = str(SAMPLES / "chain.hlo")
+    steer = ("--disable-pass", "fusion", "--disable-pass", "row_fusion", "--dump-to", str(tmp_path))
+    result = hloc_command("run", chain, "--random", "-q", "--check", *steer)
+    assert result.exit_code == 0, result.output
+    index = json.loads((tmp_path / "index.json").read_text())
+    assert {"fusion", "row_fusion"}.isdisjoint(row["pass"] for row in index["passes"])
+    assert " fusion(" not in hloc_command("emit", chain, "--stage=hlo", *steer).output
+    assert hloc_command("run", chain, "--random", "--disable-pass", "fussion").exit_code == 1
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = [sys.executable, "-m", "hloc", "fmt", SOFTMAX]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
 
 
 MARKS = [("hlo", "HloModule"), ("llvm", "define"), ("llvm-opt", "define"), ("asm", ".text")]

@@ -240,6 +240,44 @@ def test_dumps_are_numbered_and_only_of_changes(tmp_path: Path) -> None:
     ]
 
 
+def test_the_index_has_the_figures_of_each_run(tmp_path: Path) -> None:
+    run_pipeline(module(), "cse,dce,dce", Options(dump_to=tmp_path))
+    index = json.loads((tmp_path / "index.json").read_text())
+    assert index["passes_ms"] >= 0 and index["checks_ms"] >= 0
+    rows = [(row["number"], row["before"], row["after"], row["changed"], row["rewrites"]) for row in index["passes"]]
+    assert rows == [(1, 5, 4, True, 1), (2, 4, 3, True, 1), (3, 3, 3, False, 0)]
+    assert all(row["ms"] >= 0 and row["remarks"] == [] for row in index["passes"])
+
+
+def test_a_dump_replaces_that_of_an_earlier_compile(tmp_path: Path) -> None:
+    (tmp_path / "notes.hlo").write_text("mine")
+    run_pipeline(module(), "cse,dce", Options(dump_to=tmp_path))
+    run_pipeline(module(), "dce", Options(dump_to=tmp_path))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["00.input.hlo", "01.dce.hlo", "index.json", "notes.hlo"]
+
+
+def test_dumps_may_leave_large_constants_out(tmp_path: Path) -> None:
+    text = f"ENTRY main {{\n  ROOT x = f32[20] constant({{{', '.join(map(str, range(20)))}}})\n}}"
+    for constants, mark in ((True, "18, 19}"), (False, "{...}")):
+        options = Options(dump_to=tmp_path, dump_constants=constants, print_after=("dce",))
+        report = run_pipeline(parse(text), "dce", options)
+        assert mark in (tmp_path / "00.input.hlo").read_text()
+        assert mark in report.printed[0]
+
+
+def test_runs_are_named_by_number_too() -> None:
+    options = Options(until="2", print_after=("2",))
+    report = run_pipeline(module(), "dce,cse,dce", options)
+    assert names_run(report) == ["dce", "cse"]
+    assert [text.splitlines()[0] for text in report.printed] == ["// after pass 2, cse"]
+
+
+def test_print_after_all_prints_what_changed() -> None:
+    report = run_pipeline(module(), "dce,algebraic,cse", Options(print_after=("all",)))
+    assert [text.splitlines()[0] for text in report.printed] == ["// after pass 1, dce", "// after pass 3, cse"]
+
+
 def test_same_input_same_bytes() -> None:
     texts = set()
     for _ in range(2):

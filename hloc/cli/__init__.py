@@ -8,6 +8,8 @@ A verb is a click command in a module of this folder, loaded when the verb is us
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 
 import click
@@ -49,6 +51,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except HloError as error:
             fail(str(error))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to write has no reader
+            sys.exit(1)
         except (OSError, MemoryError) as error:
             fail(f"error: {error or 'out of memory'}")
         except InternalError as error:
