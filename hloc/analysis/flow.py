@@ -13,22 +13,19 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.ir.opcodes import CALLS
 
-ARGUMENT, CONSTANT, MADE = "argument", "constant", "made"
-
 ENTRY, BODY, CALLEE = "entry", "body", "callee"
 """Roles of a computation: the entry may not write over its arguments, nor may a loop's condition; a loop's body
 leaves its results where its arguments were; other callees may write over arguments."""
 
 
 class HloValue:
-    """An array that an instruction makes: its leaf at `path`."""
+    """An array: the leaf of an instruction's result at `path`."""
 
-    __slots__ = ("instruction", "path", "kind", "bytes", "defined", "last_use")
+    __slots__ = ("instruction", "path", "bytes", "defined", "last_use")
 
-    def __init__(self, instruction: Instruction, path: Path, kind: str, size: int):
+    def __init__(self, instruction: Instruction, path: Path, size: int):
         self.instruction = instruction
         self.path = path
-        self.kind = kind
         self.bytes = size
         self.defined = -1
         self.last_use = -1
@@ -81,7 +78,7 @@ class ComputationFlow:
         self.arguments: list[HloValue] = []
         self._rewritten = rewritten
         for parameter in computation.parameters:
-            self.leaves[parameter] = _new(parameter, ARGUMENT)
+            self.leaves[parameter] = _new(parameter)
             self.arguments += self.leaves[parameter].values()
         for instruction in computation:
             if instruction.opcode != "parameter":
@@ -102,7 +99,7 @@ class ComputationFlow:
     def _add(self, instruction: Instruction) -> None:
         opcode, operands, leaves = instruction.opcode, instruction.operands, self.leaves
         if opcode == "constant":
-            leaves[instruction] = _new(instruction, CONSTANT)
+            leaves[instruction] = _new(instruction)
         elif opcode == "tuple":
             parts = enumerate(operands)
             leaves[instruction] = {(n, *p): v for n, o in parts for p, v in leaves[o].items()}
@@ -127,7 +124,7 @@ class ComputationFlow:
 
     def _step(self, instruction: Instruction) -> None:
         passed = self._passed(instruction)
-        made = {path: value for path, value in _new(instruction, MADE).items() if path not in passed}
+        made = {path: value for path, value in _new(instruction).items() if path not in passed}
         inputs: list[HloValue] = []
         place: dict[tuple[int, Path], int] = {}
         for number, operand in enumerate(instruction.operands):
@@ -177,9 +174,9 @@ class ComputationFlow:
         return {}
 
 
-def _new(instruction: Instruction, kind: str) -> dict[Path, HloValue]:
+def _new(instruction: Instruction) -> dict[Path, HloValue]:
     return {
-        path: HloValue(instruction, path, kind, leaf.byte_size)
+        path: HloValue(instruction, path, leaf.byte_size)
         for path, leaf in instruction.shape.leaves()
         if leaf.is_array
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from hloc.analysis.layouts import same_order
 from hloc.analysis.places import ITS_ROW, THE_SAME, places_needed
@@ -15,8 +16,13 @@ Path = tuple[int, ...]
 Pair = tuple[int, Path, Path]
 """(operand number, leaf of the operand, leaf of the result)."""
 
-_BLOCKED = ("dot", "convolution")
-"""Ops that go through their result in blocks, more than once: what is fused to them reads while it is written."""
+_PRODUCTS = ("dot", "convolution")
+
+_MOST_STEPS = 256
+"""Steps of a product's sums from which on parts of them are kept in the result: then nothing else may lie there."""
+
+_FEW = 4
+"""Rows or columns of a product that is summed up in the result anyway."""
 
 
 def shared_pairs(instruction: Instruction) -> list[Pair]:
@@ -48,6 +54,17 @@ def based_on(instruction: Instruction) -> list[tuple[int, Path]]:
     return [(1, ())] if opcode == "triangular-solve" else []
 
 
+def _is_made_at_once(product: Instruction) -> bool:
+    """Whether each element of a product is stored just once, when it is complete."""
+    if product.opcode != "dot" or product.shape.dtype.is_complex:
+        return False
+    lhs, rhs = (operand.shape for operand in product.operands)
+    steps = prod(lhs.dims[d] for d in product.get("lhs_contracting_dims"))
+    batch = prod(lhs.dims[d] for d in product.get("lhs_batch_dims"))
+    sides = [shape.count // max(1, steps * batch) for shape in (lhs, rhs)]
+    return steps <= _MOST_STEPS and min(sides) > _FEW
+
+
 def _stated(instruction: Instruction) -> list[Pair]:
     aliases = instruction.get("output_to_operand_aliasing") or ()
     return [(alias.number, alias.input_index, alias.output_index) for alias in aliases]
@@ -64,7 +81,8 @@ def _of_fusion(body: Computation) -> Iterator[Pair]:
     roots = root_leaves(body)
     if any(not root.shape.is_array for _, root in roots):
         return
-    if any(instruction.opcode in _BLOCKED for instruction in body):
+    products = [instruction for instruction in body if instruction.opcode in _PRODUCTS]
+    if products and (len(products) > 1 or not _is_made_at_once(products[0])):
         return
     needs = places_needed(body)
     for parameter in body.parameters:

@@ -161,6 +161,15 @@ class DotPlan:
         """Whether parts of sums that the epilogue is applied to can be kept where a root lies."""
         return self.holder is not None and self.out.shape.dtype is self.dtype
 
+    @property
+    def holding(self) -> int | None:
+        """The output in which sums do lie before the epilogue is applied to them; all others are written just once."""
+        if self.is_plain or self.out.copied:
+            return None
+        if self.finishes_blocks:
+            return self.holder if self.holds and self.gemm(16).k_block < self.k else None
+        return self.holder
+
     def packs(self, side: Side) -> bool:
         """Whether a computed operand's elements are put into packed blocks as they are computed."""
         return side.computed and self.is_packed and not self.dtype.is_complex

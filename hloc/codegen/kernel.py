@@ -50,7 +50,8 @@ class KernelRow:
     `scratch(instruction)` the bytes of temporary memory that it needs (in a fusion, `fused_scratch(instruction,
     epilogue)`, if the row has one), `in_place(instruction)` the pairs
     (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome
-    in `k.status`. An op of which `takes_epilogue(instruction)` stores its results through `k.store`.
+    in `k.status`. An op of which `takes_epilogue(instruction)` stores its results through `k.store`, and
+    `written_once(instruction, epilogue)` are the roots of whose elements it writes each once, at the end.
     The arrays of a `strided` one may be seen through ops that leave them where they lie (see `strided.py`).
     """
 
@@ -62,6 +63,7 @@ class KernelRow:
     takes_epilogue: Callable[[Instruction], bool]
     fused_scratch: Callable[[Instruction, Epilogue | None], int] | None
     strided: bool
+    written_once: Callable[[Instruction, Epilogue], Sequence[int]]
 
 
 KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
@@ -88,6 +90,7 @@ def kernel(
     takes_epilogue: Callable[[Instruction], bool] = lambda instruction: False,
     fused_scratch: Callable[[Instruction, Epilogue | None], int] | None = None,
     strided: bool = False,
+    written_once: Callable[[Instruction, Epilogue], Sequence[int]] = lambda instruction, epilogue: (),
 ) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
     """Decorator: the function is the KERNELS entry of these opcodes. See KernelRow for the arguments.
 
@@ -101,7 +104,9 @@ def kernel(
         return range(len(instruction.operands)) if element_operands == "all" else ()
 
     def enter(function: Callable[[KernelContext, Instruction], None]):
-        row = KernelRow(function, numbers, scratch, in_place, fails, takes_epilogue, fused_scratch, strided)
+        row = KernelRow(
+            function, numbers, scratch, in_place, fails, takes_epilogue, fused_scratch, strided, written_once
+        )
         for opcode in opcodes:
             KERNELS.enter(opcode, row)
         return function

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hloc.codegen.bodies import Leaf, is_immediate, literal_at, source
-from hloc.codegen.forms import Form, array_leaves, read_by, reads_only_its_part, same_index_only
+from hloc.codegen.forms import (
+    Form,
+    array_leaves,
+    leaves_needed,
+    loop_nests,
+    read_by,
+    reads_only_its_part,
+    same_index_only,
+)
 from hloc.codegen.kernel import KERNELS
 from hloc.codegen.values import Leaves, Step, View, constant_view, same_memory
 from hloc.ir.instruction import Instruction
@@ -14,6 +22,7 @@ from hloc.ir.literals import Literal
 from hloc.lazy import lazy
 
 if TYPE_CHECKING:
+    from hloc.codegen.epilogue import Epilogue
     from hloc.codegen.row_stages import RowStages
 
 row_stages = lazy("hloc.codegen.row_stages")
@@ -49,10 +58,17 @@ class KernelStep(Step):
             found = self._loop_pairs() if own is None else self._own_pairs(own)
         return [(i, o) for i, o in found if _alike(self.inputs[i], self.outputs[o])]
 
-    def _loop_pairs(self) -> list[tuple[int, int]]:
-        readable = same_index_only(self.form, set(self.bound))
-        numbers = [number for number, leaf in enumerate(self.bound) if leaf in readable]
-        return [(number, output) for output in range(len(self.outputs)) for number in numbers]
+    def _loop_pairs(self) -> Iterator[tuple[int, int]]:
+        """An output may lie where its own loop nest reads at the same index only, and no other one at all."""
+        nests = loop_nests(self.form)
+        border = set(self.bound)
+        roots = [[self.form.roots[output] for output in nest] for nest in nests]
+        needed = [leaves_needed(part, border) for part in roots] if len(nests) > 1 else []
+        for number, nest in enumerate(nests):
+            others = set().union(*needed[:number], *needed[number + 1 :])
+            readable = same_index_only(Form(None, tuple(roots[number])), border) - others
+            inputs = [number for number, leaf in enumerate(self.bound) if leaf in readable]
+            yield from ((number, output) for output in nest for number in inputs)
 
     def _row_pairs(self, stages: RowStages) -> Iterator[tuple[int, int]]:
         for leaf, output in row_stages.in_place(stages, self.form.roots, self.bound):
@@ -67,6 +83,19 @@ class KernelStep(Step):
                 own.opcode == "dynamic-update-slice" and reads_only_its_part(own, leaf, border)
             ):
                 yield self.bound.index(leaf), output
+        if self.form.epilogue is not None:
+            yield from self._epilogue_pairs(own, self.form.epilogue)
+
+    def _epilogue_pairs(self, own: Instruction, epilogue: Epilogue) -> Iterator[tuple[int, int]]:
+        """What only the epilogue reads, each element just before it writes the one of the same index."""
+        if len(set(epilogue.moves)) > 1:
+            return
+        border = set(self.bound)
+        readable = same_index_only(Form(None, epilogue.roots), border | set(epilogue.own))
+        readable -= read_by(own, range(len(own.operands)), border)
+        numbers = [number for number, leaf in enumerate(self.bound) if leaf in readable]
+        for output in KERNELS[own.opcode].written_once(own, epilogue):
+            yield from ((number, output) for number in numbers)
 
 
 def _alike(view: View, other: View) -> bool:

@@ -11,7 +11,7 @@ from hloc.codegen.kernel import KERNELS
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.program import LiveBuffer, MadeCopy, MemoryCall, MemoryPlan
 from hloc.codegen.schedule import Schedule
-from hloc.codegen.values import ARGUMENT, CONSTANT, CallStep, Step, Value, View
+from hloc.codegen.values import ARGUMENT, CONSTANT, SMALL_BYTES, CallStep, Step, Value, View
 from hloc.ir.instruction import Instruction
 
 _END = "results"
@@ -37,8 +37,13 @@ def memory_plan(
         arena_bytes=buffers.arena_bytes,
         buffers=tuple(live),
         calls=tuple(calls),
-        copies=(*_copies_on_the_way(plan, buffers), *_copies_at_the_end(plan, buffers)),
+        copies=tuple(copy for copy in _copies(plan, buffers) if copy.bytes > SMALL_BYTES),
     )
+
+
+def _copies(plan: Schedule, buffers: Buffers) -> Iterator[MadeCopy]:
+    yield from _copies_on_the_way(plan, buffers)
+    yield from _copies_at_the_end(plan, buffers)
 
 
 def _live(chain: Chain, owners: dict[Value, tuple[Step, int]], place: Place) -> LiveBuffer:

@@ -165,7 +165,7 @@ class MemoryCall(NamedTuple):
 
 
 class MadeCopy(NamedTuple):
-    """A copy that the text does not have, made for an instruction or a result, and why."""
+    """A copy that the text does not have, made for an instruction or a result, and why; registers do not count."""
 
     name: str
     bytes: int

@@ -36,6 +36,10 @@ _LARGE = 1 << 16
 """Results for which an epilogue goes by several vectors at a time, which hides the latency of long chains of ops."""
 
 
+def _written_once(plan: DotPlan) -> list[int]:
+    return [number for number in range(len(plan.epilogue.roots)) if number != plan.holding]
+
+
 def _computed(instruction: Instruction) -> list[int]:
     return [number for number, operand in enumerate(instruction.operands) if Strided.of(operand) is None]
 
@@ -47,6 +51,7 @@ def _computed(instruction: Instruction) -> list[int]:
     fused_scratch=lambda instruction, epilogue: DotPlan(instruction, epilogue, is_fused=True).scratch_bytes,
     takes_epilogue=lambda instruction: True,
     strided=True,
+    written_once=lambda instruction, epilogue: _written_once(DotPlan(instruction, epilogue, is_fused=True)),
 )
 def dot(k: KernelContext, instruction: Instruction) -> None:
     if instruction.shape.count == 0:
