@@ -171,28 +171,27 @@ def join_reverses(instruction: Instruction, x: Instruction) -> Instruction | Non
     return Emit.at(instruction).op("reverse", instruction.shape, (x,), dimensions=along) if along else x
 
 
-@rule(op("transpose|broadcast|reshape|slice", op("iota")))
-def move_iota(instruction: Instruction) -> Instruction | None:
+@rule(op("transpose|broadcast|reshape|slice", bind("inner", op("iota"))))
+def move_iota(instruction: Instruction, inner: Instruction) -> Instruction | None:
     """An iota transposed, broadcast, reshaped or cut is an iota, if its own dimension stays whole and alone"""
-    inner = instruction.operands[0]
-    along, shape = inner.attributes["iota_dimension"], instruction.shape
-    size = inner.shape.dims[along]
-    if instruction.opcode == "transpose":
-        along = instruction.attributes["dimensions"].index(along)
-    elif instruction.opcode == "broadcast":
-        along = instruction.get("dimensions")[along]
-    elif instruction.opcode == "slice":
-        first = instruction.attributes["slice"][along]
-        if first.start or first.stride != 1:
-            return None
-        size = shape.dims[along]
-    else:
-        before = prod(inner.shape.dims[:along])
-        places = [d for d in range(shape.rank) if prod(shape.dims[:d]) == before and shape.dims[d] == size]
-        if not places:
-            return None
-        along = places[0]
-    return Emit.at(instruction).iota(shape.dtype, shape.dims, along)
+    along = _place_of(inner.attributes["iota_dimension"], inner, instruction)
+    if along is None:
+        return None
+    return Emit.at(instruction).iota(instruction.shape.dtype, instruction.shape.dims, along)
+
+
+def _place_of(dimension: int, operand: Instruction, user: Instruction) -> int | None:
+    """The dimension of a moving op's result that is one of its operand, counted from the same beginning."""
+    if user.opcode == "transpose":
+        return user.attributes["dimensions"].index(dimension)
+    if user.opcode == "broadcast":
+        return user.get("dimensions")[dimension]
+    if user.opcode == "slice":
+        cut = user.attributes["slice"][dimension]
+        return dimension if cut.start == 0 and cut.stride == 1 else None
+    size, before = operand.shape.dims[dimension], prod(operand.shape.dims[:dimension])
+    dims = user.shape.dims
+    return next((d for d in range(len(dims)) if prod(dims[:d]) == before and dims[d] == size), None)
 
 
 @rule("iota")

@@ -81,25 +81,23 @@ def fold_transpose_of_dot(instruction: Instruction, x: Instruction) -> Instructi
 @rule("dot")
 def drop_unit_dims_of_dot(instruction: Instruction) -> Instruction | None:
     """dot(x, y) = reshape(dot(reshape(x), reshape(y))) without batch and contracting dimensions of size 1"""
-    values, batch, steps = [], [], []
-    emit = Emit.at(instruction)
-    named = list(zip(_named(instruction, "batch"), _named(instruction, "contracting")))
-    unit = [
-        {d for d in (*own_batch, *own_steps) if o.shape.dims[d] == 1}
-        for o, (own_batch, own_steps) in zip(instruction.operands, named)
-    ]
-    if not unit[0]:
+    batch, steps = _named(instruction, "batch"), _named(instruction, "contracting")
+    named = [(*own_batch, *own_steps) for own_batch, own_steps in zip(batch, steps)]
+    kept = [_without_units(operand.shape.dims, dims) for operand, dims in zip(instruction.operands, named)]
+    if len(kept[0]) == instruction.operands[0].shape.rank:
         return None
-    for operand, dropped, (own_batch, own_steps) in zip(instruction.operands, unit, named):
-        kept = [d for d in range(operand.shape.rank) if d not in dropped]
-        values.append(emit.reshape(operand, [operand.shape.dims[d] for d in kept]))
-        batch.append([kept.index(d) for d in own_batch if d not in dropped])
-        steps.append([kept.index(d) for d in own_steps if d not in dropped])
-    first = len(named[0][0])
-    dims = [size for d, size in enumerate(instruction.shape.dims) if d >= first or size != 1]
+    emit = Emit.at(instruction)
+    values = [emit.reshape(o, [o.shape.dims[d] for d in k]) for o, k in zip(instruction.operands, kept)]
+    renamed = [[[k.index(d) for d in dims if d in k] for dims, k in zip(both, kept)] for both in (batch, steps)]
+    dims = [size for d, size in enumerate(instruction.shape.dims) if d >= len(batch[0]) or size != 1]
     shape = array(instruction.shape.dtype, *dims)
-    inner = emit.op("dot", shape, values, **_others(instruction), **_numbers(batch, steps))
+    inner = emit.op("dot", shape, values, **_others(instruction), **_numbers(*renamed))
     return emit.reshape(inner, instruction.shape.dims)
+
+
+def _without_units(sizes: tuple[int, ...], named: tuple[int, ...]) -> list[int]:
+    """The dimensions but for those of size 1 that are named."""
+    return [d for d, size in enumerate(sizes) if size != 1 or d not in named]
 
 
 @rule("dot")

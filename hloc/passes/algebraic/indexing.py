@@ -51,23 +51,23 @@ def drop_clamp_of_start(instruction: Instruction) -> Instruction | None:
 
     A start of a dimension taken whole may be anything, and is 0.
     """
-    operands, changed = list(instruction.operands), False
-    first = len(operands) - len(operands[0].shape.dims)
-    dims = zip(_starts(instruction), _sizes(instruction), operands[0].shape.dims)
-    for number, (start, size, whole) in enumerate(dims, first):
-        if size == whole and splat_value(start) is None:
-            operands[number] = Emit.at(instruction).scalar(0, start.shape.dtype)
-        elif start.opcode == "clamp" and splat_value(start.operands[0]) == 0:
-            most = splat_value(start.operands[2])
-            if most is None or int(most) != whole - size:
-                continue
-            operands[number] = start.operands[1]
-        else:
-            continue
-        changed = True
-    if not changed:
+    starts, emit = _starts(instruction), Emit.at(instruction)
+    room = [whole - size for size, whole in zip(_sizes(instruction), instruction.operands[0].shape.dims)]
+    new = [_plain_start(emit, start, most) for start, most in zip(starts, room)]
+    if new == starts:
         return None
-    return Emit.at(instruction).op(instruction.opcode, instruction.shape, operands, **instruction.attributes)
+    operands = [*instruction.operands[: len(instruction.operands) - len(new)], *new]
+    return emit.op(instruction.opcode, instruction.shape, operands, **instruction.attributes)
+
+
+def _plain_start(emit: Emit, start: Instruction, most: int) -> Instruction:
+    """A start without a clamp to [0, most], which the op does by itself."""
+    if most == 0 and splat_value(start) is None:
+        return emit.scalar(0, start.shape.dtype)
+    if start.opcode != "clamp":
+        return start
+    low, value, high = start.operands
+    return value if splat_value(low) == 0 and splat_value(high) == most else start
 
 
 @rule(op("dynamic-slice"))
@@ -179,10 +179,12 @@ def update_to_pad(instruction: Instruction) -> Instruction | None:
     return Emit.at(instruction).pad(update, value, [PadDim(s, whole - s - size) for s, size, whole in edges])
 
 
-def _index_vector(emit: Emit, indices: Instruction, count: int) -> list[Instruction]:
-    """The scalars of the one index vector that an array of indices holds."""
-    flat = emit.reshape(indices, (count,))
-    return [emit.reshape(emit.slice(flat, [SliceDim(k, k + 1)]), ()) for k in range(count)]
+def _all_starts(emit: Emit, indices: Instruction, mapped: tuple[int, ...], rank: int) -> list[Instruction]:
+    """A scalar start a dimension, from the one index vector that an array holds for the dimensions `mapped`."""
+    flat = emit.reshape(indices, (len(mapped),))
+    zero = emit.scalar(0, indices.shape.dtype)
+    at = {d: emit.reshape(emit.slice(flat, [SliceDim(k, k + 1)]), ()) for k, d in enumerate(mapped)}
+    return [at.get(d, zero) for d in range(rank)]
 
 
 @rule("gather")
@@ -193,9 +195,7 @@ def gather_to_dynamic_slice(instruction: Instruction) -> Instruction | None:
     if instruction.get("operand_batching_dims") or indices.shape.count != len(mapped) or not mapped:
         return None
     emit = Emit.at(instruction)
-    at = dict(zip(mapped, _index_vector(emit, indices, len(mapped))))
-    zero = emit.scalar(0, indices.shape.dtype)
-    starts = [at.get(d, zero) for d in range(operand.shape.rank)]
+    starts = _all_starts(emit, indices, mapped, operand.shape.rank)
     return emit.reshape(emit.dynamic_slice(operand, starts, instruction.get("slice_sizes")), instruction.shape.dims)
 
 
@@ -211,28 +211,20 @@ def gather_of_broadcast(instruction: Instruction) -> Instruction | None:
 @rule("gather")
 def gather_to_slice(instruction: Instruction) -> Instruction | None:
     """gather(x, constants) = slice(x), if the constants count through a dimension of x with one stride"""
-    operand, indices = instruction.operands
-    mapped, sizes = instruction.get("start_index_map"), instruction.get("slice_sizes")
-    if instruction.get("operand_batching_dims") or len(mapped) != 1:
+    (operand, indices), sizes = instruction.operands, instruction.get("slice_sizes")
+    mapped, offsets = instruction.get("start_index_map"), instruction.get("offset_dims")
+    steps = _counted(indices) if len(mapped) == 1 and mapped == instruction.get("collapsed_slice_dims") else None
+    if steps is None or instruction.get("operand_batching_dims"):
         return None
-    (along,) = mapped
-    steps = _counted(indices)
-    if steps is None or sizes[along] != 1 or instruction.get("collapsed_slice_dims") != (along,):
-        return None
-    start, stride, count = steps
+    (along,), (start, stride, count) = mapped, steps
     limit = start + (count - 1) * stride + 1
-    if start < 0 or stride < 1 or limit > operand.shape.dims[along]:
+    wide = [d for d, size in enumerate(instruction.shape.dims) if d not in offsets and size != 1]
+    if start < 0 or stride < 1 or limit > operand.shape.dims[along] or len(wide) != 1:
         return None
-    ranges = [SliceDim(0, size) for size in sizes]
-    ranges[along] = SliceDim(start, limit, stride)
     emit = Emit.at(instruction)
-    kept = [d for d in range(operand.shape.rank) if d != along]
-    offsets = instruction.get("offset_dims")
-    wide = [d for d in range(instruction.shape.rank) if d not in offsets and instruction.shape.dims[d] != 1]
-    if len(wide) != 1:
-        return None
-    source = {**dict(zip(offsets, kept)), wide[0]: along}
-    moved = emit.transpose(emit.slice(operand, ranges), [source[d] for d in sorted(source)])
+    cut = [SliceDim(0, size) if d != along else SliceDim(start, limit, stride) for d, size in enumerate(sizes)]
+    source = dict(zip(offsets, (d for d in range(operand.shape.rank) if d != along))) | {wide[0]: along}
+    moved = emit.transpose(emit.slice(operand, cut), [source[d] for d in sorted(source)])
     return emit.reshape(moved, instruction.shape.dims)
 
 
@@ -255,27 +247,21 @@ def scatter_to_update(instruction: Instruction) -> Instruction | None:
 
     Where it may not fit, a scatter drops the update and a dynamic-update-slice would clamp: it stays.
     """
-    opcode = _combiner(instruction)
-    mapped = instruction.get("scatter_dims_to_operand_dims")
-    if opcode is None or instruction.operands[1].shape.count != len(mapped):
+    opcode, mapped = _combiner(instruction), instruction.get("scatter_dims_to_operand_dims")
+    operand, indices, updates = instruction.operands[:3]
+    if opcode is None or indices.shape.count != len(mapped) or instruction.get("input_batching_dims"):
         return None
-    if instruction.get("input_batching_dims"):
-        return None
-    operand, indices, updates = instruction.operands
     sizes = _window_sizes(instruction)
-    if updates.shape.count != prod(sizes):
-        return None  # index vectors without entries: several updates of one place
-    fits = [operand.shape.dims[d] - sizes[d] for d in mapped]
-    emit = Emit.at(instruction)
-    if not _lies_within(indices, fits):
+    if updates.shape.count != prod(sizes):  # index vectors without entries: several updates of one place
         return None
-    zero = emit.scalar(0, indices.shape.dtype)
-    at = dict(zip(mapped, _index_vector(emit, indices, len(mapped))))
-    starts = [at.get(d, zero) for d in range(operand.shape.rank)]
+    if not operand.shape.rank or not _lies_within(indices, [operand.shape.dims[d] - sizes[d] for d in mapped]):
+        return None
+    emit = Emit.at(instruction)
+    starts = _all_starts(emit, indices, mapped, operand.shape.rank)
     update = emit.reshape(updates, sizes)
     if opcode:
         update = emit.map(opcode, emit.dynamic_slice(operand, starts, sizes), update)
-    return emit.dynamic_update_slice(operand, update, starts) if starts else update
+    return emit.dynamic_update_slice(operand, update, starts)
 
 
 def _combiner(scatter: Instruction) -> str | None:

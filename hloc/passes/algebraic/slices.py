@@ -19,13 +19,17 @@ def drop_whole_slice(instruction: Instruction) -> Instruction | None:
     return operand if operand.shape.dims == instruction.shape.dims else None
 
 
+def _range(start: int, size: int, stride: int) -> SliceDim:
+    """So many elements from a start on; none at all from 0, since the start may lie beyond the end then."""
+    return SliceDim(start, start + (size - 1) * stride + 1, stride) if size else SliceDim(0, 0, 1)
+
+
 @rule(op("slice", bind("inner", op("slice", x))))
 def join_slices(instruction: Instruction, inner: Instruction, x: Instruction) -> Instruction | None:
     """slice(slice(x)) = slice(x)"""
     ranges = []
     for outer, own, size in zip(instruction.attributes["slice"], inner.attributes["slice"], instruction.shape.dims):
-        start, stride = own.start + outer.start * own.stride, own.stride * outer.stride
-        ranges.append(SliceDim(start, start + max(size - 1, 0) * stride + min(size, 1), stride))
+        ranges.append(_range(own.start + outer.start * own.stride, size, own.stride * outer.stride))
     return Emit.at(instruction).slice(x, ranges)
 
 
@@ -35,6 +39,8 @@ def slice_concatenate(instruction: Instruction, inner: Instruction) -> Instructi
     along = inner.attributes["dimensions"][0]
     ranges = list(instruction.attributes["slice"])
     first, stride = ranges[along].start, ranges[along].stride
+    if not instruction.shape.dims[along]:
+        return None
     last = first + (instruction.shape.dims[along] - 1) * stride
     parts, base, start = [], 0, 0
     for part in inner.operands:
@@ -93,7 +99,7 @@ def slice_reverse(instruction: Instruction, inner: Instruction, x: Instruction) 
     for d in along:
         stride, size = ranges[d].stride, instruction.shape.dims[d]
         start = x.shape.dims[d] - 1 - ranges[d].start - max(size - 1, 0) * stride
-        ranges[d] = SliceDim(start, start + max(size - 1, 0) * stride + min(size, 1), stride)
+        ranges[d] = _range(start, size, stride)
     emit = Emit.at(instruction)
     return emit.op("reverse", instruction.shape, (emit.slice(x, ranges),), dimensions=along)
 

@@ -122,23 +122,29 @@ def fold_reverse_into_convolution(
 @rule(op("convolution", x, kernel))
 def convolution_to_dot(instruction: Instruction, x: Instruction, kernel: Instruction) -> Instruction | None:
     """convolution(x, k) = dot(x, k) with windows of one element, if the result's dimensions come in that order"""
-    labels, others = instruction.attributes["dim_labels"], dict(instruction.attributes)
-    window = others.pop("window", None)
-    groups = instruction.get("feature_group_count"), instruction.get("batch_group_count")
-    if groups != (1, 1) or window is None or not all(_is_point(w) for w in window.dims):
-        return None
-    if set(others) - {"dim_labels", "operand_precision"}:
-        return None
-    roles = {labels.input_batch: labels.output_batch}
-    roles |= dict(zip(labels.input_spatial, labels.output_spatial))
-    order = [roles[d] for d in range(x.shape.rank) if d in roles] + [labels.output_feature]
+    labels, order = instruction.attributes["dim_labels"], _dot_order(instruction)
     wide = [d for d in order if instruction.shape.dims[d] != 1]
-    if wide != sorted(wide):
+    if not _is_plain_product(instruction) or wide != sorted(wide):
         return None
     emit = Emit.at(instruction)
     features = (labels.kernel_input_feature, labels.kernel_output_feature)
     matrix = emit.reshape(kernel, [kernel.shape.dims[d] for d in sorted(features)])
     shape = array(instruction.shape.dtype, *(instruction.shape.dims[d] for d in order))
-    del others["dim_labels"]
-    steps = {"lhs_contracting_dims": (labels.input_feature,), "rhs_contracting_dims": (int(features[0] > features[1]),)}
-    return emit.reshape(emit.op("dot", shape, (x, matrix), **steps, **others), instruction.shape.dims)
+    named = {"lhs_contracting_dims": (labels.input_feature,), "rhs_contracting_dims": (int(features[0] > features[1]),)}
+    precision = instruction.get("operand_precision")
+    product = emit.op("dot", shape, (x, matrix), **named, operand_precision=precision)
+    return emit.reshape(product, instruction.shape.dims)
+
+
+def _is_plain_product(convolution: Instruction) -> bool:
+    """Whether all windows are of one element, and nothing is said but how they lie and how precise they are."""
+    window = convolution.get("window")
+    known = {"window", "dim_labels", "operand_precision"}
+    return window is not None and convolution.attributes.keys() <= known and all(map(_is_point, window.dims))
+
+
+def _dot_order(convolution: Instruction) -> list[int]:
+    """The dimensions of the result as a dot would have them: those of the image in order, then the features."""
+    labels = convolution.attributes["dim_labels"]
+    roles = {labels.input_batch: labels.output_batch, **dict(zip(labels.input_spatial, labels.output_spatial))}
+    return [*(roles[d] for d in sorted(roles)), labels.output_feature]
