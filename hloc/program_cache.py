@@ -24,7 +24,7 @@ from hloc.records import replace
 
 targets = lazy("hloc.codegen.targets.target")
 
-_OUTSIDE_OF_PROGRAMS = {"cache": True, "dump_to": None, "print_after": ()}
+_OUTSIDE_OF_PROGRAMS = {"cache": True, "dump_to": None, "dump_constants": True, "print_after": ()}
 """Options that change nothing in a program."""
 
 

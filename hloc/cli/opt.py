@@ -12,13 +12,11 @@ from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.pipeline import PIPELINES, find_pass, own_passes, run_pipeline
 from hloc.passes.report import Report
+from hloc.passes.runner import EVERY
 
 describe = lazy("hloc.passes.describe")
 fusion_report = lazy("hloc.passes.fusion_report")
 plugins = lazy("hloc.passes.plugins")
-
-ALL = "all"
-"""Stands for every pass in `--remarks`."""
 
 
 @click.command()
@@ -74,10 +72,7 @@ def opt(
         **steering,
     )
     wanted = _names(remarks)
-    own = own_passes(options.load) if wanted else {}
-    for name in wanted:
-        if name != ALL:
-            find_pass(name, own)
+    require_passes(wanted, options)
     try:
         report = run_pipeline(module, passes or pipeline or "cpu", options)
     except InternalError as error:
@@ -88,6 +83,14 @@ def opt(
         click.echo(fusion_report.explained(module, report, explain_fusion == "json"))
     if explain_fusion is None or output is not None:
         write_out(module.to_text(large_constants=not elide_constants), output)
+
+
+def require_passes(names: Sequence[str], options: Options) -> None:
+    """HloError if one of the names is that of no pass."""
+    own = own_passes(options.load) if names else {}
+    for name in names:
+        if name != EVERY:
+            find_pass(name, own)
 
 
 def listed(name: str, load: Sequence[str]) -> str:
@@ -106,7 +109,7 @@ def tell(report: Report, stats: bool, remarks: Sequence[str]) -> None:
     if stats:
         click.echo(report.table(), err=True)
     if remarks:
-        for remark in report.remarks(*(() if ALL in remarks else remarks)):
+        for remark in report.remarks(*(() if EVERY in remarks else remarks)):
             click.echo(f"{remark.pass_name}: {remark}", err=True)
 
 

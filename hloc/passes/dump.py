@@ -31,10 +31,8 @@ class Dump:
     def write_index(self, module: Module, report: Report) -> None:
         """What each pass did (see `PassRun.as_json`), and how floats are computed."""
         head = {"module": module.name, "input": INPUT, "numbers": self._numbers}
-        self._write_json({**head, **report.as_json()})
-
-    def _write_json(self, index: dict[str, object]) -> None:
-        (self.directory / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({**head, **report.as_json()}, indent=1)
+        (self.directory / INDEX).write_text(text + "\n", encoding="utf-8")
 
     def _remove_earlier(self) -> None:
         """The files of an index that is there already, so that old texts are not taken for new ones."""
