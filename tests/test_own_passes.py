@@ -111,9 +111,9 @@ def test_compile_takes_functions_and_does_not_keep_the_program() -> None:
 def test_a_file_is_read_anew_each_time(plugin: str) -> None:
     options = hloc.Options(load=(plugin,))
     assert "negate" in hloc.optimize(LOGS, "cpu", options).to_text()
-    Path(plugin).write_text(NEGATION.replace('"negate"', '"abs"'))
+    Path(plugin).write_text(NEGATION.replace('"negate"', '"cosine"'))
     text = hloc.optimize(LOGS, "cpu", options).to_text()
-    assert "abs" in text and "negate" not in text
+    assert "cosine" in text and "negate" not in text
 
 
 @pytest.fixture
@@ -221,6 +221,7 @@ def test_own_passes_are_listed(plugin: str) -> None:
         ("x = 1", "has no pass: mark a function or a class with hloc.passes.api.compiler_pass"),
         ("def f(:\n", "cannot load passes from .*mine.py: SyntaxError at .*mine.py:1"),
         ("x = 1\n1 / 0", "cannot load passes from .*mine.py: ZeroDivisionError at .*mine.py:2: division by zero"),
+        ("open('/absent')", "cannot load passes from .*mine.py: FileNotFoundError at .*mine.py:1"),
         (NEGATION + NEGATION.replace("negate_logs", "cse"), "pass cse of .*mine.py has the name of one of hloc's own"),
     ],
 )
@@ -235,6 +236,7 @@ def test_a_file_that_does_not_load_is_told(tmp_path: Path, text: str, message: s
     ("load", "message"),
     [
         (("absent.py",), "there is no file absent.py"),
+        (("./",), "there is no file"),
         (("absent",), "there is no file absent, nor an installed pass of that name"),
         ((3,), "3 is no pass"),
         ((logs_to_sines, logs_to_sines), "two passes are named logs_to_sines"),

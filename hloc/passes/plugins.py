@@ -10,9 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -109,14 +107,14 @@ def _of_file(path: Path) -> list[OwnPass]:
 
 
 def _module_of(path: Path) -> ModuleType:
-    name = f"hloc_loaded:{path.resolve()}"
-    spec = spec_from_file_location(name, path)
-    assert isinstance(spec, ModuleSpec) and spec.loader is not None, path
-    module = sys.modules[name] = module_from_spec(spec)  # dataclasses look there for the types of their fields
+    """The file as a module, run anew each time: it may have been edited since."""
+    if not path.is_file():
+        raise HloError(f"there is no file {path} to load passes from")
+    module = ModuleType(f"hloc_loaded:{path.resolve()}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look there for the types of their fields
     try:
-        spec.loader.exec_module(module)
-    except FileNotFoundError:
-        raise HloError(f"there is no file {path} to load passes from") from None
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except Exception as error:
         raise _unloadable(str(path), error) from error
     return module
