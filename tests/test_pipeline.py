@@ -135,6 +135,7 @@ def test_print_after_keeps_the_text() -> None:
     [
         ("cze", Options(), "no pass or pipeline named cze"),
         ("cse", Options(until="never"), "no pass or pipeline named never"),
+        ("cse", Options(until="dce"), "pass dce is not among those to run"),
         ("cse", Options(disabled_passes=("never",)), "no pass or pipeline named never"),
         ("cse{x=1}", Options(), "pass cse has no option x: it has none"),
         ("fusion{operands=many}", Options(), "option operands of pass fusion: 'many' is not a number"),

@@ -256,7 +256,14 @@ def run_pipeline(
     for name in (*options.disabled_passes, *options.print_after, *filter(None, [options.until])):
         if name != EVERY and not name.isdecimal():
             find_pass(name, own)
-    return Runner(module, options, observer).run(plan(pipeline, own))
+    steps = plan(pipeline, own)
+    if options.until and not options.until.isdecimal() and options.until not in _names_of(steps):
+        raise HloError(f"pass {options.until} is not among those to run, so there is no stopping after it")
+    return Runner(module, options, observer).run(steps)
+
+
+def _names_of(rows: Iterable[Step | Group]) -> set[str]:
+    return {step.name for row in rows for step in (row.steps if isinstance(row, Group) else (row,))}
 
 
 def own_passes(load: Sequence[object]) -> Mapping[str, Pass]:
