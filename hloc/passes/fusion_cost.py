@@ -48,7 +48,12 @@ _ROW_WEIGHT = 8
 
 
 def repeated_work(producer: Instruction, times: float) -> float:
-    """Work beyond computing each element of a producer once, if that is done so many times in all."""
+    """Work beyond computing each element of a producer once, if that is done so many times in all.
+
+    A dynamic-slice costs none: its start stays the same in all loops, and what it loads, its copy would be loaded for.
+    """
+    if producer.opcode == "dynamic-slice":
+        return 0.0
     return max(0.0, times - producer.shape.count) * weight(producer)
 
 

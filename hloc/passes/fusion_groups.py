@@ -8,7 +8,7 @@ from hloc.analysis.cost import weight
 from hloc.analysis.layouts import same_order
 from hloc.analysis.moves import moves_from
 from hloc.ir.instruction import Instruction
-from hloc.passes.fusion_cost import HOISTED_WEIGHT, follows_cheaply, outside_of_inner_loop
+from hloc.passes.fusion_cost import HOISTED_WEIGHT, follows_cheaply, outside_of_inner_loop, repeated_work
 from hloc.passes.fusion_rules import (
     NO_INDEX,
     PRODUCTS,
@@ -59,8 +59,7 @@ class Group:
 
     def add(self, instruction: Instruction, indices: Indices, is_output: bool = False) -> None:
         """Take in a producer that is wanted at these indices."""
-        extra = max(0.0, sum(indices.values()) - instruction.shape.count)
-        self.repeated += extra * weight(instruction) / max(1, self.turns)
+        self.repeated += repeated_work(instruction, sum(indices.values())) / max(1, self.turns)
         self.members[instruction] = indices
         self.inputs.pop(instruction, None)
         self.inputs.update(dict.fromkeys(o for o in instruction.operands if o not in self.members))

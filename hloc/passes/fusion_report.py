@@ -74,7 +74,7 @@ class Edges:
     def __init__(self, pass_name: str, computation: Computation):
         self.pass_name = pass_name
         self.order = [i for i in computation if i.opcode not in _NO_VALUES]
-        self.users = {i: list(dict.fromkeys(u for u in i.users if u.opcode != "tuple")) for i in self.order}
+        self.users = {i: list(dict.fromkeys(u for u in i.users if u.opcode not in _NO_VALUES)) for i in self.order}
         self.bytes = {i: sum(leaf.byte_size for _, leaf in i.shape.leaves() if leaf.is_array) for i in self.order}
         self.kernels: dict[Instruction, list[tuple[Kernel, str]]] = {}
 
