@@ -20,7 +20,8 @@ def run(module: Module) -> bool:
     the padding value; concatenating, updating or scattering nothing changes nothing.
 
     Requires: nothing.
-    Ensures: empty arrays are parameters, constants, or results of calls, collectives and side effects.
+    Ensures: empty arrays are parameters, constants, or results of calls, collectives, side effects and ends of
+    asynchronous ops.
     Leaves: unused operands, for dce.
     """
     changed = False
@@ -38,8 +39,8 @@ def _simpler(instruction: Instruction, effects: Effects) -> Instruction | None:
     shape = instruction.shape
     if not shape.is_array or shape.is_dynamic or instruction.opcode in ("parameter", "constant"):
         return None
-    if effects.of(instruction):
-        return None
+    if effects.of(instruction) or instruction.opcode.endswith("-done"):
+        return None  # what was begun needs its end
     if shape.count == 0:
         empty = np.empty(shape.dims, shape.dtype.numpy)
         return Emit.at(instruction).literal(Literal(dense(shape), empty))

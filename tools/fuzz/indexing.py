@@ -127,6 +127,8 @@ def scatter_several(m: Maker) -> Instruction:
     first = _operand(m)
     dims = first.shape.dims
     second = m.value(m.draw.dtype(), dims)
+    if second is first:
+        m.portable = False  # XLA writes both results into one array
     numbers = _scatter_dims(m, dims)
     types = [first.shape.dtype, second.shape.dtype]
     opcodes = [m.draw.choice(("maximum", "add")) if not t.is_complex else "add" for t in types]
