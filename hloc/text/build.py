@@ -9,9 +9,10 @@ from hloc.ir.attributes import Alias, Recovery
 from hloc.ir.computation import Computation
 from hloc.ir.module import Module
 from hloc.ir.shapes import Shape, TupleShape
-from hloc.text.instructions import InstructionBuilder, Scope
+from hloc.text.instructions import InstructionBuilder
 from hloc.text.meaning import as_config
 from hloc.text.messages import suggest
+from hloc.text.scope import Scope
 from hloc.text.strings import string_of
 from hloc.text.syntax import Attribute, Body, ComputationText, Line, ModuleText
 from hloc.text.table_values import read_table
@@ -111,7 +112,7 @@ class ModuleBuilder:
             if isinstance(item, Line):
                 self.instructions.line(item, scope)
             else:
-                self.instructions.run(item.value, scope)
+                self.instructions.plain.run(item.value, scope)
         computation = self._finish(scope)
         self.computations.append(computation)
         self.depth -= 1

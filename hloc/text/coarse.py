@@ -17,7 +17,6 @@ from hloc.text.syntax import Attribute, Body, ComputationText
 from hloc.text.templates import MOST_REMEMBERED, Entry, Templates
 from hloc.text.tokens import Fault, Token
 
-
 # One instruction line at [start, end) of the text, with its names still to be looked up:
 # (start, end, "ROOT " or None, name, operands, shape, attributes).
 CoarseLine = tuple[int, int, str | None, str, str, Shape, Entry]

@@ -1,16 +1,14 @@
-"""Builds instructions: operands and callees by name, attributes by the op table, shapes inferred where omitted."""
+"""Builds instructions: operands and callees by name, attributes by the op table, omitted shapes inferred."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from hloc.errors import HloError, Source, Span
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import BY_NAME
 from hloc.ir.instruction import Instruction
-from hloc.ir.literals import Literal
 from hloc.ir.opcodes import OPS, Op
 from hloc.ir.opcodes import Attribute as Row
 from hloc.ir.shape_inference import infer_shape
@@ -26,28 +24,17 @@ from hloc.text.async_lines import (
     step_of,
     wrap,
 )
-from hloc.text.coarse import CoarseLine
 from hloc.text.lenient_shapes import PEER_OPCODES, peer_shape, without_bounds
 from hloc.text.literal_values import Elision, literal_of
 from hloc.text.meaning import Meaning
 from hloc.text.messages import suggest
+from hloc.text.plain_lines import PlainLines
+from hloc.text.scope import Scope, adjust
 from hloc.text.syntax import Attribute, Body, Line, Operand, Operation
-from hloc.text.templates import Entry
 from hloc.text.tokens import Fault, Token, fault_at
 
 _STEPS = frozenset(STEPS.values())
 _NO_ATTRIBUTES: dict[str, Row] = {}
-
-
-class Scope:
-    """The names of one computation while it is read. In a `single` instruction, unknown operands are parameters."""
-
-    def __init__(self, computation: Computation, single: bool = False):
-        self.computation = computation
-        self.names: dict[str, Instruction] = {}
-        self.root: Instruction | None = None
-        self.last: Instruction | None = None
-        self.single = single
 
 
 class InstructionBuilder:
@@ -62,11 +49,10 @@ class InstructionBuilder:
         fine: Callable[[int, int], Line],
     ):
         self.source = source
-        self.named = named
         self.fine = fine
-        self.literals: dict[tuple[Shape, str], Literal] = {}
         self.elision = Elision()
         self.meaning = Meaning(callee, self.elision)
+        self.plain = PlainLines(source, named, self.elision, self._read_again)
         self.wrapped = wrapped
         self.anonymous: dict[str, int] = {}
         self.async_computations: set[Computation] = set()
@@ -84,6 +70,9 @@ class InstructionBuilder:
                 raise fault_at(line.root, f"a second ROOT: {scope.root.name} is the root")
             scope.root = instruction
         return instruction
+
+    def _read_again(self, start: int, end: int, scope: Scope) -> Instruction:
+        return self.line(self.fine(start, end), scope)
 
     def _operation(
         self, operation: Operation, attributes: list[Attribute], scope: Scope, name: str, place: Token
@@ -155,7 +144,8 @@ class InstructionBuilder:
     # Instructions.
 
     def _create(
-        self, operation: Operation, operands: list[Instruction], listed: list[Attribute], scope: Scope, name: str,
+        self, operation: Operation, operands: list[Instruction], listed: list[Attribute], scope: Scope,
+        name: str,
         place: Token,
     ) -> Instruction:  # fmt: skip
         opcode = operation.opcode
@@ -176,7 +166,8 @@ class InstructionBuilder:
         return finish(op, operation, operands, own, common, scope, name, place)
 
     def _finish(
-        self, op: Op, operation: Operation, operands: list[Instruction], own: dict[str, Any], common: dict[str, Any],
+        self, op: Op, operation: Operation, operands: list[Instruction], own: dict[str, Any],
+        common: dict[str, Any],
         scope: Scope, name: str, place: Token,
     ) -> Instruction:  # fmt: skip
         shape = operation.shape
@@ -249,7 +240,8 @@ class InstructionBuilder:
     # Asynchronous operations.
 
     def _async_sugar(
-        self, operation: Operation, operands: list[Instruction], listed: list[Attribute], scope: Scope, name: str,
+        self, operation: Operation, operands: list[Instruction], listed: list[Attribute], scope: Scope,
+        name: str,
         place: Token,
     ) -> Instruction:  # fmt: skip
         """`slice-start(x), slice={..}` and the like."""
@@ -276,7 +268,8 @@ class InstructionBuilder:
         return self._finish_step(OPS[step], operation, operands, start_own, common, scope, name, place)
 
     def _finish_step(
-        self, op: Op, operation: Operation, operands: list[Instruction], own: dict[str, Any], common: dict[str, Any],
+        self, op: Op, operation: Operation, operands: list[Instruction], own: dict[str, Any],
+        common: dict[str, Any],
         scope: Scope, name: str, place: Token,
     ) -> Instruction:  # fmt: skip
         opcode, shape = operation.opcode, operation.shape
@@ -294,106 +287,6 @@ class InstructionBuilder:
             share(start.attributes["calls"], common)
         return self._finish(op, operation, operands, own, common, scope, name, place)
 
-    # Lines that were read in one piece.
-
-    def run(self, lines: list[CoarseLine], scope: Scope) -> None:
-        """Add instructions that were read in one piece. One that isn't plain is read again by the fine rules."""
-        names, append, source, text = scope.names, scope.computation.append, self.source, self.source.text
-        instruction = None
-        for start, end, root, name, operands, shape, entry in lines:
-            instruction = None if name in names else self._plain(name, shape, operands, entry, scope)
-            if instruction is None:
-                instruction = self.line(self.fine(start, end), scope)
-                continue
-            if root:
-                start += 5
-                if scope.root is not None:
-                    place = Token("ROOT", "ROOT", start - 5, start - 1)
-                    raise fault_at(place, f"a second ROOT: {scope.root.name} is the root")
-                scope.root = instruction
-            instruction.span = _new_span(Span, (source, start, start + len(name) + (text[start] == "%")))
-            names[name] = append(instruction)
-        scope.last = instruction
-
-    def _plain(self, name: str, shape: Shape, text: str, entry: Entry, scope: Scope) -> Instruction | None:
-        """The instruction of a line, in no computation yet; None if anything about it is wrong or unusual."""
-        (op, own, common, references, _), named, metadata = entry
-        opcode = op.name
-        own = own.copy() if own else {}
-        common = common.copy() if common else {}
-        operands: list[Instruction] = []
-        special = _SPECIAL.get(opcode)
-        if special is not None:
-            shape = special(self, shape, text, own, scope)
-        elif text:
-            names = scope.names
-            try:
-                if text[0] == "%":
-                    operands = [names[operand] for operand in text[1:].split(", %")]
-                else:
-                    operands = [names[operand] for operand in text.split(", ")]
-            except KeyError:
-                return None
-        least, most = op.arity
-        if len(operands) < least or (most is not None and len(operands) > most) or shape is None or name[:2] == "__":
-            return None
-        if opcode in _PECULIAR:
-            if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != len(operands)):
-                return None
-            if opcode == "custom-call" and any(name == "to_apply" for name, _, _ in references):
-                return None
-            if opcode in PEER_OPCODES:
-                shape = peer_shape(opcode, operands, shape)
-            adjust(op, operands, own, shape)
-        if metadata is not None:
-            common["metadata"] = metadata
-        if common and "sharding" in common:
-            common["sharding"] = common["sharding"].for_shape(shape)
-        instruction = Instruction(opcode, shape, operands, own, name=name, annotations=common)
-        return instruction if not references or self._refer(instruction, references, named, scope) else None
-
-    def _refer(
-        self, instruction: Instruction, references: list[tuple[str, int, bool]], named: tuple[str, ...], scope: Scope
-    ) -> bool:
-        """Look up what the attributes of a line name; False, with nothing done, if anything is not there."""
-        names = iter(named)
-        called: dict[str, Any] = {}
-        controls: list[Instruction | None] = []
-        for attribute, count, is_list in references:
-            if attribute == "control-predecessors":
-                controls = [scope.names.get(name) for name in islice(names, count)]
-                continue
-            found = [self.named.get(name) for name in islice(names, count)]
-            if None in found:
-                return False
-            called[attribute] = tuple(known[0] for known in found) if is_list else found[0][0]
-        if None in controls:
-            return False
-        instruction.attributes.update(called)
-        for earlier in controls:
-            scope.computation.add_control_edge(earlier, instruction)
-        return True
-
-    def _plain_parameter(self, shape: Shape, text: str, own: dict[str, Any], scope: Scope) -> Shape | None:
-        parameters = scope.computation.parameters
-        number = int(text) if text.isdecimal() and len(text) < 6 else -1
-        if number < 0 or (number < len(parameters) and parameters[number] is not None):
-            return None
-        own["number"] = number
-        return shape
-
-    def _plain_constant(self, shape: Shape, text: str, own: dict[str, Any], scope: Scope) -> Shape | None:
-        literal = self.literals.get((shape, text))
-        if literal is None:
-            try:
-                literal = literal_of(shape, text, 0, self.elision)
-            except Fault:
-                return None
-            if "..." not in text:
-                self.literals[shape, text] = literal
-        own["literal"] = literal
-        return literal.shape
-
     def _add(self, scope: Scope, instruction: Instruction, token: Token | None) -> Instruction:
         known = scope.names.get(instruction.name)
         if known is not None and token is not None:
@@ -407,44 +300,7 @@ class InstructionBuilder:
         return instruction
 
 
-# Opcodes of plain lines that hold something else than operands in their parentheses.
-_SPECIAL = {
-    "parameter": InstructionBuilder._plain_parameter,
-    "constant": InstructionBuilder._plain_constant,
-}
-
-# Opcodes whose attributes `adjust` may change, or whose shape is not what it is declared to be.
-_PECULIAR = frozenset(("compare", "map", "custom-call", "reshape", "tuple", *PEER_OPCODES))
-
 _ALIASING = "output_to_operand_aliasing"
-
-_new_span = tuple.__new__
 
 # A missing number would make a list of as many holes.
 MOST_PARAMETERS = 1_000_000
-
-
-def adjust(op: Op, operands: list[Instruction], own: dict[str, Any], shape: Shape) -> None:
-    """Bring attributes that can be written in two ways to one."""
-    if op.name == "compare" and "type" in own and own["type"] == default_comparison(operands[0].shape):
-        del own["type"]
-    elif op.name == "map":
-        own["dimensions"] = tuple(range(len(shape.dims))) if shape.is_array and shape.dims else ()
-        if not own["dimensions"]:
-            del own["dimensions"]
-    elif op.name == "reshape" and own.get("inferred_dimension") == -1:
-        del own["inferred_dimension"]
-    elif op.name == "custom-call" and "to_apply" in own:
-        own["called_computations"] = (own.pop("to_apply"),)
-    elif op.name == "outfeed":
-        own.setdefault("outfeed_shape", operands[0].shape)
-
-
-def default_comparison(shape: Shape) -> str:
-    """How compare relates elements of a shape when the text doesn't say."""
-    dtype = getattr(shape, "dtype", None)
-    if dtype is not None and dtype.is_signed:
-        return "SIGNED"
-    return "UNSIGNED" if dtype is not None and (dtype.is_unsigned or dtype.kind == "predicate") else "FLOAT"
-
-

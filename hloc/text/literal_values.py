@@ -1,22 +1,22 @@
 """Literals: the text of a constant's value and its shape, to a Literal.
 
-An array is handed to NumPy in one piece once its brackets, commas and characters are seen to be regular. Anything
-else (a NaN payload, a missing comma, a fault) is read element by element, which is also what finds the place of a
-fault.
+A regular array is read in one piece. Anything else (a missing comma, a tuple, a fault) is read element by
+element, which is also what finds the place of a fault.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from math import prod
 
 import numpy as np
 
-from hloc.ir.dtypes import PRED, U64, DType
+from hloc.ir.dtypes import PRED, DType
 from hloc.ir.literals import Literal, bits_of
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape
 from hloc.records import replace
+from hloc.text.literal_arrays import regular_array, run_of_numbers
+from hloc.text.literal_elements import float_element, int_element
 from hloc.text.tokens import Fault
 
 # A literal that the text elides has no more bytes than this: a short text cannot fill the memory.
@@ -25,7 +25,6 @@ MOST_ELIDED_BYTES = 2**31
 # NumPy's limit.
 MOST_DIMENSIONS = 64
 
-_COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _PIECE = re.compile(
     r"""(?P<space>[ \t\r\n,]+|//[^\r\n]*|/\*(?s:.*?)\*/)|(?P<bracket>[{}()])|(?P<dots>\.\.\.)"""
     r"""|(?P<nan>-?nan)(?:\(0x(?P<payload>[0-9a-fA-F]+)\))?(?![\w.])|(?P<word>-?inf|true|false)(?![\w.])"""
@@ -36,11 +35,6 @@ _PIECE = re.compile(
 # Numbers that are plain in every way, one after the other.
 _NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?![\w.])"
 _RUN = re.compile(rf"{_NUMBER}(?:[ \t\r\n]*,[ \t\r\n]*{_NUMBER}){{31,}}+", re.ASCII)
-_NAN = re.compile(rb"(-?)nan(?:\(0x([0-9a-fA-F]+)\))?")
-_FLAT = bytes.maketrans(b"{}(),\t\r\n", b"        ")
-_REAL_CHARACTERS = b"0123456789+-.eEinfa \t\r\n"
-_INT_CHARACTERS = b"0123456789- \t\r\n"
-_NOT_SKELETON = bytes(sorted(set(range(256)) - set(b"{}(),")))
 
 
 class Elision:
@@ -51,7 +45,7 @@ class Elision:
         self._byte = 0
 
     def fill(self, dtype: DType, dims: tuple[int, ...]) -> np.ndarray:
-        """An array whose 32-bit words count on from the last one's. Bytes past the last whole word are XLA's too."""
+        """The next array. Whole 32-bit words count on from the last array, and so do the bytes after them."""
         size = prod(dims) * dtype.itemsize
         words, rest = divmod(size, 4)
         mask = 0x01010101 if dtype is PRED else 0xFFFFFFFF
@@ -90,7 +84,7 @@ def _plain(shape: Shape) -> Shape:
 
 
 class _Reader:
-    """Reads a literal from left to right. `place` is an offset in `text`, which lies at `start` of the source."""
+    """Reads a literal from left to right. `place` is an offset in `text`, which starts at `start`."""
 
     def __init__(self, text: str, start: int, elision: Elision):
         self.text = text
@@ -185,8 +179,7 @@ class _Reader:
         found = _RUN.match(self.text, start) if not dtype.is_complex else None
         if found is None:
             return False
-        flat = found[0].encode().translate(_FLAT)
-        array = _floats(flat, dtype, {}) if dtype.is_float else _integers(flat, dtype)
+        array = run_of_numbers(found[0], dtype)
         if array is None or seen[-1] + array.size > shape.dims[-1]:
             return False
         values.extend(array)
@@ -225,7 +218,7 @@ class _Reader:
         found = self._advance()
         if found is None or found["bracket"] or found["dots"]:
             raise self._fault(f"expected a value of {dtype.name}")
-        value = _float_element(found, dtype) if dtype.is_float else _int_element(found, dtype)
+        value = float_element(found, dtype) if dtype.is_float else int_element(found, dtype)
         if isinstance(value, str):
             raise self._fault(value)
         self._take()
@@ -262,144 +255,3 @@ def _array_of(values: list[object], dtype: DType, dims: tuple[int, ...]) -> np.n
         parts = [part for pair in values for part in pair]  # type: ignore[attr-defined]
         return np.array(parts, dtype.real_part.numpy).view(dtype.numpy).reshape(dims)
     return np.array(values, dtype.numpy).reshape(dims)
-
-
-def _int_element(found: re.Match[str], dtype: DType) -> object:
-    """The value of an element of pred or an integer type; a message if it has none."""
-    digits = found["int"]
-    if dtype is PRED and found["word"] in ("true", "false"):
-        return found["word"] == "true"
-    if digits is None:
-        return f"expected a value of {dtype.name}, got {found[0]}"
-    if len(digits) > 25:
-        return f"an integer of {len(digits)} digits is out of range for {dtype.name}"
-    value = int(digits)
-    if dtype is PRED:
-        return value != 0
-    if dtype is U64 and -(2**63) <= value < 0:
-        return value + 2**64  # XLA reads the 64 bits of either kind of integer
-    low, high = _int_range(dtype)
-    if not low <= value <= high:
-        return f"{value} is out of range for {dtype.name}, which goes from {low} to {high}"
-    return value
-
-
-def _int_range(dtype: DType) -> tuple[int, int]:
-    return (-(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1) if dtype.is_signed else (0, 2**dtype.bits - 1)
-
-
-def _float_element(found: re.Match[str], dtype: DType) -> object:
-    """The value of an element of a float type, as a NumPy scalar; a message if it has none."""
-    if found["nan"]:
-        return _nan(found["nan"][0] == "-", found["payload"], dtype)
-    if found["word"] in ("true", "false"):
-        return f"expected a value of {dtype.name}, got {found[0]}"
-    exact = np.float64(found[0])
-    with np.errstate(all="ignore"):
-        value = exact.astype(dtype.numpy)
-    if found["word"] is None and not np.isfinite(value.astype(np.float64)):
-        return f"{found[0][:40]} is out of range for {dtype.name}"
-    return value
-
-
-def _nan(negative: bool, payload: str | None, dtype: DType) -> object:
-    if payload is None:
-        return np.float64("-nan" if negative else "nan").astype(dtype.numpy)
-    bits = int(payload, 16) if len(payload) <= 16 else -1
-    if not 0 < bits < 2**52:
-        return f"a NaN payload lies between 0x1 and {2**52 - 1:#x}"
-    if not _has_payload(dtype):
-        return f"NaNs of {dtype.name} have no payload"
-    if bits == 2**51:
-        bits = 2 ** (dtype.mantissa_bits - 1)
-    if bits >= 2**dtype.mantissa_bits:
-        return f"the NaN payload {bits:#x} is out of range for {dtype.name}"
-    whole = (negative << (dtype.bits - 1)) | ((2**dtype.exponent_bits - 1) << dtype.mantissa_bits) | bits
-    return np.array(whole, f"u{dtype.bits // 8}").view(dtype.numpy)[()]
-
-
-def _has_payload(dtype: DType) -> bool:
-    """Whether all of the exponent being ones means infinity and NaN, as in IEEE formats."""
-    return dtype.bits >= 16 or dtype.name in ("f8e5m2", "f8e4m3", "f8e3m4")
-
-
-def regular_array(shape: ArrayShape, text: str) -> np.ndarray | None:
-    """The array by way of NumPy's reader; None if the text is short or irregular in any way."""
-    dtype, dims = shape.dtype, shape.dims
-    if not dims or 0 in dims or len(text) < 64 or not text.isascii():
-        return None
-    data = (_COMMENT.sub(" ", text) if "/" in text else text).encode()
-    payloads: dict[int, np.generic] = {}
-    if b"n" in data and (b"nan(" in data or b"-nan" in data):
-        data = _without_payloads(data, dtype.real_part, payloads)
-    if data is None or data.translate(None, _NOT_SKELETON) != _skeleton(dims, dtype.is_complex):
-        return None
-    flat = b" " + data.translate(_FLAT)
-    if dtype is PRED:
-        flat = flat.replace(b"true", b"1").replace(b"false", b"0")
-    is_float = dtype.is_float or dtype.is_complex
-    array = _floats(flat, dtype, payloads) if is_float else _integers(flat, dtype)
-    return array.reshape(dims) if array is not None and array.size == prod(dims) else None
-
-
-def _without_payloads(data: bytes, dtype: DType, payloads: dict[int, np.generic]) -> bytes | None:
-    """NaNs with sign or payload become plain ones; `payloads` gets them by place, which is the commas before them."""
-    place, last = 0, 0
-    for found in _NAN.finditer(data):
-        payload = found[2] and found[2].decode()
-        value = _nan(found[1] == b"-", payload, dtype) if dtype.is_float else ""
-        if isinstance(value, str):
-            return None
-        place += data.count(b",", last, found.start())
-        last = found.start()
-        payloads[place] = value
-    return _NAN.sub(b"nan", data)
-
-
-def _skeleton(dims: tuple[int, ...], is_complex: bool) -> bytes:
-    """The brackets and commas of an array."""
-    part = b"(,)" if is_complex else b""
-    for size in reversed(dims):
-        part = b"{" + (part + b",") * (size - 1) + part + b"}"
-    return part
-
-
-def _numbers(flat: bytes, dtype: type) -> np.ndarray | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            return np.fromstring(flat, dtype, sep=" ")
-        except (DeprecationWarning, ValueError):
-            return None
-
-
-def _integers(flat: bytes, dtype: DType) -> np.ndarray | None:
-    if flat.translate(None, _INT_CHARACTERS) or re.search(rb"[0-9]{19}|-[^0-9]", flat):
-        return None
-    values = _numbers(flat, np.int64)
-    if values is None or dtype is PRED:
-        return None if values is None else values != 0
-    low, high = _int_range(dtype)
-    if values.size and (int(values.min()) < low or int(values.max()) > high):
-        return None
-    return values.astype(dtype.numpy)
-
-
-def _floats(flat: bytes, dtype: DType, payloads: dict[int, np.generic]) -> np.ndarray | None:
-    """The numbers in the order of the text, real and imaginary parts joined; None if one is out of range."""
-    if flat.translate(None, _REAL_CHARACTERS) or b" ." in flat or (b"+" in flat and b" +" in flat):
-        return None
-    values = _numbers(flat, np.float64)
-    if values is None:
-        return None
-    with np.errstate(all="ignore"):
-        array = values.astype(dtype.real_part.numpy)
-    finite = np.isfinite(values)
-    words = flat.count(b"inf") + flat.count(b"nan") if b"n" in flat else 0
-    if words != values.size - np.count_nonzero(finite):
-        return None
-    if not np.isfinite(array.astype(np.float64)[finite]).all():
-        return None
-    for place, value in payloads.items():
-        array[place] = value
-    return array.view(dtype.numpy) if dtype.is_complex else array

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hloc.lazy import lazy
 from hloc.ir.dtypes import BY_NAME
 from hloc.ir.opcodes import COMMON, OPS
+from hloc.lazy import lazy
 from hloc.text.lexer import KIND_OF_NAME
 from hloc.text.tokens import Fault, Token
 

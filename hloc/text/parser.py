@@ -21,7 +21,6 @@ from hloc.text.messages import unexpected
 from hloc.text.syntax import Callbacks, Line, ModuleText
 from hloc.text.tokens import Fault
 
-
 # A line that starts so separates the modules of one text.
 _SEPARATOR = re.compile(r"^// -----.*$", re.MULTILINE)
 
