@@ -65,3 +65,33 @@ def test_two_results_of_which_one_has_an_element_a_row():
       ROOT r = (f32[8,9], f32[8]) fusion(p, q), kind=kLoop, calls=f
     }}""")
     assert shared_pairs(module.entry.root) == [(0, (), (0,))]
+
+
+def shared(body: str, result: str) -> list[tuple[int, tuple[int, ...]]]:
+    module = hloc.parse(f"""HloModule m
+    {SUM}
+    f {{ {body} }}
+    ENTRY e {{
+      p = f32[8,9] parameter(0)
+      q = f32[8] parameter(1)
+      ROOT r = {result} fusion(p, q), kind=kLoop, calls=f
+    }}""")
+    assert not hloc.verify(module)
+    return [(number, path) for number, _, path in shared_pairs(module.entry.root)]
+
+
+def test_results_side_by_side_share_each_with_its_own():
+    body = "p = f32[8,9] parameter(0)  q = f32[8] parameter(1)  a = f32[8,9] negate(p)  "
+    assert shared(body + "b = f32[8] tanh(q)  ROOT t = (f32[8,9], f32[8]) tuple(a, b)", "(f32[8,9], f32[8])") == [
+        (0, (0,)),
+        (1, (1,)),
+    ]
+    both = "c = f32[8,1] slice(p), slice={[0:8], [0:1]}  d = f32[8] reshape(c)  b = f32[8] add(q, d)  "
+    assert shared(body + both + "ROOT t = (f32[8,9], f32[8]) tuple(a, b)", "(f32[8,9], f32[8])") == [(1, (1,))]
+
+
+def test_a_sum_over_all_rows_reads_each_before_it_is_written():
+    body = "p = f32[8,9] parameter(0)  q = f32[8] parameter(1)  z = f32[] constant(0)  "
+    rows = "s = f32[8] reduce(p, z), dimensions={1}, to_apply=sum  b = f32[8,9] broadcast(s), dimensions={0}  "
+    rest = "d = f32[8,9] divide(p, b)  u = f32[] reduce(s, z), dimensions={0}, to_apply=sum  "
+    assert shared(body + rows + rest + "ROOT t = (f32[8,9], f32[]) tuple(d, u)", "(f32[8,9], f32[])") == [(0, (0,))]

@@ -21,15 +21,25 @@ Need = str | Row
 _RANKS = {THE_SAME: 0, ITS_ROW: 1, PART: 2, OTHER: 3}
 
 
-def places_needed(body: Computation) -> dict[Instruction, Need]:
-    """For each instruction that the results need, where: the largest ones, beside which others have one row each."""
-    roots = [root for _, root in root_leaves(body)]
-    result = max((root.shape for root in roots), key=lambda shape: shape.count)
-    updates = {root: updating_root(root) for root in roots}
-    needs: dict[Instruction, Need] = {r: THE_SAME if updates[r] else _of_root(r, result, body) for r in roots}
-    if THE_SAME in needs.values() and OTHER in needs.values():
-        needs = {root: THE_SAME if updates[root] else OTHER for root in roots}
-    walk = _Walk(result, list(filter(None, updates.values())))
+def places_needed(body: Computation) -> list[dict[Instruction, Need]]:
+    """Where results need what they are made of, for each group of results that are written side by side.
+
+    A group are results of one shape, and those with an element for each of their rows. The first has the largest.
+    """
+    left = sorted((root for _, root in root_leaves(body)), key=lambda root: -root.shape.count)
+    found = []
+    while left:
+        result = left[0].shape
+        needs = {root: _of_root(root, result, body) for root in left}
+        group = {root: need for root, need in needs.items() if need != OTHER}
+        left = [root for root in left if root not in group]
+        found.append(_needs_of(group, result, body))
+    return found
+
+
+def _needs_of(roots: dict[Instruction, Need], result: ArrayShape, body: Computation) -> dict[Instruction, Need]:
+    needs = dict(roots)
+    walk = _Walk(result, _rows(result, body), [update for root in roots if (update := updating_root(root))])
     for instruction in body.reversed():
         need = needs.get(instruction)
         for operand in dict.fromkeys(instruction.operands) if need is not None else ():
@@ -39,16 +49,28 @@ def places_needed(body: Computation) -> dict[Instruction, Need]:
 
 
 def _of_root(root: Instruction, result: ArrayShape, body: Computation) -> Need:
-    """Where a result is in terms of the largest one: the same place, or its row by the first reduce of rows."""
+    """Where a result is in terms of the largest one: the same place, its row, or what is made of all rows."""
     if _alike(root.shape, result):
         return THE_SAME
+    rows = _rows(result, body)
+    if rows is None:
+        return OTHER
+    return () if root.shape.count == 1 else _row_value(root.shape, result, rows)
+
+
+def _rows(result: ArrayShape, body: Computation) -> Row | None:
+    """The dimensions that the first reduce of an array like the result keeps."""
     for instruction in body:
         if instruction.opcode == "reduce" and _alike(instruction.operands[0].shape, result):
             folded = instruction.get("dimensions")
-            kept = tuple(d for d in _wide(result) if d not in folded)
-            is_row = [result.dims[d] for d in kept] == [root.shape.dims[d] for d in _wide(root.shape)]
-            return kept if is_row else OTHER
-    return OTHER
+            return tuple(d for d in _wide(result) if d not in folded)
+    return None
+
+
+def _row_value(shape: ArrayShape, result: ArrayShape, rows: Row) -> Need:
+    """The need of a value with an element for each of these rows."""
+    is_row = [result.dims[d] for d in rows] == [shape.dims[d] for d in _wide(shape)]
+    return rows if is_row else OTHER
 
 
 def _both(one: Need, other: Need) -> Need:
@@ -60,8 +82,9 @@ def _both(one: Need, other: Need) -> Need:
 
 
 class _Walk:
-    def __init__(self, result: ArrayShape, updates: list[Instruction]):
+    def __init__(self, result: ArrayShape, rows: Row | None, updates: list[Instruction]):
         self._result = result
+        self._rows = rows
         self._updates = updates
 
     def need_of(self, user: Instruction, operand: Instruction, need: Need) -> Need:
@@ -88,8 +111,10 @@ class _Walk:
         if user.opcode == "reduce":
             folded, arrays = user.get("dimensions"), len(user.operands) // 2
             kept = tuple(d for d in _wide(operand.shape) if d not in folded)
-            is_row = number < arrays and kept == row and _alike(operand.shape, self._result)
-            return ITS_ROW if is_row else OTHER
+            if number < arrays and kept == row and _alike(operand.shape, self._result):
+                return ITS_ROW
+            is_of_all = row == () == kept and self._rows is not None and number < arrays
+            return _row_value(operand.shape, self._result, self._rows) if is_of_all else OTHER
         if user.opcode == "broadcast":
             places = [user.get("dimensions")[d] for d in _wide(operand.shape)]
             wide = _wide(user.shape)

@@ -84,10 +84,12 @@ def _of_fusion(body: Computation) -> Iterator[Pair]:
     products = [instruction for instruction in body if instruction.opcode in _PRODUCTS]
     if products and (len(products) > 1 or not _is_made_at_once(products[0])):
         return
-    needs = places_needed(body)
+    groups = places_needed(body)
     for parameter in body.parameters:
-        is_near = needs.get(parameter) in (THE_SAME, ITS_ROW)
-        for path, root in roots if is_near and parameter.shape.is_array else ():
+        needing = [needs for needs in groups if parameter in needs]
+        is_near = len(needing) == 1 and needing[0][parameter] in (THE_SAME, ITS_ROW)
+        near = [(path, root) for path, root in roots if is_near and root in needing[0]]
+        for path, root in near if parameter.shape.is_array else ():
             same = parameter.shape.count == root.shape.count and parameter.shape.byte_size == root.shape.byte_size
             update = updating_root(root)
             if same and (update is None or base_of(update) in (parameter, None)):
