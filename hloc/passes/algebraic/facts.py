@@ -33,13 +33,13 @@ def limits(dtype: DType) -> tuple[int, int]:
 def is_never_negative(instruction: Instruction, depth: int = _DEPTH) -> bool:
     """Whether every element is +0, above, or NaN."""
     opcode, operands, dtype = instruction.opcode, instruction.operands, instruction.shape.dtype
-    if dtype.is_unsigned or dtype.kind == "predicate" or opcode in ("exponential", "logistic", "iota"):
-        return not dtype.is_complex
-    if opcode == "abs":
-        return dtype.is_float
-    if depth == 0 or dtype.is_complex:
+    if not dtype.is_float:
+        return not dtype.is_complex and integer_range(instruction)[0] >= 0
+    if opcode in ("abs", "exponential", "logistic", "iota"):
+        return True
+    if depth == 0:
         return False
-    if opcode in _MOVING or (opcode in ("add", "multiply") and dtype.is_float):
+    if opcode in _MOVING or opcode in ("add", "multiply"):
         if opcode == "multiply" and operands[0] is operands[1]:
             return True
         of = operands[:1] if opcode in _MOVING else operands

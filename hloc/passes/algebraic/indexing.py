@@ -8,7 +8,7 @@ import numpy as np
 
 from hloc.ir.attributes import PadDim, SliceDim
 from hloc.ir.instruction import Instruction
-from hloc.passes.algebraic.facts import binary_opcode, integer_range, known_starts
+from hloc.passes.algebraic.facts import binary_opcode, integer_range, known_starts, limits
 from hloc.passes.algebraic.rules import rule
 from hloc.passes.emit import Emit
 from hloc.passes.patterns import bind, op, scalar_source, splat_value, wide_dims
@@ -95,7 +95,7 @@ def dynamic_slice_of_iota(instruction: Instruction) -> Instruction | None:
     if size == whole:
         return emit.iota(dtype, instruction.shape.dims, along)
     start = _starts(instruction)[along]
-    if size != 1 or start.shape.dtype is not dtype or not dtype.is_integer:
+    if size != 1 or start.shape.dtype is not dtype or not dtype.is_integer or whole - 1 > limits(dtype)[1]:
         return None
     low, high = emit.scalar(0, dtype), emit.scalar(whole - 1, dtype)
     return emit.broadcast(emit.op("clamp", start.shape, (low, start, high)), instruction.shape.dims)
