@@ -1,6 +1,7 @@
 """In which form an op becomes native code: one loop nest, loops of its own, or a call of its computation.
 
-A fused computation is one kernel if all of it can be evaluated element by element ("loop"), or if its root
+A fused computation is one kernel if all of it can be evaluated element by element ("loop"; roots of unequal sizes
+have a loop nest each, one after the other), or if its root
 has loops of its own and takes the rest as elements ("own"), or if elementwise ops alone follow on such an op
 (its epilogue), or if it is reduces over the same rows and what goes with them ("rows", see `row_stages.py`), or
 two products with such rows in between ("attention", see `attention_plan.py`). Any other one is compiled like a called
@@ -34,7 +35,7 @@ _MOST_INDEX_CHANGES = 48
 
 @record
 class Form:
-    """How a kernel is made: `own` is the op with loops of its own, or None for a loop nest over `roots`.
+    """How a kernel is made: `own` is the op with loops of its own, or None for loop nests over `roots`.
 
     `epilogue` says what is done with each of the op's results, if they are not the roots themselves. `stages` is how
     a kernel goes through its rows, if it does; `attention` how it goes through two products and what lies between.
@@ -69,8 +70,7 @@ def _fusion_form(body: Computation) -> Form | None:
     first = roots[0][0]
     if first.opcode in KERNELS and roots == tuple(array_leaves(first)) and _takes_operands(first, len(body)):
         return Form(first, roots)
-    dims = {instruction.shape.at(leaf).dims for instruction, leaf in roots}
-    if len(dims) == 1 and _are_elements(roots, len(body)):
+    if _are_elements(roots, len(body)):
         return Form(None, roots)
     own = [i for i in body if i.opcode in KERNELS and i.opcode not in ELEMENTS]
     if len(own) == 1 and KERNELS[own[0].opcode].takes_epilogue(own[0]) and _takes_operands(own[0], len(body)):
@@ -202,6 +202,19 @@ def _evaluations(roots: Sequence[Leaf], order: list[Leaf], given: Collection[Lea
                 indices[operand].update(range(fresh, fresh + len(found)))
                 fresh += len(found)
     return total
+
+
+def loop_nests(form: Form) -> list[list[int]]:
+    """The numbers of the roots that each of the loop nests of a kernel computes."""
+    nests: dict[tuple[int, ...], list[int]] = {}
+    for number, root in enumerate(form.roots):
+        nests.setdefault(_dims(root), []).append(number)
+    return list(nests.values())
+
+
+def leaves_needed(roots: Sequence[Leaf], border: set[Leaf]) -> set[Leaf]:
+    """The border leaves that some roots are computed from."""
+    return border & set(_post_order(roots, border))
 
 
 def same_index_only(form: Form, bound: set[Leaf]) -> set[Leaf]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hloc.analysis import cost
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
 from hloc.codegen.epilogue import Finisher
-from hloc.codegen.forms import minor_in_result
+from hloc.codegen.forms import loop_nests, minor_in_result
 from hloc.codegen.kernel import KERNELS, KernelContext
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Module, Value
@@ -219,7 +220,7 @@ def _memory(access: str, shape: ArrayShape) -> str:
 
 
 def _write(k: KernelContext, step: KernelStep) -> None:
-    """The kernel's code: the op's own loops, or one loop nest in the memory order of the first output."""
+    """The kernel's code: the op's own loops, or loop nests, each in the memory order of its first output."""
     form = step.form
     if form.stages is not None:
         row_kernel.write_rows(k, form.stages, form.roots)
@@ -230,18 +231,22 @@ def _write(k: KernelContext, step: KernelStep) -> None:
     if form.own is not None:
         KERNELS[form.own.opcode].emit(k, form.own)
         return
-    shape = k.outputs[0].shape
+    nests = loop_nests(form)
+    across = _dimension_across(step) if len(nests) == 1 else None
+    for nest in nests:
+        shape = k.outputs[nest[0]].shape
+        body = partial(_store_all, k, [(form.roots[number], k.outputs[number]) for number in nest])
+        if across is None:
+            k.loop_nest(shape.dims, body, shape.minor_to_major[::-1], _interleaving(step))
+        else:
+            _tiled_loops(k, shape, across, body)
 
-    def one(index: Index) -> None:
-        values = [k.body.evaluate(k, *root, index) for root in form.roots]
-        for output, value in zip(k.outputs, values, strict=True):
-            output.store(index, value)
 
-    across = _dimension_across(step)
-    if across is None:
-        k.loop_nest(shape.dims, one, shape.minor_to_major[::-1], _interleaving(step))
-    else:
-        _tiled_loops(k, shape, across, one)
+def _store_all(k: KernelContext, pairs: list[tuple[Leaf, ArrayRef]], index: Index) -> None:
+    """Computes roots at an index, all of them before any is stored: their memory may be an input's."""
+    values = [k.body.evaluate(k, *root, index) for root, _ in pairs]
+    for (_, output), value in zip(pairs, values, strict=True):
+        output.store(index, value)
 
 
 def _interleaving(step: KernelStep) -> int:
