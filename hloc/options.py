@@ -51,7 +51,7 @@ class Options:
     unroll_instructions: int = 600
     """Instructions of one loop, all turns together, that are written out at most."""
 
-    unroll_growth: int = 3_000
+    unroll_growth: int = 2_000
     """Instructions that writing out loops may add to a module."""
 
     fusion_instructions: int = 250

@@ -16,7 +16,8 @@ class CallInliner:
     """Puts the instructions of called computations in the place of `call`.
 
     A computation with one caller is always inlined, one with several callers while the copies stay within
-    `growth` instructions for the whole module. A composite call is replaced by its body, which defines it.
+    `growth` instructions for the whole module, in all rounds of a pipeline together. A composite
+    call is replaced by its body, which defines it.
     Calls of one that starts asynchronous computations stay: only one op may start each.
     Callers come before what they call, so that an instruction is copied once however deep its call.
 
@@ -27,12 +28,12 @@ class CallInliner:
 
     growth: int = 20_000
     remarks: list[Remark] = field(default_factory=list, init=False)
+    _grown: int = field(default=0, init=False)
 
     def run(self, module: Module) -> bool:
         order = call_order(module.entry)
         sites = _call_sites(order)
         shared = {computation for computation, count in sites.items() if count > 1}
-        grown = 0
         changed = False
         for computation in reversed(order):
             if computation is not module.entry and not sites[computation]:
@@ -47,13 +48,13 @@ class CallInliner:
                     instruction = instruction.next
                     continue
                 added = len(callee) if callee in shared else 0
-                if grown + added > self.growth:
+                if self._grown + added > self.growth:
                     text = f"left a call: inlining {added} more instructions would pass the budget"
-                    data = {"callee": callee.name, "added": added, "grown": grown, "growth": self.growth}
+                    data = {"callee": callee.name, "added": added, "grown": self._grown, "growth": self.growth}
                     self.remarks.append(Remark("call_inliner", instruction.name, text, data))
                     instruction = instruction.next
                     continue
-                grown += added
+                self._grown += added
                 instruction = _inline(instruction, callee)
                 shared |= _move_sites(sites, callee)
                 changed = True

@@ -13,6 +13,9 @@ from hloc.passes.equivalence import key
 from hloc.passes.loops import Loop, loops_of, make_explicit
 from hloc.passes.tuples import Owners
 
+_MOST_ROUNDS = 16
+"""Looks at a body to find out which elements stay equal: a long queue of elements would take one for each."""
+
 
 def run(module: Module) -> bool:
     """Takes out loops that run once or never, and from the others' state what they need not carry.
@@ -90,7 +93,7 @@ def _equals(loop: Loop) -> dict[int, int]:
     under this assumption, is the same.
     """
     classes = _first_of(loop.initial, lambda value: (value.id, value.shape))
-    while True:
+    for _ in range(_MOST_ROUNDS):
         groups = len(set(classes))
         if groups == len(classes):
             return {}
@@ -99,6 +102,7 @@ def _equals(loop: Loop) -> dict[int, int]:
         classes = _first_of(pairs, lambda pair: pair)
         if len(set(classes)) == groups:
             return {number: first for number, first in enumerate(classes) if first != number}
+    return {}
 
 
 def _first_of(values: list, name: Callable[[object], object]) -> list[int]:
