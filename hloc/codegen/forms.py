@@ -10,12 +10,13 @@ computation, each instruction a kernel ("call").
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hloc.analysis.moves import moves_from
-from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_immediate, lies_in_memory, literal_at, source
+from hloc.codegen.bodies import Leaf, lies_in_memory, source
 from hloc.codegen.epilogue import Epilogue
+from hloc.codegen.graphs import are_elements, array_leaves, keeps_index, operands_of, post_order, shape_of
 from hloc.codegen.kernel import ELEMENTS, KERNELS
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 attention_plan = lazy("hloc.codegen.attention_plan")
 row_stages = lazy("hloc.codegen.row_stages")
-
-_MOST_INDEX_CHANGES = 48
-"""Ops that change the index, one after the other: their evaluation is recursive."""
-
 
 @record
 class Form:
@@ -46,11 +43,6 @@ class Form:
     epilogue: Epilogue | None = None
     stages: RowStages | None = None
     attention: AttentionPlan | None = None
-
-
-def array_leaves(instruction: Instruction) -> list[Leaf]:
-    """The leaves that have memory: all but tokens."""
-    return [(instruction, leaf) for leaf, shape in instruction.shape.leaves() if shape.is_array]
 
 
 def form_of(instruction: Instruction) -> Form | None:
@@ -70,7 +62,7 @@ def _fusion_form(body: Computation) -> Form | None:
     first = roots[0][0]
     if first.opcode in KERNELS and roots == tuple(array_leaves(first)) and _takes_operands(first, len(body)):
         return Form(first, roots)
-    if _are_elements(roots, len(body)):
+    if are_elements(roots, len(body)):
         return Form(None, roots)
     own = [i for i in body if i.opcode in KERNELS and i.opcode not in ELEMENTS]
     if len(own) == 1 and KERNELS[own[0].opcode].takes_epilogue(own[0]) and _takes_operands(own[0], len(body)):
@@ -90,131 +82,35 @@ def _takes_operands(own: Instruction, size: int) -> bool:
     elements = set(row.element_operands(own))
     arrays = [operand for number, operand in enumerate(own.operands) if number not in elements]
     fused = own.operands if row.strided else [own.operands[number] for number in sorted(elements)]
-    return (row.strided or all(map(lies_in_memory, arrays))) and _are_elements([(i, ()) for i in fused], size)
+    return (row.strided or all(map(lies_in_memory, arrays))) and are_elements([(i, ()) for i in fused], size)
 
 
 def _epilogue(own: Instruction, roots: tuple[Leaf, ...], size: int) -> Epilogue | None:
     """What follows on an op up to the roots; None if that is not done at one index after the other."""
     leaves = tuple(array_leaves(own))
-    if not _are_elements(roots, size, set(leaves)):
+    if not are_elements(roots, size, set(leaves)):
         return None
-    moves = moves_from(leaves, _post_order(roots, set(leaves)), _operands)
+    moves = moves_from(leaves, post_order(roots, set(leaves)), operands_of)
     if moves is None:
         return None
-    by_dims = {_dims(root): moves[root] for root in roots if root in moves}
-    if any(_dims(root) not in by_dims for root in roots):
+    by_dims = {shape_of(root).dims: moves[root] for root in roots if root in moves}
+    if any(shape_of(root).dims not in by_dims for root in roots):
         return None
-    found = tuple(moves.get(root, by_dims[_dims(root)]) for root in roots)
+    found = tuple(moves.get(root, by_dims[shape_of(root).dims]) for root in roots)
     return Epilogue(leaves, roots, found)
-
-
-def _operands(node: Leaf) -> list[Leaf]:
-    """What the evaluation of a leaf asks for."""
-    instruction, _ = node
-    if instruction.opcode in INLINED:
-        leaves = [leaf for operand in instruction.operands for leaf in array_leaves(operand)]
-        return [source(*leaf) for leaf in leaves]
-    return [source(operand, ()) for operand in instruction.operands]
-
-
-def _dims(node: Leaf) -> tuple[int, ...]:
-    return node[0].shape.at(node[1]).dims
-
-
-def _keeps_index(node: Leaf, operand: Leaf) -> bool:
-    return node[0].op.is_elementwise and _dims(operand) == _dims(node)
-
-
-def _post_order(roots: Sequence[Leaf], ends: Collection[Leaf]) -> list[Leaf]:
-    """Everything that the roots need, operands first, not looking behind `ends`."""
-    order: list[Leaf] = []
-    done: set[Leaf] = set()
-    opened: set[Leaf] = set()
-    stack = list(reversed(roots))
-    while stack:
-        node = stack[-1]
-        if node in done:
-            stack.pop()
-        elif node in opened or node in ends:
-            stack.pop()
-            done.add(node)
-            order.append(node)
-        else:
-            opened.add(node)
-            stack += [operand for operand in _operands(node) if operand not in done]
-    return order
-
-
-def _are_elements(roots: Sequence[Leaf], size: int, given: Collection[Leaf] = frozenset()) -> bool:
-    """Whether leaves can be evaluated element by element, without too much done again at other indices.
-
-    Those that are `given` are there already.
-    """
-    order = _post_order(roots, given)
-    if not all(node in given or _is_element(node) for node in order):
-        return False
-    depth: dict[Leaf, int] = dict.fromkeys(given, 0)
-    for node in order:
-        if node in given:
-            continue
-        step = 0 if node[0].op.is_elementwise else 1
-        depth[node] = step + max((depth[operand] for operand in _operands(node)), default=0)
-    if max(depth.values(), default=0) > _MOST_INDEX_CHANGES:
-        return False
-    return _evaluations(roots, order, given) <= 4 * size + 1000
-
-
-def _is_element(node: Leaf, level: int = 0) -> bool:
-    instruction, leaf = node
-    if instruction.opcode in ("parameter", "constant"):
-        return True
-    if instruction.opcode in INLINED:
-        if level == MOST_NESTED - 1:
-            return False
-        inner = _post_order([source(instruction.called[0].root, leaf)], set())
-        return all(_is_element(nested, level + 1) and _has_no_memory(nested) for nested in inner)
-    return instruction.opcode in ELEMENTS and instruction.shape.is_array
-
-
-def _has_no_memory(node: Leaf) -> bool:
-    """Only the outermost fused computation can have array constants: they are inputs of the kernel."""
-    instruction, leaf = node
-    if instruction.opcode != "constant":
-        return True
-    return is_immediate(literal_at(instruction.attributes["literal"], leaf))
-
-
-def _evaluations(roots: Sequence[Leaf], order: list[Leaf], given: Collection[Leaf]) -> int:
-    """Elements computed for one of the result: an op counts once for each index that it is used at."""
-    indices: dict[Leaf, set[int]] = {node: set() for node in order}
-    for root in roots:
-        indices[root].add(0)
-    fresh, total = 1, 0
-    for node in reversed(order):
-        found = indices[node] if _dims(node) else {0}
-        total += len(found)
-        if total > 1 << 14:
-            break
-        for operand in () if node in given else _operands(node):
-            if _keeps_index(node, operand):
-                indices[operand] |= found
-            else:
-                indices[operand].update(range(fresh, fresh + len(found)))
-                fresh += len(found)
-    return total
 
 
 def loop_nests(form: Form) -> list[list[int]]:
     """The numbers of the roots that each of the loop nests of a kernel computes."""
     nests: dict[tuple[int, ...], list[int]] = {}
     for number, root in enumerate(form.roots):
-        nests.setdefault(_dims(root), []).append(number)
+        nests.setdefault(shape_of(root).dims, []).append(number)
     return list(nests.values())
 
 
 def leaves_needed(roots: Sequence[Leaf], border: set[Leaf]) -> set[Leaf]:
     """The border leaves that some roots are computed from."""
-    return border & set(_post_order(roots, border))
+    return border & set(post_order(roots, border))
 
 
 def same_index_only(form: Form, bound: set[Leaf]) -> set[Leaf]:
@@ -222,11 +118,11 @@ def same_index_only(form: Form, bound: set[Leaf]) -> set[Leaf]:
     if form.own is not None:
         return set()
     here, elsewhere = set(form.roots), set()
-    for node in reversed(_post_order(form.roots, bound)):
-        for operand in () if node in bound else _operands(node):
-            if _keeps_index(node, operand):
+    for node in reversed(post_order(form.roots, bound)):
+        for operand in () if node in bound else operands_of(node):
+            if keeps_index(node, operand):
                 here.add(operand)
-            if not _keeps_index(node, operand) or node in elsewhere:
+            if not keeps_index(node, operand) or node in elsewhere:
                 elsewhere.add(operand)
     return {leaf for leaf in bound if leaf in here and leaf not in elsewhere}
 
@@ -234,7 +130,7 @@ def same_index_only(form: Form, bound: set[Leaf]) -> set[Leaf]:
 def read_by(instruction: Instruction, numbers: Iterable[int], border: set[Leaf]) -> set[Leaf]:
     """The border leaves that some operands of an op are computed from."""
     leaves = [leaf for number in numbers for leaf in array_leaves(instruction.operands[number])]
-    return border & set(_post_order([source(*leaf) for leaf in leaves], border))
+    return border & set(post_order([source(*leaf) for leaf in leaves], border))
 
 
 def reads_only_its_part(update: Instruction, array: Leaf, border: set[Leaf]) -> bool:
@@ -259,10 +155,10 @@ def reads_only_its_part(update: Instruction, array: Leaf, border: set[Leaf]) -> 
             if not _same_part(instruction, starts, part.shape.dims):
                 return False
             continue
-        moved = [operand for operand in _operands(node) if not _keeps_wide_index(node, operand)]
-        if array in set(_post_order(moved, border)):
+        moved = [operand for operand in operands_of(node) if not _keeps_wide_index(node, operand)]
+        if array in set(post_order(moved, border)):
             return False
-        pending += [operand for operand in _operands(node) if operand not in moved]
+        pending += [operand for operand in operands_of(node) if operand not in moved]
     return True
 
 
@@ -275,8 +171,8 @@ def _keeps_wide_index(node: Leaf, operand: Leaf) -> bool:
     """Whether the op keeps each element at its index, but for dimensions of size 1."""
     instruction = node[0]
     if instruction.op.is_elementwise:
-        return _dims(operand) == _dims(node)
-    wide, before = ([size for size in _dims(leaf) if size != 1] for leaf in (node, operand))
+        return shape_of(operand).dims == shape_of(node).dims
+    wide, before = ([size for size in shape_of(leaf).dims if size != 1] for leaf in (node, operand))
     if instruction.opcode == "broadcast":
         dimensions = instruction.get("dimensions")
         return wide == before and list(dimensions) == sorted(dimensions)
@@ -290,15 +186,15 @@ def minor_in_result(form: Form, minors: dict[Leaf, int]) -> list[int]:
     elementwise ones, transposes and broadcasts.
     """
     found: list[int] = []
-    names = {root: tuple(range(len(_dims(root)))) for root in form.roots}
-    for node in reversed(_post_order(form.roots, set(minors))):
+    names = {root: tuple(range(len(shape_of(root).dims))) for root in form.roots}
+    for node in reversed(post_order(form.roots, set(minors))):
         dims = names.get(node)
         if dims is None:
             continue
         if node in minors:
             found.append(dims[minors[node]])
             continue
-        for operand in _operands(node):
+        for operand in operands_of(node):
             renamed = _operand_dimensions(node, operand, dims)
             if renamed is not None:
                 names.setdefault(operand, renamed)
@@ -308,7 +204,7 @@ def minor_in_result(form: Form, minors: dict[Leaf, int]) -> list[int]:
 def _operand_dimensions(node: Leaf, operand: Leaf, dims: tuple[int, ...]) -> tuple[int, ...] | None:
     """The operand's dimensions under the names that the node's dimensions have."""
     instruction = node[0]
-    if _keeps_index(node, operand):
+    if keeps_index(node, operand):
         return dims
     if instruction.opcode == "broadcast":
         return tuple(dims[dimension] for dimension in instruction.get("dimensions"))

@@ -225,6 +225,9 @@ class RowPlanner:
 
     def _together(self, cluster: Cluster, other: Node) -> bool:
         """Lets a cluster stand where it and another node can run as one, if nothing has to run between them."""
+        if isinstance(other, Instruction) and self._is_ready(cluster, other):
+            self._order.drop(other)
+            return True
         earlier, later = sorted((cluster, other), key=self._order.rank)
         others = [node for node in self._after(earlier) if node is not earlier and node is not later]
         if not self._order.put_behind(others, later):
@@ -233,6 +236,11 @@ class RowPlanner:
         if later is not cluster:
             self._order.replace(later, cluster)
         return True
+
+    def _is_ready(self, cluster: Cluster, user: Instruction) -> bool:
+        """Whether all that a user needs is there when the cluster runs."""
+        needed = {self.home.get(operand, operand) for operand in user.operands} - {cluster}
+        return all(self._order.rank(node) < self._order.rank(cluster) for node in needed)
 
     def _join(self, cluster: Cluster, other: Cluster) -> str:
         """Puts everything of a cluster into another one, or says why not."""
