@@ -66,14 +66,15 @@ ENTRY main {{
 """
 
 
+@pytest.mark.parametrize("passes", ["fusion,dce", "row_fusion,fusion,dce"])
 @pytest.mark.parametrize("seed", range(24))
-def test_fusion_of_a_random_graph(seed: int) -> None:
+def test_fusion_of_a_random_graph(seed: int, passes: str) -> None:
     text = random_program(seed, count=60 + 10 * (seed % 8), reach=3 + 4 * (seed % 5))
     module = parse(text)
     arguments = random_inputs(module, seed)
     expected = evaluate(module, arguments)
     options = Options(fusion_instructions=12) if seed % 3 == 0 else Options()
-    run_pipeline(module, "fusion,dce", options)
+    run_pipeline(module, passes, options)
     assert any(i.opcode == "fusion" for i in module.entry)
     for got, want in zip(evaluate(module, arguments), expected, strict=True):
         np.testing.assert_array_equal(got, want)
