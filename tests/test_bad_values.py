@@ -386,6 +386,86 @@ def mixed(length: int) -> str:
 
 
 def test_a_large_module() -> None:
-    """Time grows with size: 50,000 such instructions took 390 s (two thirds of it LLVM's) and 1.2 GB."""
+    """The kind of module by which times of compiles are measured; they grow with the number of instructions."""
     rng = np.random.default_rng(4)
     assert_as_evaluated(mixed(1500), *(rng.standard_normal((8, 8)).astype(np.float32) for _ in range(2)))
+
+
+CONVOLUTIONS = {
+    "one_feature": ("f32[1,4,1]", "f32[3,1,1]", "f32[1,4,1]", "size=3 pad=1_1", "b0f_0io->b0f", 1),
+    "features": ("f32[1,6,6,4]", "f32[3,3,4,8]", "f32[1,6,6,8]", "size=3x3 pad=1_1x1_1", "b01f_01io->b01f", 11),
+    "by_feature": (
+        "f32[1,6,6,4]", "f32[3,3,1,4]", "f32[1,6,6,4]", "size=3x3 pad=1_1x1_1",
+        "b01f_01io->b01f, feature_group_count=4", 11,
+    ),
+    "padding_alone": ("f32[1,6,6,4]", "f32[1,1,4,8]", "f32[1,8,8,8]", "size=1x1 pad=1_1x1_1", "b01f_01io->b01f", 28),
+    "strides": (
+        "f32[1,6,6,4]", "f32[3,3,4,8]", "f32[1,3,3,8]", "size=3x3 pad=1_1x1_1 stride=2x2", "b01f_01io->b01f", 5,
+    ),
+    "between_elements": ("f32[1,5,1]", "f32[3,1,1]", "f32[1,9,1]", "size=3 pad=1_1 lhs_dilate=2", "b0f_0io->b0f", 5),
+    "of_groups": ("f32[4,6,2]", "f32[3,2,4]", "f32[2,6,4]", "size=3 pad=1_1", "b0f_0io->b0f, batch_group_count=2", 2),
+}  # fmt: skip
+"""Operands, result, window, the rest, and how many elements of the result are NaN."""
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_padding_times_infinity_is_nan(case: str) -> None:
+    """As in XLA, but for dilated inputs and groups of batches, where XLA's own loops pass padding by."""
+    x, kernel, result, window, rest, nans = CONVOLUTIONS[case]
+    text = f"""HloModule m
+    ENTRY e {{
+      x = {x} parameter(0)
+      k = {kernel} parameter(1)
+      ROOT r = {result} convolution(x, k), window={{{window}}}, dim_labels={rest}
+    }}"""
+    rng = np.random.default_rng(5)
+    shapes = [parameter.shape.dims for parameter in hloc.parse(text).entry.parameters]
+    arrays = [rng.uniform(1, 2, dims).astype(np.float32) for dims in shapes]
+    arrays[1].flat[0] = np.inf
+    assert np.isnan(hloc.evaluate(text, *arrays)).sum() == nans
+    assert_as_evaluated(text, *arrays)
+
+
+FLUSHED = (
+    "exponential-minus-one", "log-plus-one", "sine", "tan", "asin", "asinh", "atan2", "atanh", "cbrt", "erf", "tanh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "tiny", "least"), [("f32", 1e-40, 2.0**-126), ("f64", 1e-310, 2.0**-1022)])
+def test_elementary_functions_take_denormals_for_zeros(kind: str, tiny: float, least: float) -> None:
+    """XLA's sine, tan, tanh and exponential-minus-one give them back; its log-plus-one does not."""
+    one = f"one = {kind}[6] broadcast(c), dimensions={{}}"
+    lines = ["HloModule m", "ENTRY e {", f"x = {kind}[6] parameter(0)", f"c = {kind}[] constant(1)", one]
+    for number, opcode in enumerate(FLUSHED):
+        lines.append(f"r{number} = {kind}[6] {opcode}({'x, one' if opcode == 'atan2' else 'x'})")
+    names = ", ".join(f"r{number}" for number in range(len(FLUSHED)))
+    text = "\n".join([*lines, f"ROOT r = ({', '.join([f'{kind}[6]'] * len(FLUSHED))}) tuple({names})", "}"])
+    x = np.array([tiny, -tiny, least, -least, 0, -0.0], dtype_named(kind).numpy)
+    for pipeline in PIPELINES:
+        for opcode, result in zip(FLUSHED, hloc.compile(text, options=Options(pipeline=pipeline))(x), strict=True):
+            assert list(result[[0, 1, 4, 5]]) == [0, 0, 0, 0], opcode
+            assert list(np.signbit(result)) == [False, True] * 3, opcode
+            assert result[2] == -result[3] and 0 < result[2] < 1e-10, opcode
+
+
+def test_the_least_power_of_two_in_f8e8m0() -> None:
+    """2**-127 is a denormal of f32 and bf16: conversions keep it, as XLA's do."""
+    lines = ["HloModule m", "ENTRY e {", "x = f8e8m0fnu[4] parameter(0)", "y = f32[7] parameter(1)",
+             "wide = f32[4] convert(x)", "half = bf16[4] convert(x)", "code = f8e8m0fnu[7] convert(y)",
+             "bits = u8[7] bitcast-convert(code)", "ROOT r = (f32[4], bf16[4], u8[7]) tuple(wide, half, bits)", "}"]
+    x = np.array([0, 1, 127, 255], np.uint8).view(dtype_named("f8e8m0fnu").numpy)
+    y = np.array([2.0**-127, 2.0**-128, 1.5 * 2.0**-127, 2.0**-126, 2.0**-149, 0, -1], np.float32)
+    text = "\n".join(lines)
+    assert_as_evaluated(text, x, y)
+    wide, half, bits = hloc.compile(text)(x, y)
+    assert list(wide[:3]) == [2.0**-127, 2.0**-126, 1.0] and np.isnan(wide[3])
+    assert [float(v) for v in half[:3]] == [2.0**-127, 2.0**-126, 1.0]
+    assert list(bits) == [0, 0, 1, 1, 0, 255, 255]
+
+
+def test_square_root_below_the_cut() -> None:
+    """Of -1 - 0i it is +i, as XLA gives; in C it is -i."""
+    text = "HloModule m\nENTRY e { x = c64[3] parameter(0)  ROOT r = c64[3] sqrt(x) }"
+    x = np.array([complex(-1, -0.0), complex(-1, 0.0), complex(-4, -0.0)], np.complex64)
+    assert list(hloc.evaluate(text, x)) == [1j, 1j, 2j]
+    assert_as_evaluated(text, x)

@@ -6,18 +6,19 @@ from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.convolution_plan import ConvolutionPlan
 from hloc.codegen.kernel import Index, KernelContext
-from hloc.codegen.llvm import Value
 from hloc.codegen.products import multiply_accumulate
-from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import i64
 from hloc.codegen.windows import WindowSpace
 
 
 def plain_convolution(k: KernelContext, plan: ConvolutionPlan) -> None:
-    """Loops over the result, the window, and the input features of the group."""
+    """Loops over the result, the window, and the input features of the group.
+
+    Padding and what lies between dilated elements are zeros that are multiplied too: times infinity they are NaN.
+    """
     labels, dtype, b = plan.labels, plan.dtype, k.b
     lhs, rhs, out = k.input(0), k.input(1), plan.out
-    start = [scalar.zero(dtype)]
+    nothing = scalar.zero(dtype)
     space = WindowSpace(plan.windows, plan.base, plan.positions)
 
     def element(index: Index) -> None:
@@ -26,19 +27,22 @@ def plain_convolution(k: KernelContext, plan: ConvolutionPlan) -> None:
         if plan.batch_groups > 1:
             batch = b.add(batch, b.mul(group, i64(plan.images)))
         first = b.mul(group, i64(plan.features if plan.groups > 1 else 0))
-
-        def under_window(place: list[Value], window: list[Value], carried: list[Value]) -> list[Value]:
-            def step(at: Index, sums: list[Register]) -> list[Register]:
-                x = lhs(plan.input_index(batch, b.add(first, at[0]), place))
-                y = rhs(plan.kernel_index(b, at[0], feature, window))
-                x = scalar.convert(b, x, plan.lhs.dtype, dtype)
-                y = scalar.convert(b, y, plan.rhs.dtype, dtype)
-                return [multiply_accumulate(b, dtype, x, y, sums[0])]
-
-            return flattened(k.reduce_loop([plan.features], grouped(carried, start), step))
-
         spatial = [index[d] for d in labels.output_spatial]
-        (total,) = grouped(space.fold(b, spatial, flattened(start), under_window), start)
+
+        def step(at: Index, sums: list[Register]) -> list[Register]:
+            *window, channel = at
+            place, inside = space.position(b, spatial, window)
+            there = plan.input_index(batch, b.add(first, channel), place)
+
+            def read() -> Register:
+                return scalar.convert(b, lhs(there), plan.lhs.dtype, dtype)
+
+            x = read() if inside is None else k.choose(inside, read, lambda: nothing)
+            y = scalar.convert(b, rhs(plan.kernel_index(b, channel, feature, window)), plan.rhs.dtype, dtype)
+            return [multiply_accumulate(b, dtype, x, y, sums[0])]
+
+        steps = [*(window.size for window in plan.windows), plan.features]
+        (total,) = k.reduce_loop(steps, [nothing], step)
         k.store(index, [scalar.convert(b, total, dtype, out.dtype)])
 
     k.loop_nest(out.dims, element, out.minor_to_major[::-1])

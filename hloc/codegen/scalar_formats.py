@@ -127,9 +127,14 @@ def _encode_bf16(bits: Num) -> Num:
 
 
 def _encode_power(bits: Num) -> Num:
-    """The nearest power of two, ties upward; 255 (NaN) for what is not a positive normal number."""
-    normal = ~((bits < 1 << 23) | (bits >= _INFINITY))
-    return normal.select((bits + (1 << 22)) >> 23, 255)
+    """The nearest power of two, ties upward; 255 (NaN) for what is not a positive number.
+
+    The least one, 2^-127, is a denormal of f32, and kept; it stands for all that is less too. All denormals above it
+    become the next one, as in XLA.
+    """
+    positive = ~((bits < 1) | (bits >= _INFINITY))
+    least = bits <= 1 << 22
+    return positive.select(least.select(0, (bits + (1 << 22)) >> 23), 255)
 
 
 def _encode(f: Format, bits: Num, size: Num, value: Num) -> Num:

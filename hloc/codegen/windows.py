@@ -35,9 +35,14 @@ def _limit(b: Builder, value: Value, most: int) -> Value:
     return b.select(b.icmp_signed(">", value, i64(most)), i64(most), value)
 
 
+def _spread(window: WindowDim, size: int) -> int:
+    """The size of the dilated base."""
+    return (size - 1) * window.base_dilation + 1 if size else 0
+
+
 def _range(b: Builder, window: WindowDim, size: int, start: Value) -> tuple[Value, Value]:
     """The window indices whose positions lie in the (dilated) base, given the position of index 0."""
-    spread = (size - 1) * window.base_dilation + 1 if size else 0
+    spread = _spread(window, size)
     step = window.window_dilation
     first = _floor_div(b, b.add(b.sub(i64(0), start), i64(step - 1)), step)
     end = _floor_div(b, b.add(b.sub(i64(spread), start), i64(step - 1)), step)
@@ -70,6 +75,31 @@ class WindowSpace:
         What lies on padding or between elements is left out.
         """
         return _WindowLoops(b, self, index, body).level(0, list(initial))
+
+
+    def position(
+        self, b: Builder, index: Sequence[Value], window: Sequence[Value]
+    ) -> tuple[list[Value], Value | None]:
+        """Where in the base the window at `index` has its position `window`, and whether there is an element there.
+
+        None: there always is. The place means nothing where there is none.
+        """
+        place: list[Value] = []
+        inside: Value | None = None
+        for d, (shape, size) in enumerate(zip(self.windows, self.sizes, strict=True)):
+            at = b.sub(b.mul(index[d], i64(shape.stride)), i64(shape.pad_low))
+            at = b.add(at, b.mul(window[d], i64(shape.window_dilation)))
+            tests = []
+            if not _always_inside(shape, size, self.outputs[d]):
+                # As unsigned numbers, places before the base are beyond it.
+                tests.append(b.icmp_unsigned("<", at, i64(_spread(shape, size))))
+            if shape.base_dilation > 1:
+                tests.append(b.icmp_signed("==", b.urem(at, i64(shape.base_dilation)), i64(0)))
+                at = b.udiv(at, i64(shape.base_dilation))
+            place.append(at)
+            for test in tests:
+                inside = test if inside is None else b.and_(inside, test)
+        return place, inside
 
 
 class _WindowLoops:

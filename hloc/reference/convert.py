@@ -56,8 +56,8 @@ def _truncate(array: np.ndarray, target: DType) -> np.ndarray:
 def _to_float(array: np.ndarray, source: DType, target: DType) -> np.ndarray:
     if target.is_complex and not source.is_complex:
         return convert_array(array, source, target.real_part).astype(target.numpy)
-    # Between f32 and bf16 only bits are cut or added; other changes of format are arithmetic.
-    keeps_denormals = {source.name, target.name} == {"f32", "bf16"}
+    # Only bits are cut or added between f32 and bf16, and from exponents or to them; all else is arithmetic.
+    keeps_denormals = {source.name, target.name} <= {"f32", "bf16", "f8e8m0fnu"}
     array = array if keeps_denormals else flush(array)
     if target.bits < 32:
         array = array.astype(np.float32)

@@ -42,6 +42,10 @@ COMPLEX_FUNCTIONS: Table[tuple[Callable, bool]] = Table(
 )
 """Functions of complex numbers, and whether they compute in double precision, alike."""
 
+PASSING = ("asinh", "atanh", "expm1", "log1p", "sin", "tan")
+"""Functions that give small operands as they are: denormals among these are made zeros first, where they count as
+zeros. (XLA's log-plus-one does the same; its sine, tan and exponential-minus-one give denormals for denormals.)"""
+
 ATTRIBUTES = "alwaysinline nounwind willreturn memory(none) mustprogress nosync nofree"
 
 
@@ -79,7 +83,10 @@ def call(builder: Builder, name: str, args: Sequence[Value]) -> Value:
     emit, type = FUNCTIONS[name], args[0].type
 
     def body(b: Builder) -> Value:
-        return emit(*[Num(b, arg) for arg in b.function.args]).v
+        args = b.function.args
+        if name in PASSING:
+            args = [b.intrinsic("llvm.canonicalize", type, [arg]) for arg in args]
+        return emit(*[Num(b, arg) for arg in args]).v
 
     return call_inlined(builder, f"hloc.{name}.{mangled(type)}", type, args, body)
 
