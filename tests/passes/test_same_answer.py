@@ -53,7 +53,7 @@ def test_passes_in_any_order(seed: int, path: Path) -> None:
 def test_every_pass_has_something_to_do() -> None:
     """The programs reach all passes, so the tests above can fail. Random numbers have no fixed answer."""
     idle = set(PASSES) - {"rng_expander", "manual_partitioning", "sharding_removal"}
-    idle = {name for name in idle if not name.startswith("collective_")}  # see test_collectives.py
+    idle = {name for name in idle if not name.startswith("collective_")}  # see test_collective_passes.py
     for path in PROGRAMS:
         for name in sorted(idle):
             module = parse(path.read_text(), path.name)
