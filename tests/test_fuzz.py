@@ -14,7 +14,7 @@ from hloc.passes.pipeline import ORDER, Pass
 from hloc.passes.pipeline import PASSES as PASS_TABLE
 from hloc.reference import machine
 from hloc.reference.evaluate import evaluate
-from tools.fuzz.compare import Judge
+from tools.fuzz.compare import SIMPLIFIED, Judge
 from tools.fuzz.executors import Program, check
 from tools.fuzz.generate import generate
 from tools.fuzz.shrink import shrink
@@ -99,6 +99,17 @@ def test_rounded_results_differ_by_some_units_and_no_more() -> None:
     verdict, expected = judge("x = f32[4] parameter(0)\nROOT r = f32[4] sine(x)", X)
     assert verdict.difference([np.nextafter(expected[0], np.float32(0))]) is None
     assert verdict.difference([expected[0] * np.float32(1.0001)]) is not None
+
+
+def test_rules_may_divide_by_constants_in_their_way() -> None:
+    body = "x = f32[4] parameter(0)\nc = f32[4] constant({3, 7, 3, 7})\nROOT r = f32[4] divide(x, c)"
+    verdict, expected = judge(body, X)
+    other = [X * (np.float32(1) / np.array([3, 7, 3, 7], np.float32))]
+    assert verdict.difference(other, SIMPLIFIED) is None
+    assert verdict.difference(other) is not None
+    body = "x = f32[4] parameter(0)\nROOT r = f32[4] divide(x, x)"
+    verdict, expected = judge(body, X)
+    assert verdict.difference([np.nextafter(expected[0], np.float32(0))], SIMPLIFIED) is not None
 
 
 def test_cancellation_is_told_from_error() -> None:

@@ -8,6 +8,7 @@ no false alarms while everything exact stays exactly compared.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ _COMPLEX = frozenset(("multiply", "divide", "abs", "sign", "sqrt"))
 _WITHOUT_NAN = tuple(t.numpy for t in (F4E2M1FN, F6E2M3FN, F6E3M2FN))
 # XLA's CPU backend contracts products and sums, and keeps more bits of narrow floats.
 _IN_XLA = frozenset(("add", "subtract", "multiply", "divide", "remainder", "sqrt"))
+# What rules write differently where an operand is a constant: x / c as x * (1 / c), x * c * d as x * (c * d).
+_BY_CONSTANTS = frozenset(("multiply", "divide"))
+# How results come about: as the program says; after rules, which also drop operations that only flush denormals;
+# in XLA.
+PLAIN, SIMPLIFIED, XLA = "plain", "simplified", "xla"
 _UNITS = 4
 # How often to err: a few times, and where that does not explain a difference, so often that no element is
 # left in place by chance alone.
@@ -98,8 +104,8 @@ class Judge:
 
     def __init__(self, module: Module, arguments: list[np.ndarray], expected: list[np.ndarray]):
         self.module, self.arguments, self.expected = module, arguments, expected
-        self._spreads: dict[bool, list[Spread]] = {}
-        self._runs = {False: 0, True: 0}
+        self._spreads: dict[str, list[Spread]] = {}
+        self._runs: Counter[str] = Counter()
         # An element of a transform errs by the size of all of them.
         self._transforms = any(i.opcode == "fft" for i in module.instructions())
         # Whether the elementary functions let denormals through is open.
@@ -107,28 +113,22 @@ class Judge:
         # Sums that come to zero leave its sign open.
         self._exact = not any(i.opcode in _WITHIN or _complex(i) for i in module.instructions())
 
-    def difference(
-        self, results: list[np.ndarray], xla: bool = False, simplified: bool = False
-    ) -> str | None:
-        """The first difference in words, or None.
-
-        `xla`: the results are those of XLA. `simplified`: rules have dropped operations that only flush
-        denormals.
-        """
+    def difference(self, results: list[np.ndarray], way: str = PLAIN) -> str | None:
+        """The first difference in words, or None. `way` says how the results have come about."""
         if len(results) != len(self.expected):
             return f"{len(results)} results, expected {len(self.expected)}"
         for number, (got, expected) in enumerate(zip(results, self.expected, strict=True)):
             if got.shape != expected.shape or got.dtype != expected.dtype:
                 return f"result {number}: {got.dtype}{got.shape}, expected {expected.dtype}{expected.shape}"
             # The sign of a NaN is nobody's promise, and a type without NaNs makes a zero of that sign of it.
-            signs = self._exact and not xla and got.dtype not in _WITHOUT_NAN
+            signs = self._exact and way != XLA and got.dtype not in _WITHOUT_NAN
             wrong = ~equal(got, expected, signs)
-            if (self._keeps_denormals or simplified) and is_float(got):
+            if (self._keeps_denormals or way == SIMPLIFIED) and is_float(got):
                 wrong &= ~_vanishing(got, expected)
             for runs in _RUNS:
                 if wrong.any():
-                    self._measure(runs, xla)
-                    wrong &= ~self._allowed(number, got, xla)
+                    self._measure(runs, way)
+                    wrong &= ~self._allowed(number, got, way)
             if wrong.any():
                 index = tuple(int(i) for i in np.argwhere(wrong)[0])
                 return (
@@ -137,8 +137,8 @@ class Judge:
                 )
         return None
 
-    def _allowed(self, number: int, got: np.ndarray, xla: bool) -> np.ndarray:
-        spread, expected = self._spreads[xla][number], self.expected[number]
+    def _allowed(self, number: int, got: np.ndarray, way: str) -> np.ndarray:
+        spread, expected = self._spreads[way][number], self.expected[number]
         if not is_float(expected):
             return spread.unstable | (spread.moved > 0)
         with np.errstate(all="ignore"):
@@ -149,17 +149,17 @@ class Judge:
             tolerance += float(ml_dtypes.finfo(expected.dtype).smallest_normal)
             return spread.unstable | (spread.moved.any() & (error <= tolerance))
 
-    def _measure(self, runs: int, xla: bool) -> None:
+    def _measure(self, runs: int, way: str) -> None:
         """Runs up to `runs` times with rounding errors, and widens the spreads by what comes out."""
         spreads = self._spreads.setdefault(
-            xla, [Spread(np.zeros(e.shape), np.zeros(e.shape, bool)) for e in self.expected]
+            way, [Spread(np.zeros(e.shape), np.zeros(e.shape, bool)) for e in self.expected]
         )
-        for seed in range(self._runs[xla], runs):
-            with rounding_errors(seed, xla), np.errstate(all="ignore"):
+        for seed in range(self._runs[way], runs):
+            with rounding_errors(seed, way), np.errstate(all="ignore"):
                 results = evaluated(self.module, self.arguments)
                 for spread, result, expected in zip(spreads, results, self.expected, strict=True):
                     _widen(spread, result, expected)
-        self._runs[xla] = max(runs, self._runs[xla])
+        self._runs[way] = max(runs, self._runs[way])
 
 
 def _widen(spread: Spread, result: np.ndarray, expected: np.ndarray) -> None:
@@ -178,14 +178,14 @@ def _complex(instruction: Instruction) -> bool:
 
 
 @contextmanager
-def rounding_errors(seed: int, xla: bool) -> Iterator[None]:
+def rounding_errors(seed: int, way: str) -> Iterator[None]:
     """Lets the evaluator round wrongly by some units for a while."""
     generator = np.random.default_rng(seed)
     tables = (machine.FUNCTIONS, machine.LIFTED)
     saved = [dict(table) for table in tables]
     for table in tables:
         for opcode in table.keys() & (_AFTER | _WITHIN | _COMPLEX | _IN_XLA):
-            table[opcode] = _erring(table[opcode], opcode, generator, xla)
+            table[opcode] = _erring(table[opcode], opcode, generator, way)
     try:
         yield
     finally:
@@ -193,13 +193,16 @@ def rounding_errors(seed: int, xla: bool) -> Iterator[None]:
             table.update(before)
 
 
-def _erring(function: Callable, opcode: str, generator: np.random.Generator, xla: bool) -> Callable:
+def _erring(function: Callable, opcode: str, generator: np.random.Generator, way: str) -> Callable:
+    xla = way == XLA
+
     def run(instruction, operands, context):
         if opcode in _WITHIN:
             return function(instruction, [_nudged(o, generator) for o in operands], context)
         result = function(instruction, operands, context)
         is_complex = instruction.operands[0].shape.dtype.is_complex
         errs = opcode in _AFTER or (opcode in _COMPLEX and is_complex) or (xla and opcode in _IN_XLA)
+        errs |= way == SIMPLIFIED and opcode in _BY_CONSTANTS and any(map(_is_fixed, instruction.operands))
         if xla and is_complex and opcode in _AFTER:
             # Its complex functions lose small parts beside 1.
             shift = generator.choice((-1, 1), 2) * unit(result.dtype)
@@ -207,6 +210,13 @@ def _erring(function: Callable, opcode: str, generator: np.random.Generator, xla
         return _nudged(result, generator) if errs else result
 
     return run
+
+
+def _is_fixed(instruction: Instruction) -> bool:
+    """Whether a value may be known to the compiler; parameters of called computations may."""
+    if instruction.opcode == "parameter":
+        return not instruction.computation.is_entry
+    return all(map(_is_fixed, instruction.operands))
 
 
 def _nudged(value: object, generator: np.random.Generator) -> object:

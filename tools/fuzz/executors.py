@@ -14,7 +14,7 @@ from hloc.errors import HloError
 from hloc.ir.equality import structurally_equal
 from hloc.ir.module import Module
 from hloc.options import Options
-from tools.fuzz.compare import Judge, evaluated
+from tools.fuzz.compare import PLAIN, SIMPLIFIED, XLA, Judge, evaluated
 from tools.passes import Variant, is_variant, live, transformed, variants
 from tools.roundtrip import explain
 
@@ -77,7 +77,7 @@ def check(program: Program, executors: Sequence[str], xla: XlaResult | None = No
             for variant in variants(name, program.seed):
                 _check_passes(variant, module, program, judge, outcome)
     if xla is not None and xla.results is not None and program.portable:
-        _note(outcome, "jaxlib", judge.difference(xla.results, xla=True))
+        _note(outcome, "jaxlib", judge.difference(xla.results, XLA))
     return outcome
 
 
@@ -102,7 +102,7 @@ def _check_native(name: str, module: Module, program: Program, judge: Judge, out
         executable = hloc.compile(module, options=Options(pipeline=PIPELINES[name], cache=False))
         results = executable.execute_replicated([arguments] * executable.device_count)
         flat = [np.asarray(result) for of_device in results for result in of_device]
-        _note(outcome, name, judge.difference(flat, simplified=name != "none"))
+        _note(outcome, name, judge.difference(flat, PLAIN if name == "none" else SIMPLIFIED))
     except HloError as error:
         if "not supported" in str(error):
             outcome.refused[name] = error.message
@@ -128,7 +128,7 @@ def _check_passes(
         return
     try:
         results = live(evaluated(hloc.parse(made.to_text()), program.arguments), made)
-        _note(outcome, variant.name, judge.difference(results, simplified=True))
+        _note(outcome, variant.name, judge.difference(results, SIMPLIFIED))
     except Exception as error:
         _note(outcome, variant.name, _last_words(error))
 
