@@ -56,7 +56,7 @@ def flattened(values: Sequence[Register]) -> list[Value]:
     return flat
 
 
-def grouped(values: Sequence[Value], pairs: Sequence[bool]) -> list[Register]:
-    """Values with the two of each complex pair together again: the inverse of `flattened`."""
+def grouped(values: Sequence[Value], like: Sequence[Register]) -> list[Register]:
+    """Values with the two of each complex pair together again: the inverse of `flattened`, for kinds as in `like`."""
     given = iter(values)
-    return [(next(given), next(given)) if pair else next(given) for pair in pairs]
+    return [(next(given), next(given)) if isinstance(value, tuple) else next(given) for value in like]

@@ -208,15 +208,15 @@ class KernelContext:
         self, condition: Value, then: Callable[[], Register], otherwise: Callable[[], Register]
     ) -> Register:
         """One of two register values of the same type; only the chosen one is computed."""
-        pairs: list[bool] = []
+        like: list[Register] = []
 
         def values(make: Callable[[], Register]) -> list[Value]:
             value = make()
-            pairs.append(isinstance(value, tuple))
+            like.append(value)
             return flattened([value])
 
         merged = self.b.if_else(condition, lambda: values(then), lambda: values(otherwise))
-        return grouped(merged, pairs[:1])[0]
+        return grouped(merged, like[:1])[0]
 
     def copy(self, source: ArrayRef, target: ArrayRef) -> None:
         """Copies an array to another of the same shape, whatever the layouts; they must not overlap."""
@@ -292,11 +292,10 @@ class KernelContext:
         order = tuple(range(len(dims))) if order is None else tuple(order)
         groups = loop_groups([dims[d] for d in order], self._splits.get(nest, set()))
         index: list[Value] = [index_constant(0)] * len(dims)
-        pairs = [isinstance(value, tuple) for value in initial]
 
         def level(depth: int, carried: list[Value]) -> list[Value]:
             if depth == len(groups):
-                return flattened(body(tuple(index), grouped(carried, pairs)))
+                return flattened(body(tuple(index), grouped(carried, initial)))
             sizes = [dims[order[position]] for position in groups[depth]]
 
             def iteration(value: Value, values: list[Value]) -> list[Value]:
@@ -311,7 +310,7 @@ class KernelContext:
                 hints = self.b.module.loop_metadata(interleave=interleave)
             return self.b.for_loop_carrying(0, prod(sizes), carried, iteration, metadata=hints)
 
-        return grouped(level(0, flattened(initial)), pairs)
+        return grouped(level(0, flattened(initial)), initial)
 
     def needed_splits(self) -> dict[int, set[int]]:
         """Loops to divide, beyond `splits`: {number of the nest: positions in its order}.

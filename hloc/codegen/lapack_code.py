@@ -11,12 +11,11 @@ from math import prod
 import numpy as np
 
 from hloc.codegen import scalar
-from hloc.codegen.arrays import ArrayRef, Register
+from hloc.codegen.arrays import ArrayRef, Register, flattened
 from hloc.codegen.kernel import Index, KernelContext, index_constant
 from hloc.codegen.lapack_calls import Argument, Copy, Dims, In, Out, Recipe, Room, RoomSize
 from hloc.codegen.llvm import Value, const, integer
 from hloc.codegen.program import ALIGNMENT, LAPACK, External
-from hloc.codegen.registers import flattened
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape, Layout

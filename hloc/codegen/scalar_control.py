@@ -27,28 +27,26 @@ def results_of(k: KernelContext, instruction: Instruction, operands: Operands) -
 
 
 def _while(k: KernelContext, instruction: Instruction, initial: Sequence[Register]) -> list[Register]:
-    pairs = [isinstance(value, tuple) for value in initial]
-
     def condition(values: list[Value]) -> Value:
-        (again,) = k.apply(instruction.attributes["condition"], grouped(values, pairs))
+        (again,) = k.apply(instruction.attributes["condition"], grouped(values, initial))
         return again
 
     def body(values: list[Value]) -> list[Value]:
-        return flattened(k.apply(instruction.attributes["body"], grouped(values, pairs)))
+        return flattened(k.apply(instruction.attributes["body"], grouped(values, initial)))
 
-    return grouped(k.b.while_loop(flattened(initial), condition, body), pairs)
+    return grouped(k.b.while_loop(flattened(initial), condition, body), initial)
 
 
 def _conditional(k: KernelContext, instruction: Instruction, operands: Operands) -> list[Register]:
     """The chosen branch only; of an index out of range, the last."""
     branches = instruction.called
     (chosen,) = operands[0]
-    pairs: list[bool] = []
+    like: list[Register] = []
 
     def run(branch: Computation, number: int) -> Callable[[], list[Value]]:
         def values() -> list[Value]:
             results = k.apply(branch, operands[number + 1])
-            pairs[:] = [isinstance(value, tuple) for value in results]
+            like[:] = results
             return flattened(results)
 
         return values
@@ -59,4 +57,4 @@ def _conditional(k: KernelContext, instruction: Instruction, operands: Operands)
         here = chosen if chosen.type == "i1" else k.b.icmp_signed("==", chosen, integer(chosen.type, number))
         return k.b.if_else(here, run(branches[number], number), lambda: choose(number + 1))
 
-    return grouped(choose(0), pairs)
+    return grouped(choose(0), like)

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hloc.codegen import scalar
-from hloc.codegen.arrays import ArrayRef, Register
+from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Builder, Value, const, integer
-from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import F32, DType
 from hloc.ir.instruction import Instruction

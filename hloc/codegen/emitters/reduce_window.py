@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from hloc.codegen.arrays import Register
+from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value
 from hloc.codegen.reducers import Reducer
-from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import i64
 from hloc.codegen.rows import Row, Strip, row_bytes, row_dimensions
 from hloc.codegen.windows import WindowSpace, is_trivial

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from hloc.codegen import scalar
-from hloc.codegen.arrays import Register
+from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
-from hloc.codegen.registers import flattened, grouped
 from hloc.codegen.routines import i64
 from hloc.codegen.windows import WindowSpace
 from hloc.ir.instruction import Instruction
