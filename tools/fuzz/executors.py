@@ -175,15 +175,24 @@ class Xla:
         return result
 
     def _execute(self, program: Program) -> list[np.ndarray]:
-        module = self._hlo.hlo_module_from_text(without_layouts(program.text))
+        """The results of all replicas, one after the other."""
+        text = without_layouts(program.text)
+        module = self._hlo.hlo_module_from_text(text)
         computation = self._hlo.XlaComputation(module.as_serialized_hlo_module_proto())
         mlir = self._jaxlib.mlir.xla_computation_to_mlir_module(computation)
+        devices = self._jax.devices()[: hloc.parse(text).replica_count]
         options = self._jaxlib.CompileOptions()
         options.env_option_overrides = [("xla_allow_excess_precision", False)]
-        device = self._jax.devices()[0]
-        executable = device.client.compile_and_load(mlir, self._jaxlib.DeviceList((device,)), options)
-        given = [
-            self._jax.device_put(np.ascontiguousarray(a).reshape(a.shape), device) for a in program.arguments
-        ]
+        options.num_replicas = len(devices)
+        order = np.arange(len(devices)).reshape(-1, 1)
+        options.device_assignment = self._jaxlib.DeviceAssignment.create(order)
+        executable = devices[0].client.compile_and_load(mlir, self._jaxlib.DeviceList(tuple(devices)), options)
+        given = [self._everywhere(array, devices) for array in program.arguments]
         results = executable.execute_sharded(given).disassemble_into_single_device_arrays()
-        return [np.asarray(array[0]) for array in results]
+        return [np.asarray(array[number]) for number in range(len(devices)) for array in results]
+
+    def _everywhere(self, array: np.ndarray, devices: list) -> object:
+        """An array that is the same on all devices."""
+        mesh = self._jax.sharding.Mesh(np.array(devices), "replicas")
+        sharding = self._jax.sharding.NamedSharding(mesh, self._jax.sharding.PartitionSpec())
+        return self._jax.device_put(np.ascontiguousarray(array).reshape(array.shape), sharding)

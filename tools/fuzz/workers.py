@@ -49,6 +49,7 @@ def jaxlib() -> Callable[[Task], object]:
     # Processes started before jax is imported get these; sessions with a GPU must not use it.
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["JAX_ENABLE_X64"] = "1"
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
     xla = Xla()
     xla.run(_WARM_UP)
     return lambda task: xla.run(task.made())
