@@ -2,6 +2,11 @@
 
 A case builds its op on the parameters of `Site` and gives what the op leaves; where the op does not take the
 type, building raises the HloError of its shape rule. CASES run on one device, DEVICE_CASES on two.
+
+Cases are built on shared parameters so that one module, and one compile, serves all opcodes of a family. Values are
+small, so that sums, products and conversions are exact or nearly so in the narrowest types; indices are partly out
+of range and sizes no powers of two, so that clamping and the ends of loops are seen. An opcode has one case, in its
+plainest form: the many forms of an op are for the tests of its emitter.
 """
 
 from __future__ import annotations
