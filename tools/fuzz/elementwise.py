@@ -56,6 +56,8 @@ def unary(m: Maker) -> Instruction:
         opcode = "floor"  # a type without zero, whose least number is denormal in f32: LLVM may see 1 or NaN
     if opcode == "count-leading-zeros" and operand.shape.dtype.is_signed:
         m.portable = False  # XLA folds that of a negative constant to a negative number
+    if opcode == "popcnt" and operand.shape.dtype.is_signed and operand.shape.dtype.is_subbyte:
+        m.portable = False  # XLA counts the bits of the sign's extension too
     if opcode == "imag" and operand.shape.dtype is dtypes.F8E8M0FNU:
         m.portable = False  # a type without zero: the nearest number here, NaN in XLA
     return m.b.op(opcode, operand)
