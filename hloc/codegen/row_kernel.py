@@ -12,7 +12,7 @@ from hloc.codegen.folds import Folds, Values
 from hloc.codegen.graphs import operands_of, shape_of
 from hloc.codegen.kernel import Index, KernelContext, index_constant
 from hloc.codegen.llvm import Value
-from hloc.codegen.loops import reshape_index
+from hloc.codegen.loops import index_key, reshape_index
 from hloc.codegen.routines import i64
 from hloc.codegen.row_stages import Place, RowLoop, RowStages, inputs_of, kept_bytes, reducer_of
 from hloc.codegen.rows import Row, Strip, held_bytes, row_bytes
@@ -118,7 +118,7 @@ class RowWriter:
         totals = Folds(self.k, reducers, loop.sizes, elements).run(initial)
         self._bind_results([reduce for reduce, _ in loop.reduces], totals)
         for leaf, _ in loop.kept:
-            self.k.body.bind(leaf, partial(self._load_kept, leaf))
+            self.k.body.bind(leaf, partial(self._load_kept, leaf, row))
 
     def _folded(self, reduce: Instruction, place: Place, row: Index, column: Index) -> list[Register]:
         """What a reduce folds at a column."""
@@ -137,9 +137,14 @@ class RowWriter:
         for (number, index), value in zip(places, values, strict=True):
             self.k.outputs[number].store(index, value)
 
-    def _load_kept(self, leaf: Leaf, index: Index) -> Register:
+    def _load_kept(self, leaf: Leaf, row: Index, index: Index) -> Register:
+        """What is kept of a row; that of another row is computed."""
         array, place = self.kept[leaf]
-        return array.load(tuple(index[d] for d in place.columns))
+        column = tuple(index[d] for d in place.columns)
+        if index_key(index) == index_key(self._index(leaf, place, row, column)):
+            return array.load(column)
+        operands = [self.k.body.element(self.k, operand) for operand in leaf[0].operands]
+        return self.k.compute(leaf[0], operands, index)
 
 
 class _StripWriter(RowWriter):

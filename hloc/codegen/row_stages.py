@@ -26,7 +26,7 @@ from hloc.analysis.row_space import (
     rows_reduced,
     rows_through,
 )
-from hloc.codegen.bodies import Leaf
+from hloc.codegen.bodies import INLINED, Leaf
 from hloc.codegen.graphs import are_elements, keeps_index, operands_of, post_order, shape_of
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.rows import MOST, held_bytes, row_bytes, row_dimensions
@@ -222,7 +222,8 @@ class _Planner:
         wanted = {operand for node in self.level if node not in self.values for operand in operands_of(node)}
         for node in self.values:
             wanted |= {operand for operand in operands_of(node) if self.level[operand] < self.level[node]}
-        return (value for value in self.values if value in wanted and value[0].opcode != "reduce")
+        made = [value for value in self.values if self.level[value] > 0 and value[0].opcode != "reduce"]
+        return (value for value in made if value in wanted)
 
     def _loops(self, others: set[int]) -> Iterator[RowLoop]:
         """The loops in order, without what they keep; `others` are the roots that no loop stores."""
@@ -268,7 +269,8 @@ class _Planner:
                 earlier = first.setdefault(part, number)
                 size = kept_bytes(loop, leaf)
                 is_again = earlier < number and loops[earlier].sizes == loop.sizes
-                if is_again and size <= room and self._is_worth_keeping(leaf, kept):
+                can_be_kept = size <= room and leaf[0].opcode not in INLINED and all(leaf != other for other, _ in kept)
+                if is_again and can_be_kept and self._is_worth_keeping(leaf, kept):
                     room -= size
                     kept[part] = earlier
                 else:

@@ -225,6 +225,28 @@ def test_the_place_of_the_greatest() -> None:
     check(program(body), kernels=1)
 
 
+def test_what_is_kept_of_a_row_is_not_taken_for_another_row() -> None:
+    """Exponentials of each row, and those of the first row for all rows."""
+    body = """  x = f32[20,37] parameter(0)
+  e = f32[20,37] exponential(x)
+  zero = f32[] constant(0)
+  s = f32[20] reduce(e, zero), dimensions={1}, to_apply=add_f32
+  sb = f32[20,37] broadcast(s), dimensions={0}
+  y = f32[20,37] divide(e, sb)
+  first = f32[1,37] slice(e), slice={[3:4], [0:37]}
+  row = f32[37] reshape(first)
+  rows = f32[20,37] broadcast(row), dimensions={1}
+  ROOT z = f32[20,37] subtract(y, rows)"""
+    check(program(body))
+    module = parse(program(body))
+    module.entry.name = "body"
+    text = module.to_text().replace("ENTRY %body", "%body")
+    call = "ROOT f = f32[20,37] fusion(x), kind=kInput, calls=body"
+    text += f"\nENTRY main {{\n  x = f32[20,37] parameter(0)\n  {call}\n}}\n"
+    assert form_of(parse(text).entry.root).stages is not None
+    check(text, pipeline="layout_assignment,schedule", kernels=1)
+
+
 def test_a_mean_over_rows_goes_along() -> None:
     """The logarithm of each row's sum, less the label's element, and the mean of all rows: cross-entropy."""
     body = """  x = f32[5000,10] parameter(0)
@@ -292,11 +314,13 @@ def test_softmax_over_rows_side_by_side_is_one_kernel(case: str) -> None:
     check(softmax(*STRIPS[case]), kernels=1)
 
 
-def check(text: str, kernels: int | None = None, tolerance: float = 2e-6) -> None:
+def check(
+    text: str, kernels: int | None = None, tolerance: float = 2e-6, pipeline: str | None = None
+) -> None:
     """Native results and those of the evaluator are close."""
     module = parse(text)
     arguments = random_inputs(module, 1)
-    executable = hloc.compile(parse(text), options=OPTIONS)
+    executable = hloc.compile(parse(text), options=Options(cache=False, pipeline=pipeline))
     got = executable.execute(*arguments)
     for ours, theirs in zip(got, evaluate(module, arguments), strict=True):
         dtype = np.complex128 if np.iscomplexobj(theirs) else np.float64
