@@ -16,6 +16,12 @@ from hloc.ir.instruction import Instruction
 SLACK = 400
 """Units of work that may always be done again: what a kernel of its own costs."""
 
+MOST_SLACK = 2 * SLACK
+"""Such work that one kernel may do in all."""
+
+_CLONE = 100
+"""Units of work that the code of an instruction is worth, wherever it is written once more: it has to be compiled."""
+
 _MEMORY = 2
 _FAR_MEMORY = 8
 """Units of work for an element that storing it and loading it again are worth, in caches and beyond."""
@@ -57,10 +63,15 @@ def repeated_work(producer: Instruction, times: float) -> float:
     return max(0.0, times - producer.shape.count) * weight(producer)
 
 
+def slack_needed(extra: float, groups: int) -> float:
+    """The units of SLACK that computing an instruction in so many groups takes."""
+    return max(extra, _CLONE * (groups - 1.0))
+
+
 def saved_work(producer: Instruction) -> float:
-    """The work that is saved where a producer is not stored and loaded again, a kernel's cost at least."""
+    """The work that storing a producer and loading it again costs."""
     memory = _MEMORY if producer.shape.byte_size <= _CACHE_BYTES else _FAR_MEMORY
-    return max(SLACK, memory * producer.shape.count)
+    return float(memory * producer.shape.count)
 
 
 def outside_of_inner_loop(times: float, turns: int) -> float:

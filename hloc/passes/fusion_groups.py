@@ -37,8 +37,9 @@ class Group:
     indices at which each is wanted. `owner` is the op with loops of its own, of which `own` lists the
     element-by-element operands; both are None for a plain loop nest. An owner that is not the first output has an
     epilogue. `inputs` are the values from outside, `shape` the index space of the results, `turns` how often the
-    loops turn, `repeated` the work in each turn that is done elsewhere too. Of what is `in_place`, the operand is
-    only seen through ops that leave it in its memory.
+    loops turn, `repeated` the work in each turn that is done elsewhere too, `slack` what of it was let pass because it
+    is less than a kernel's cost. Of what is `in_place`, the operand is only seen through ops that leave it in its
+    memory.
     """
 
     def __init__(self, output: Instruction, own: Sequence[int] | None):
@@ -50,6 +51,7 @@ class Group:
         self.inputs: dict[Instruction, None] = dict.fromkeys(output.operands)
         self.in_place: set[Instruction] = set()
         self.repeated = 0.0
+        self.slack = 0.0
         self.turns = self.shape.count
         self._numbers: dict[tuple[int, Hashable], int] = {}
 

@@ -9,7 +9,15 @@ from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import SIDE_EFFECT
-from hloc.passes.fusion_cost import MOST_INDICES, MOST_REPEATED, SLACK, repeated_work, saved_work
+from hloc.passes.fusion_cost import (
+    MOST_INDICES,
+    MOST_REPEATED,
+    MOST_SLACK,
+    SLACK,
+    repeated_work,
+    saved_work,
+    slack_needed,
+)
 from hloc.passes.fusion_groups import ROOT_INDEX, Group, Indices
 from hloc.passes.fusion_order import Node, RunOrder
 from hloc.passes.fusion_report import Verdicts
@@ -184,7 +192,10 @@ class Planner:
         times = sum(sum(indices.values()) for indices in wanting.values())
         extra, worth = repeated_work(producer, times), saved_work(producer)
         self.verdicts.costs[producer] = (extra, worth)
-        if extra <= SLACK:
+        needed = slack_needed(extra, len(wanting))
+        if needed <= SLACK and max((group.slack for group in wanting), default=0.0) + needed <= MOST_SLACK:
+            for group in wanting:
+                group.slack += needed
             return True
         if extra > worth:
             return False
