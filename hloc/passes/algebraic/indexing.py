@@ -194,6 +194,8 @@ def gather_to_dynamic_slice(instruction: Instruction) -> Instruction | None:
     mapped = instruction.get("start_index_map")
     if instruction.get("operand_batching_dims") or indices.shape.count != len(mapped) or not mapped:
         return None
+    if prod(instruction.get("slice_sizes")) != instruction.shape.count:
+        return None  # dimensions of size 0 that are dropped leave zeros
     emit = Emit.at(instruction)
     starts = _all_starts(emit, indices, mapped, operand.shape.rank)
     return emit.reshape(emit.dynamic_slice(operand, starts, instruction.get("slice_sizes")), instruction.shape.dims)
