@@ -1,7 +1,7 @@
 """Passes to try on a program: each one alone, and random orders of them.
 
-`variants("pass:cse,dce")` and its like name what to try; `transformed` tries it. What comes out must mean what
-the program meant, whatever the pass and the order: `tools.fuzz` and `tools.corpus` ask the evaluator.
+`variants("pass:each")` and its like (see KINDS) say what to try; `transformed` tries it. What comes out must mean
+what the program meant, whatever the pass and the order: `tools.fuzz` and `tools.corpus` ask the evaluator.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def random_order(number: int) -> Variant:
     open_, passes = list(PASSES), []
     while open_ and len(passes) < _STEPS:
         passes.append(open_[int(draw.integers(len(open_)))])
-        # Rows of ORDER close what should have come before; drop one now and then, or late passes come last.
+        # What should have come before may not come any more.
         closed = {earlier for earlier, later, _ in ORDER if later == passes[-1]}
         open_ = [name for name in open_ if name not in closed]
     return Variant(f"order:{number}", tuple(passes))
