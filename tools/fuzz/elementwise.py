@@ -82,6 +82,8 @@ def binary(m: Maker) -> Instruction:
         # XLA goes wrong from exponents of 64 on, and takes those of unsigned types as signed.
         return m.b.op(opcode, left, m.value(left.shape.dtype, left.shape.dims, "whole"))
     right = m.value(left.shape.dtype, left.shape.dims)
+    if opcode == "power":
+        m.portable = False  # XLA takes denormal exponents for fractions, so powers of negative numbers are NaN
     if opcode == "atan2" and right is left:
         m.portable = False  # XLA's of two denormals is NaN
     left, right = m.draw.shuffled((left, right))
