@@ -92,7 +92,7 @@ class KernelCode:
         border |= dict(step.immediates)
         operands = tuple(tuple(border[leaf] for leaf in leaves) for leaves in step.operand_leaves())
         shapes = tuple(view.shape for view in (*step.inputs, *step.outputs))
-        return self._structure(step.instruction), operands, shapes, tuple(sorted(shared.items()))
+        return self._structure(step.instruction), operands, shapes, step.scratch_bytes, tuple(sorted(shared.items()))
 
     def _structure(self, instruction: Instruction) -> object:
         """An op without its name and operands."""

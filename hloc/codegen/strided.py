@@ -38,9 +38,11 @@ class Strided:
     @staticmethod
     def of(operand: Instruction, is_fused: bool = True) -> Strided | None:
         """How an operand lies in memory, if it does: outside of fused computations all do."""
+        if not is_fused:
+            return Strided(operand, operand.shape.dtype, operand.shape.strides, 0, ())
         chain: list[Instruction] = []
         node, _ = source(operand, ())
-        while is_fused and not lies_in_memory(node):
+        while not lies_in_memory(node):
             if not _is_seen_through(node):
                 return None
             chain.append(node)

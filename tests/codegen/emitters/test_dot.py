@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from emitter_cases import check
 
+from hloc.codegen.dot_plan import DotPlan
+from hloc.text.parser import parse
+
 
 def dot(lhs: str, rhs: str, out: str, numbers: str) -> str:
     """`numbers` is lhs batch, rhs batch, lhs contracting, rhs contracting dimensions, separated by blanks."""
@@ -134,3 +137,21 @@ def test_integers_wrap() -> None:
 
 def test_a_product_larger_than_the_blocks() -> None:
     check(["f32[130,600]", "f32[600,150]"], [dot("p0", "p1", "f32[130,150]", "- - 1 0")], tolerance=1e-5)
+
+
+def test_elements_of_tuples_lie_in_memory_as_arrays_do() -> None:
+    """Equal kernels share their code, so where an operand comes from must not change what they need."""
+    module = parse(
+        """ENTRY e {
+          x = f32[4,4,32,16] parameter(0)
+          w = f32[64,4,16] parameter(1)
+          t = (f32[4,4,32,16], f32[4]) parameter(2)
+          y = f32[4,4,32,16] get-tuple-element(t), index=0
+          a = f32[4,32,64] dot(x, w), lhs_contracting_dims={1,3}, rhs_contracting_dims={1,2}
+          b = f32[4,32,64] dot(y, w), lhs_contracting_dims={1,3}, rhs_contracting_dims={1,2}
+          ROOT s = f32[4,32,64] add(a, b)
+        }"""
+    )
+    plans = [DotPlan(i) for i in module.entry if i.opcode == "dot"]
+    assert [plan.lhs.computed for plan in plans] == [False, False]
+    assert plans[0].scratch_bytes == plans[1].scratch_bytes
