@@ -8,7 +8,7 @@ HloVerifier, and go beyond it only where a module would have no meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from hloc.analysis.verify_async import async_faults
 from hloc.analysis.verify_attributes import annotation_faults, attribute_faults
@@ -17,6 +17,7 @@ from hloc.analysis.verify_graph import graph_faults
 from hloc.analysis.verify_module import module_faults
 from hloc.analysis.verify_shapes import shape_faults
 from hloc.errors import HloError, Span
+from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shape_inference import check_instruction
@@ -224,23 +225,38 @@ class Diagnostic:
 # What stands at its own place: the incomplete computation itself, the groups of every collective.
 _REPORTED_ELSEWHERE = ("CALLED_C4", "REPLICA_GROUPS_C1")
 
-_Check = Callable[[Module, list[Instruction]], Iterator[HloError]]
-_OF_THE_WHOLE: tuple[_Check, ...] = (module_faults, graph_faults, async_faults)
+_Check = Callable[[Module, Sequence[Instruction]], Iterator[HloError]]
 _OF_SINGLE_ONES: tuple[_Check, ...] = (shape_faults, device_faults)
 
 
-def verify(module: Module, among: Container[Instruction] | None = None) -> list[Diagnostic]:
+@record
+class Scope:
+    """What a change may have broken in a module that was good before it.
+
+    `instructions` are those that may be ill-formed by themselves. The users of those `linked` may not be those that
+    they list, and what begins or ends asynchronous work may have lost its other end. In `computations` the order,
+    the parameters or the root may be wrong; `calls` says that of the calls among computations.
+    """
+
+    instructions: Sequence[Instruction]
+    linked: Sequence[Instruction]
+    computations: Set[Computation]
+    calls: bool
+
+
+def verify(module: Module, scope: Scope | None = None) -> list[Diagnostic]:
     """All faults of a module, in the order of the text; an empty list for a good one.
 
     Values that are not of their attribute's kind, which no text makes, are told alone: all else reads them.
-    With `among`, what can be told of an instruction by itself is looked for only among those: the others, and what
-    they stand on, are as they were when they were found good.
+    With `scope` faults are looked for only there: the rest is as it was when it was found good.
     """
     instructions = [instruction for computation in module for instruction in computation.instructions]
-    single = instructions if among is None else [i for i in instructions if i in among]
+    single, linked = (instructions, instructions) if scope is None else (scope.instructions, scope.linked)
     faults = [fault for instruction in single for fault in attribute_faults(instruction)]
     if not faults:
-        faults = [fault for check in _OF_THE_WHOLE for fault in check(module, instructions)]
+        faults += module_faults(module, instructions, calls=scope is None or scope.calls)
+        faults += graph_faults([c for c in module if scope is None or c in scope.computations], linked, instructions)
+        faults += async_faults(module, linked)
         faults += [fault for check in _OF_SINGLE_ONES for fault in check(module, single)]
         for instruction in single:
             faults.extend(_instruction_faults(instruction))

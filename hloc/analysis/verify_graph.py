@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
-from hloc.ir.module import Module
+
+_OPERANDS, _USERS = attrgetter("operands"), attrgetter("users")
+_FEW = 8
+"""Operands that are looked through for each use; longer lists are counted once."""
 
 
-def graph_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
-    for computation in module:
+def graph_faults(
+    computations: Iterable[Computation], linked: Sequence[Instruction], every: Sequence[Instruction]
+) -> Iterator[HloError]:
+    """The faults inside of computations, and those of edges between some of the instructions, `linked`."""
+    for computation in computations:
         yield from _computation_faults(computation)
         yield from _order_faults(computation)
-    for instruction in instructions:
+    for instruction in linked:
         for earlier in instruction.control_predecessors:
             if instruction not in earlier.control_successors:
                 message = f"%{earlier.name} does not know that %{instruction.name} waits for it"
                 yield HloError(message, instruction.span, label="CONTROL_C3")
-    yield from _user_faults(instructions)
+    yield from _user_faults(linked if _as_many_as_listed(every) else every)
+
+
+def _as_many_as_listed(instructions: Sequence[Instruction]) -> bool:
+    """Whether there are as many uses as the instructions list together: told quickly, as it mostly is so."""
+    used = sum(map(len, map(_OPERANDS, instructions)))
+    return used == sum(map(sum, map(dict.values, map(_USERS, instructions))))
 
 
 def _computation_faults(computation: Computation) -> Iterator[HloError]:
@@ -36,14 +50,16 @@ def _computation_faults(computation: Computation) -> Iterator[HloError]:
 def _order_faults(computation: Computation) -> Iterator[HloError]:
     """Operands in the computation and before their user, so that nothing depends on itself."""
     earlier: set[Instruction] = set()
+    are_earlier = earlier.issuperset
     for instruction in computation.instructions:
         if instruction.opcode == "parameter" and not _is_at_its_number(instruction, computation):
             message = f"another instruction has the parameter number of %{instruction.name}"
             yield HloError(message, instruction.span, label="COMPUTATION_C3")
-        for number, operand in enumerate(instruction.operands):
-            if operand not in earlier:
-                what = f"operand {number} (%{operand.name}) of %{instruction.name}"
-                yield _misplaced(instruction, operand, what, "OPERAND")
+        if not are_earlier(instruction.operands):
+            for number, operand in enumerate(instruction.operands):
+                if operand not in earlier:
+                    what = f"operand {number} (%{operand.name}) of %{instruction.name}"
+                    yield _misplaced(instruction, operand, what, "OPERAND")
         for other in instruction.control_predecessors:
             if other not in earlier:
                 what = f"the control predecessor %{other.name} of %{instruction.name}"
@@ -66,33 +82,28 @@ def _misplaced(instruction: Instruction, other: Instruction, what: str, family: 
 
 def _user_faults(instructions: Sequence[Instruction]) -> Iterator[HloError]:
     """Every instruction counts its uses; a pass that edits operands by hand breaks this."""
-    if _are_users_right(instructions):
-        return
-    counts: dict[Instruction, dict[Instruction, int]] = {instruction: {} for instruction in instructions}
+    uses: dict[Instruction, Counter[Instruction]] = {}
+    wrong = {i: None for i in instructions if i.users and not _are_users_right(i, uses)}
     for instruction in instructions:
         for operand in instruction.operands:
-            users = counts.get(operand)
-            if users is not None:
-                users[instruction] = users.get(instruction, 0) + 1
-    for instruction, users in counts.items():
-        if instruction.users != users:
-            message = f"the users that %{instruction.name} lists are not those that use it"
-            yield HloError(message, instruction.span, label="USERS_C1")
+            if instruction not in operand.users and operand.computation is not None:
+                wrong[operand] = None
+    for instruction in wrong:
+        message = f"the users that %{instruction.name} lists are not those that use it"
+        yield HloError(message, instruction.span, label="USERS_C1")
 
 
-def _are_users_right(instructions: Sequence[Instruction]) -> bool:
-    """Whether each use is counted where it should be, and no others are: told quickly, as it mostly is so."""
-    uses = listed = 0
-    for instruction in instructions:
-        operands = instruction.operands
-        uses += len(operands)
-        for operand in operands:
-            if instruction not in operand.users:
-                return False
-        if len(operands) > 1 and len(set(operands)) < len(operands):
-            for operand in operands:
-                if operand.users[instruction] != operands.count(operand):
-                    return False
-        if instruction.users:
-            listed += sum(instruction.users.values())
-    return uses == listed  # no count is below 1, so none is above if all are there
+def _are_users_right(instruction: Instruction, uses: dict[Instruction, Counter[Instruction]]) -> bool:
+    """Whether those that an instruction lists use it so many times; `uses` keeps the counts of long lists."""
+    for user, count in instruction.users.items():
+        operands = user.operands
+        if len(operands) <= _FEW:
+            used = operands.count(instruction)
+        else:
+            counted = uses.get(user)
+            if counted is None:
+                counted = uses[user] = Counter(operands)
+            used = counted[instruction]
+        if used != count or user.computation is None:
+            return False
+    return True

@@ -12,9 +12,11 @@ from hloc.ir.shape_rules.common import compatible
 from hloc.ir.shapes import Shape, TupleShape
 
 
-def module_faults(module: Module, instructions: Sequence[Instruction]) -> Iterator[HloError]:
+def module_faults(module: Module, instructions: Sequence[Instruction], *, calls: bool) -> Iterator[HloError]:
+    """The faults of the whole; those of calls among computations if they are asked for."""
     yield from _name_faults(module, instructions)
-    yield from _call_faults(module)
+    if calls:
+        yield from _call_faults(module)
     for what, count in (("replica_count", module.replica_count), ("num_partitions", module.num_partitions)):
         if count < 1:
             yield HloError(f"{what}={count}, expected at least 1", label="MODULE_C5")

@@ -2,6 +2,7 @@
 
 A pass only transforms: it has `run(module)`, which returns whether it changed the module, or how many rewrites it
 made where it can tell. One object serves all rounds of a fixed point, so what it keeps (a budget) holds for all.
+A pass that found nothing to do is not asked again until another one has changed the module.
 
 A pass that has something to say of an instruction says it in remarks. It is a dataclass then, with a list
 
@@ -87,6 +88,8 @@ class Runner:
         self.report = Report()
         self._state = Snapshot(module)
         self._objects: dict[Step, object] = {}
+        self._changes = 0
+        self._at_rest: dict[Step, int] = {}
         self._stopped = False
         self._dump = None
 
@@ -133,7 +136,7 @@ class Runner:
 
     def _run_checked(self, step: Step) -> bool:
         before = self._state
-        if not self._concerns(step):
+        if self._at_rest.get(step) == self._changes or not self._concerns(step):
             self._record(step, before, changed=False)
             return False
         try:
@@ -150,6 +153,9 @@ class Runner:
         self._state, difference = before.again()
         changed = bool(result)
         self._check(step, before, changed, difference)
+        self._changes += changed
+        if not changed:
+            self._at_rest[step] = self._changes
         self._record(
             step,
             before,
@@ -178,7 +184,7 @@ class Runner:
             claim = "changed" if changed else "left alone"
             self._state = before
             raise self._failure(step, f"says that it {claim} the module, which is not so")
-        faults = verify(self.module, difference.affected(self.module)) if difference is not None else []
+        faults = verify(self.module, difference.affected()) if difference is not None else []
         if faults:
             self._state = before
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import chain
 
+from hloc.analysis.verifier import Scope
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import CALLERS, Instruction
 from hloc.ir.module import Module
@@ -14,6 +15,10 @@ _Row = tuple[str, str, Shape, list[Instruction], dict[str, object], dict[str, ob
 """Name, opcode, shape, operands, attributes, annotations and control predecessors of an instruction."""
 
 
+_DEVICES = ("replica_count", "num_partitions")
+"""What of the header the form of instructions anywhere depends on."""
+
+
 class Snapshot:
     """All that a pass may change, as tuples of the objects themselves.
 
@@ -21,11 +26,12 @@ class Snapshot:
     that comparing costs little. `restored()` builds a new module in the state of the snapshot.
     """
 
-    __slots__ = ("_module", "_header", "_computations", "_rows", "_opcodes")
+    __slots__ = ("_module", "_header", "_computations", "_rows", "_opcodes", "_callers")
 
     def __init__(self, module: Module):
         self._take(module, _header(module), [_state(c) for c in module])
         self._rows = {i: _row(i) for c in module for i in c}
+        self._callers = [i for i in self._rows if i.opcode in CALLERS]
 
     def _take(self, module: Module, header: dict[str, object], computations: list[tuple]) -> None:
         self._module, self._header, self._computations = module, header, computations
@@ -35,17 +41,22 @@ class Snapshot:
         """The module's state now, and where it differs from this one; this one itself and None if it doesn't."""
         header = _header(self._module)
         computations = [_state(c) for c in self._module]
-        known = self._rows
-        changed = [i for *_, instructions in computations for i in _changed(instructions, known)]
+        changed: list[Instruction] = []
+        for *_, instructions in computations:
+            changed += _changed(instructions, self._rows)
         if not changed and header == self._header and computations == self._computations:
             return self, None
         now = Snapshot.__new__(Snapshot)
         now._take(self._module, header, computations)
-        now._rows = {i: known.get(i) for *_, instructions in computations for i in instructions}
-        now._rows.update((i, _row(i)) for i in changed)
-        old = {state[0]: state for state in self._computations}
-        moved = [state[0] for state in computations if old.get(state[0]) != state]
-        return now, Difference(header != self._header, tuple(changed), tuple(moved))
+        now._rows = rows = self._rows.copy()
+        gone = rows.keys() - chain.from_iterable(state[-1] for state in computations)
+        for i in gone:
+            del rows[i]
+        for i in changed:
+            rows[i] = _row(i)
+        calling = [i for i in changed if i.opcode in CALLERS]
+        now._callers = list(dict.fromkeys(chain((i for i in self._callers if i in rows), calling)))
+        return now, Difference(self, now, tuple(changed), tuple(gone))
 
     @property
     def opcodes(self) -> frozenset[str]:
@@ -70,7 +81,7 @@ class Snapshot:
         copy.replica_count, copy.num_partitions = header["replica_count"], header["num_partitions"]
         copy.attributes, copy.tables = dict(header["attributes"]), dict(self._module.tables)
         twins: dict[Computation, Computation] = {}
-        for original, name, root, thread, attributes, instructions in self._computations:
+        for original, name, root, thread, attributes, _, instructions in self._computations:
             twin = _rebuilt(original, name, root, [(i, *self._rows[i]) for i in instructions])
             twin.execution_thread, twin.attributes = thread, dict(attributes)
             twins[original] = copy.add_computation(twin, entry=original is header["entry"])
@@ -82,31 +93,62 @@ class Snapshot:
 
 @record
 class Difference:
-    """What differs between two states of a module.
+    """What differs between two states of a module: `changed` are instructions that are new or not as they were."""
 
-    `header` tells of the module itself; `instructions` are those that are new or not as they were, `computations`
-    those that are new, or whose name, root, attributes or list of instructions are not as they were.
-    """
+    before: Snapshot
+    after: Snapshot
+    changed: tuple[Instruction, ...]
+    gone: tuple[Instruction, ...]
 
-    header: bool
-    instructions: tuple[Instruction, ...]
-    computations: tuple[Computation, ...]
+    def affected(self) -> Scope | None:
+        """Where the module may have lost its good form; None for anywhere.
 
-    def affected(self, module: Module) -> set[Instruction] | None:
-        """The instructions whose good form the difference may have broken; None for all.
-
-        What an instruction must be like depends on itself, on its operands' shapes, and on the parameters and the
-        root of the computations that it calls; all else is looked for in the whole module anyway.
+        What an instruction must be like depends on itself, on what its operands are, and on the faces of the
+        computations that it calls: on all of them but the instructions between parameters and root.
         """
-        if self.header:
+        before, after = self.before, self.after
+        if any(before._header[name] != after._header[name] for name in _DEVICES):
             return None
-        found = set(self.instructions)
-        for instruction in self.instructions:
-            found.update(instruction.users)
-        computations = {instruction.computation for instruction in self.instructions}.union(self.computations)
-        callers = (i for i in module.instructions() if i.opcode in CALLERS)
-        found.update(i for i in callers if not computations.isdisjoint(i.called))
-        return found
+        single: dict[Instruction, None] = {}
+        linked = dict.fromkeys(self.changed)
+        computations, faces = set(), set()
+        for i in self.changed:
+            computations.add(i.computation)
+            linked.update(dict.fromkeys(i.operands))
+            row = before._rows.get(i)
+            if row is None:
+                single[i] = None
+                continue
+            linked.update(dict.fromkeys(row[3]))
+            if i.shape != row[2] or i.opcode != row[1] or i.attributes != row[4]:
+                single[i] = None
+                single.update(i.users)
+                linked.update(i.users)
+                if i.opcode == "parameter" or i.is_root:
+                    faces.add(i.computation)
+            elif i.annotations != row[5] or not self._alike(i.operands, row[3]):
+                single[i] = None
+        for i in self.gone:
+            linked.update(dict.fromkeys(before._rows[i][3]))
+        old = {state[0]: state for state in before._computations}
+        for state in after._computations:
+            was = old.pop(state[0], (None,))
+            if was != state:
+                computations.add(state[0])
+                if was[:-1] != state[:-1]:
+                    faces.add(state[0])
+        calling = [i for i in after._callers if i in single or not faces.isdisjoint(i.called)]
+        single.update(dict.fromkeys(calling))
+        linked.update(dict.fromkeys(calling))
+        here = [i for i in linked if i.computation is not None]
+        return Scope(tuple(single), tuple(here), computations, bool(calling or old))
+
+    def _alike(self, operands: list[Instruction], old: list[Instruction]) -> bool:
+        """Whether operands have the shapes of the old ones, which is all that their user sees of them."""
+        rows = self.before._rows
+        return len(operands) == len(old) and all(
+            new is was or new.shape == rows[was][2] for new, was in zip(operands, old, strict=True)
+        )
 
 
 def _header(module: Module) -> dict[str, object]:
@@ -125,7 +167,7 @@ def _header(module: Module) -> dict[str, object]:
 
 
 def _state(c: Computation) -> tuple:
-    return c, c.name, c.root, c.execution_thread, dict(c.attributes), c.instructions
+    return c, c.name, c.root, c.execution_thread, dict(c.attributes), c.parameters.copy(), c.instructions
 
 
 def _row(i: Instruction) -> _Row:
@@ -133,12 +175,13 @@ def _row(i: Instruction) -> _Row:
     return i.name, i.opcode, i.shape, list(i.operands), dict(i.attributes), dict(i.annotations), edges
 
 
-def _changed(instructions: list[Instruction], known: dict[Instruction, _Row]) -> Iterator[Instruction]:
+def _changed(instructions: list[Instruction], known: dict[Instruction, _Row]) -> list[Instruction]:
     """Those that are not as their rows say, or have none. In one loop, as each pass has it run over all."""
+    found = []
     for i in instructions:
         row = known.get(i)
         if row is None:
-            yield i
+            found.append(i)
             continue
         name, opcode, shape, operands, attributes, annotations, edges = row
         if (
@@ -150,7 +193,8 @@ def _changed(instructions: list[Instruction], known: dict[Instruction, _Row]) ->
             or i.annotations != annotations
             or i.control_predecessors != edges
         ):
-            yield i
+            found.append(i)
+    return found
 
 
 def _rebuilt(original: Computation, name: str, root: Instruction, rows: list[tuple]) -> Computation:
