@@ -190,3 +190,47 @@ def test_shrinking_goes_into_loops() -> None:
     small = shrink(Case(module, arguments), fails, seconds=10)
     assert [i.opcode for i in small.module.instructions()] == ["parameter", "cosine"]
     assert (small.arguments[0] == small.arguments[0].flat[0]).all()
+
+
+@pytest.mark.parametrize("name", ["fusion", "row_fusion"])
+def test_the_kernel_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in the second kernel that a pass makes."""
+    from hloc.passes import fusion_rewrite
+
+    build = fusion_rewrite._body
+
+    def wrong(group, members, inputs, outputs):
+        body = build(group, members, inputs, outputs)
+        for instruction in body.instructions if group.last.name == "bp" else ():
+            if instruction.opcode in ("exponential", "tanh"):
+                body.replace_uses(instruction, instruction.operands[0])
+        return body
+
+    monkeypatch.setattr(fusion_rewrite, "_body", wrong)
+    softmax = """
+      {0}x = f32[9,17] parameter({1})
+      {0}low = f32[] constant(-inf)
+      {0}most = f32[9] reduce({0}x, {0}low), dimensions={{1}}, to_apply=max
+      {0}mosts = f32[9,17] broadcast({0}most), dimensions={{0}}
+      {0}less = f32[9,17] subtract({0}x, {0}mosts)
+      {0}e = f32[9,17] exponential({0}less)
+      {0}zero = f32[] constant(0)
+      {0}sum = f32[9] reduce({0}e, {0}zero), dimensions={{1}}, to_apply=add
+      {0}sums = f32[9,17] broadcast({0}sum), dimensions={{0}}
+      {0}p = f32[9,17] divide({0}e, {0}sums)"""
+    chain = """
+      {0}x = f32[{2}] parameter({1})
+      {0}y = f32[{2}] multiply({0}x, {0}x)
+      {0}p = f32[{2}] tanh({0}y)"""
+    body = softmax if name == "row_fusion" else chain
+    shapes = ("f32[9,17]", "f32[9,17]") if name == "row_fusion" else ("f32[5]", "f32[7]")
+    reducers = "".join(
+        f"{r} {{ a = f32[] parameter(0) b = f32[] parameter(1) ROOT r = f32[] {op}(a, b) }}\n"
+        for r, op in (("add", "add"), ("max", "maximum"))
+    )
+    root = f"ROOT t = ({', '.join(shapes)}) tuple(ap, bp)"
+    text = f"{reducers}ENTRY e {{{body.format('a', 0, 5)}{body.format('b', 1, 7)}\n{root}\n}}"
+    culprit = bisect(hloc.parse(text), pipeline=["layout_assignment", name], seconds=3)
+    assert culprit is not None and culprit.pass_name == name
+    assert culprit.rewrites == 2
+    assert "one kernel" in culprit.rewrite

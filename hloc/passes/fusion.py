@@ -10,7 +10,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.module import Module
 from hloc.passes.fusion_planner import Planner
 from hloc.passes.fusion_report import Edges
-from hloc.passes.fusion_rewrite import write_fusions
+from hloc.passes.fusion_rewrite import within, write_fusions
 from hloc.passes.ordering import reorder
 from hloc.passes.report import Remark
 
@@ -26,7 +26,8 @@ class Fusion:
     A loop that goes on with each result of a dot, convolution, reduce or reduce-window is computed there, as its
     epilogue. What others need as well becomes one more result of the loop that it is in. A loop with an input in
     common with another loop over the same index space joins it. Nothing is moved across a side effect. With
-    `explain`, remarks tell of each value and user whether they share a kernel, and why.
+    `explain`, remarks tell of each value and user whether they share a kernel, and why. With `limit` so many kernels
+    are made at most.
 
     Requires: layouts (layout_assignment); no fusion whose body should still grow.
     Ensures: each fusion is a loop nest over one index space, or has one op that brings its own.
@@ -36,6 +37,7 @@ class Fusion:
     instructions: int = 250
     operands: int = 64
     explain: bool = False
+    limit: int | None = None
     remarks: list[Remark] = field(default_factory=list, init=False)
 
     def run(self, module: Module) -> bool:
@@ -44,7 +46,7 @@ class Fusion:
         for computation in _kernels_inside(module):
             changed |= reorder(computation, effects)
             planner = Planner(computation, self.instructions, self.operands, effects)
-            groups = planner.plan()
+            groups = within(self.limit, planner.plan(), self.remarks, "fusion")
             edges = Edges("fusion", computation) if self.explain else None
             changed |= write_fusions(computation, groups, effects, edges)
             if edges is not None:

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
 from hloc.analysis.effects import Effects
 from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import TupleShape
 from hloc.passes.emit import Emit
-from hloc.passes.fusion_groups import Group
 from hloc.passes.fusion_report import Edges
 from hloc.passes.ordering import reorder
-from hloc.passes.row_fusion_clusters import Cluster
+from hloc.passes.report import Remark
+
+
+class Group(Protocol):
+    """Instructions that become one kernel; `last` gives the fusion its place and its name."""
+
+    members: Mapping[Instruction, object]
+    outputs: list[Instruction]
+
+    @property
+    def last(self) -> Instruction: ...
+
+
+def within(limit: int | None, groups: Sequence[Group], remarks: list[Remark], pass_name: str) -> Sequence[Group]:
+    """The first groups, as many as a pass with a `limit` may make beyond those that its remarks tell of.
+
+    With a limit a remark tells of each, so that `hloc bisect` can name the one that is at fault.
+    """
+    if limit is None:
+        return groups
+    left = max(0, limit - sum("kernel of" in remark.data for remark in remarks))
+    for group in groups[:left]:
+        figures = {"kernel of": len(group.members)}
+        text = f"becomes one kernel with {len(group.members) - 1} other instructions"
+        remarks.append(Remark(pass_name, group.last.name, text, figures))
+    return groups[:left]
 
 
 def write_fusions(
-    computation: Computation, groups: list[Group] | list[Cluster], effects: Effects, edges: Edges | None = None
+    computation: Computation, groups: Sequence[Group], effects: Effects, edges: Edges | None = None
 ) -> bool:
     """Replace each group by a fusion, and what is in no other place any more; whether there was any group.
 

@@ -8,7 +8,7 @@ from hloc.analysis.call_graph import CONTROL, CallGraph
 from hloc.analysis.effects import Effects
 from hloc.ir.module import Module
 from hloc.passes.fusion_report import Edges
-from hloc.passes.fusion_rewrite import write_fusions
+from hloc.passes.fusion_rewrite import within, write_fusions
 from hloc.passes.ordering import reorder
 from hloc.passes.report import Remark
 from hloc.passes.row_fusion_planner import RowPlanner
@@ -22,7 +22,7 @@ class RowFusion:
     sum of exponentials, then the quotients); the row is in the cache from the second of them on, so that each input
     is read from memory once. What lies between is not stored, unless others need it; those compute it again where
     that costs less than loading it. A reduce of one element a row to one in all (a mean loss) goes along. Nothing is
-    moved across a side effect.
+    moved across a side effect. With `limit` so many kernels are made at most.
 
     Requires: layouts (layout_assignment).
     Ensures: each of its fusions has reduces inside, and can be computed row by row (`hloc.analysis.row_space`).
@@ -32,6 +32,7 @@ class RowFusion:
     instructions: int = 250
     operands: int = 64
     explain: bool = False
+    limit: int | None = None
     remarks: list[Remark] = field(default_factory=list, init=False)
 
     def run(self, module: Module) -> bool:
@@ -46,7 +47,8 @@ class RowFusion:
             changed |= reorder(computation, effects)
             planner = RowPlanner(computation, self.instructions, self.operands, effects)
             edges = Edges("row_fusion", computation) if self.explain else None
-            changed |= write_fusions(computation, planner.plan(), effects, edges)
+            groups = within(self.limit, planner.plan(), self.remarks, "row_fusion")
+            changed |= write_fusions(computation, groups, effects, edges)
             self.remarks += [*planner.remarks, *(edges.fused() if edges is not None else ())]
         if changed:
             module.order_computations()
