@@ -13,7 +13,9 @@ from hloc.codegen.llvm import Builder, Value, mangled, poison
 from hloc.lazy import Table, homes
 
 from .complex_number import Complex
-from .expression import Num
+from .expression import Num, scalar
+
+_LEAST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 
 FUNCTIONS: Table[Callable[..., Num]] = Table(
     homes(
@@ -85,10 +87,15 @@ def call(builder: Builder, name: str, args: Sequence[Value]) -> Value:
     def body(b: Builder) -> Value:
         args = b.function.args
         if name in PASSING:
-            args = [b.intrinsic("llvm.canonicalize", type, [arg]) for arg in args]
+            return emit(*[_flushed(Num(b, arg)) for arg in args]).v
         return emit(*[Num(b, arg) for arg in args]).v
 
     return call_inlined(builder, f"hloc.{name}.{mangled(type)}", type, args, body)
+
+
+def _flushed(x: Num) -> Num:
+    """The number, a zero of its sign if it is denormal. LLVM's canonicalize fails for pairs of floats on x86."""
+    return (x.abs() < _LEAST_NORMAL[scalar(x)]).select(x.of(0.0).copysign(x), x)
 
 
 def complex_function(name: str, doubles: bool = False) -> Callable:
