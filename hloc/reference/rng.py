@@ -60,7 +60,7 @@ def bit_generator(instruction: Instruction, operands: list[np.ndarray], context:
     generate = _threefry_bits if instruction.get("algorithm") == "rng_three_fry" else _philox_bits
     new_state, bits = generate(state, shape.dims, width)
     new_state = new_state.view(operands[0].dtype)
-    return new_state, _of_type(bits, shape.dtype)
+    return new_state, np.asarray(_of_type(bits, shape.dtype))
 
 
 def _of_type(bits: np.ndarray, dtype: DType) -> np.ndarray:

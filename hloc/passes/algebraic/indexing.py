@@ -254,6 +254,8 @@ def scatter_to_update(instruction: Instruction) -> Instruction | None:
     if opcode is None or indices.shape.count != len(mapped) or instruction.get("input_batching_dims"):
         return None
     sizes = _window_sizes(instruction)
+    if not operand.shape.count:
+        return None
     if updates.shape.count != prod(sizes):  # index vectors without entries: several updates of one place
         return None
     if not operand.shape.rank or not _lies_within(indices, [operand.shape.dims[d] - sizes[d] for d in mapped]):
