@@ -32,8 +32,8 @@ _WITHIN = frozenset(
         *("batch-norm-training", "batch-norm-inference", "batch-norm-grad"),
     )
 )
-# LLVM drops those of equal operands, and with them their way with denormals.
-_CHOICES = frozenset(("maximum", "minimum", "clamp"))
+# LLVM drops those of equal operands, or of a way there and back, and with them their way with denormals.
+_CHOICES = frozenset(("maximum", "minimum", "clamp", "stochastic-convert"))
 _COMPLEX = frozenset(("multiply", "divide", "abs", "sign", "sqrt"))
 _WITHOUT_NAN = tuple(t.numpy for t in (F4E2M1FN, F6E2M3FN, F6E3M2FN))
 # XLA's CPU backend contracts products and sums, and keeps more bits of narrow floats.
@@ -48,6 +48,7 @@ _UNITS = 4
 # left in place by chance alone.
 _RUNS = (4, 40)
 _SLACK = 8
+_TERMS = 64
 
 
 @dataclass
@@ -85,9 +86,10 @@ def equal(got: np.ndarray, expected: np.ndarray, signs: bool) -> np.ndarray:
     return same & ((np.signbit(a) == np.signbit(b)) | (a != 0)) if signs else same
 
 
-def _vanishing(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Where both are zero or denormal."""
+def _vanishing(got: np.ndarray, expected: np.ndarray, summed: bool) -> np.ndarray:
+    """Where both are zero or denormal; or no more than sums of some terms that may count as zero or not."""
     least = float(ml_dtypes.finfo(expected.dtype).smallest_normal)
+    least *= _TERMS if summed and expected.dtype.itemsize >= 4 else 1
     return (np.abs(_wide(got)) < least) & (np.abs(_wide(expected)) < least)
 
 
@@ -109,7 +111,8 @@ class Judge:
         # An element of a transform errs by the size of all of them.
         self._transforms = any(i.opcode == "fft" for i in module.instructions())
         # Whether the elementary functions let denormals through is open.
-        self._keeps_denormals = any(i.opcode in _AFTER | _CHOICES for i in module.instructions())
+        self._keeps_denormals = any(i.opcode in _AFTER | _CHOICES | _WITHIN for i in module.instructions())
+        self._sums = any(i.opcode in _WITHIN for i in module.instructions())
         # Sums that come to zero leave its sign open.
         self._exact = not any(i.opcode in _WITHIN or _complex(i) for i in module.instructions())
 
@@ -124,7 +127,7 @@ class Judge:
             signs = self._exact and way != XLA and got.dtype not in _WITHOUT_NAN
             wrong = ~equal(got, expected, signs)
             if (self._keeps_denormals or way == SIMPLIFIED) and is_float(got):
-                wrong &= ~_vanishing(got, expected)
+                wrong &= ~_vanishing(got, expected, self._sums)
             if got.dtype.kind == "c" and not self._exact:
                 # Whether a product of several has infinities or NaNs hangs on their order.
                 wrong &= np.isfinite(got) | np.isfinite(expected)
