@@ -116,10 +116,24 @@ def test_until_is_the_last_pass() -> None:
 
 
 def test_a_fixed_point_ends_with_a_round_that_changes_nothing() -> None:
-    report = run_pipeline(module(), "cpu", Options(until="layout_assignment"))
+    text = TEXT.replace("ROOT", "c = f32[4] negate(unused)\n  ROOT").replace("tuple(a, b)", "tuple(a, c)")
+    report = run_pipeline(parse(text), "cpu", Options(until="layout_assignment"))
     rounds = [run for run in report.runs if run.name == "algebraic"]
-    assert len(rounds) >= 2
-    assert not rounds[-1].changed
+    assert [run.changed for run in rounds] == [True, False]
+    assert rounds[1].seconds > 0
+
+
+def test_a_pass_at_rest_is_asked_again_only_after_a_change(
+    add_pass: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Module] = []
+    add_pass(lambda m: bool(asked.append(m)))
+    monkeypatch.setitem(PIPELINES, "behind", (pipeline.FixedPoint((("cse", ""), ("under_test", "")), ""),))
+    monkeypatch.setitem(PIPELINES, "before", (pipeline.FixedPoint((("under_test", ""), ("cse", "")), ""),))
+    assert names_run(run_pipeline(module(), "behind")) == ["cse", "under_test"] * 2
+    assert len(asked) == 1
+    assert names_run(run_pipeline(module(), "before")) == ["under_test", "cse"] * 2
+    assert len(asked) == 3
 
 
 def test_print_after_keeps_the_text() -> None:

@@ -255,7 +255,7 @@ def verify(module: Module, scope: Scope | None = None) -> list[Diagnostic]:
     faults = [fault for instruction in single for fault in attribute_faults(instruction)]
     if not faults:
         faults += module_faults(module, instructions, calls=scope is None or scope.calls)
-        faults += graph_faults([c for c in module if scope is None or c in scope.computations], linked, instructions)
+        faults += graph_faults([c for c in module if scope is None or c in scope.computations], linked)
         faults += async_faults(module, linked)
         faults += [fault for check in _OF_SINGLE_ONES for fault in check(module, single)]
         for instruction in single:

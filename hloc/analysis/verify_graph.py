@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from operator import attrgetter
 
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 
-_OPERANDS, _USERS = attrgetter("operands"), attrgetter("users")
 _FEW = 8
 """Operands that are looked through for each use; longer lists are counted once."""
 
 
-def graph_faults(
-    computations: Iterable[Computation], linked: Sequence[Instruction], every: Sequence[Instruction]
-) -> Iterator[HloError]:
+def graph_faults(computations: Iterable[Computation], linked: Sequence[Instruction]) -> Iterator[HloError]:
     """The faults inside of computations, and those of edges between some of the instructions, `linked`."""
     for computation in computations:
         yield from _computation_faults(computation)
@@ -27,13 +23,7 @@ def graph_faults(
             if instruction not in earlier.control_successors:
                 message = f"%{earlier.name} does not know that %{instruction.name} waits for it"
                 yield HloError(message, instruction.span, label="CONTROL_C3")
-    yield from _user_faults(linked if _as_many_as_listed(every) else every)
-
-
-def _as_many_as_listed(instructions: Sequence[Instruction]) -> bool:
-    """Whether there are as many uses as the instructions list together: told quickly, as it mostly is so."""
-    used = sum(map(len, map(_OPERANDS, instructions)))
-    return used == sum(map(sum, map(dict.values, map(_USERS, instructions))))
+    yield from _user_faults(linked)
 
 
 def _computation_faults(computation: Computation) -> Iterator[HloError]:

@@ -88,7 +88,7 @@ class Module:
     def order_computations(self) -> None:
         """Put callees before callers, depth first from the entry; what nothing calls comes first."""
         ordered: dict[str, Computation] = {}
-        called = {c.name for i in self.instructions() for c in i.called}
+        called = {c.name for i in self.instructions() if i.opcode in CALLERS for c in i.called}
         starts = [c for c in self if c.name not in called and c is not self.entry] + [self.entry]
         for start in starts:
             for computation in call_order(start):

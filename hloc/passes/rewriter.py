@@ -19,6 +19,14 @@ A rule that gives None has added nothing.
 
 _STEPS_PER_INSTRUCTION = 200
 
+_SEEN = 4
+"""How far from an instruction a change may be, towards what it is computed from, to be worth another look."""
+
+_SEEN_USES = 2
+"""The same towards what uses it."""
+
+_Content = dict[int, list[int]]
+
 
 class Rewriter:
     """Rules by opcode, applied to a module everywhere until none fires, or `limit` times.
@@ -35,25 +43,28 @@ class Rewriter:
         self.fired: Counter[str] = Counter()
         self.last: dict[str, str] = {}
         self._effects = Effects()
-        self._done: dict[Computation, tuple] = {}
+        self._done: dict[Computation, _Content] = {}
 
     def run(self, module: Module) -> int:
         """How often rules did something. RuntimeError if they undo each other's work."""
         before = self.fired.total()
         for computation in call_order(module.entry):
-            if self._done.get(computation) != _content(computation):
-                self._rewrite(computation)
+            seen, content = self._done.get(computation), _content(computation)
+            if seen != content:
+                queue = computation.instructions if seen is None else _near_changes(computation, seen, content)
+                self._rewrite(computation, queue)
                 self._done[computation] = _content(computation)
         done = self.fired.total() - before
         if done:
             module.order_computations()
         return done
 
-    def _rewrite(self, computation: Computation) -> None:
-        queue = deque(computation)
+    def _rewrite(self, computation: Computation, first: Sequence[Instruction]) -> None:
+        """Try the rules on some instructions, and on what is near those that fit."""
+        queue = deque(first)
         waiting = set(queue)
-        fuel = _STEPS_PER_INSTRUCTION * (len(queue) + 10)
-        has_dynamic = any(_is_dynamic(instruction) for instruction in queue)
+        fuel = _STEPS_PER_INSTRUCTION * (len(computation) + 10)
+        has_dynamic = any(map(_is_dynamic, computation.instructions))
         while queue:
             instruction = queue.popleft()
             waiting.discard(instruction)
@@ -90,9 +101,27 @@ def _is_dynamic(instruction: Instruction) -> bool:
     return instruction.shape.is_array and instruction.shape.is_dynamic
 
 
-def _content(computation: Computation) -> tuple:
-    """Tells whether a computation is as it was: instructions and their operands by id; no id is used twice."""
-    return tuple([(i.id, *[o.id for o in i.operands]) for i in computation])
+def _content(computation: Computation) -> _Content:
+    """Tells whether a computation is as it was: operands by instruction, all by id; no id is used twice."""
+    return {i.id: [o.id for o in i.operands] for i in computation.instructions}
+
+
+def _near_changes(computation: Computation, before: _Content, now: _Content) -> list[Instruction]:
+    """The instructions of which rules may see a change, in order.
+
+    They see what uses an instruction, and what it is computed from, a few steps deep.
+    """
+    lost = {operand for i in before.keys() - now.keys() for operand in before[i]}
+    instructions = computation.instructions
+    changed = {i for i in instructions if before.get(i.id) != now[i.id] or i.id in lost and len(i.users) <= 1}
+    near, users, operands = set(changed), changed, changed
+    for _ in range(_SEEN):
+        users = {user for i in users for user in i.users} - near
+        near |= users
+    for _ in range(_SEEN_USES):
+        operands = {operand for i in operands for operand in i.operands} - near
+        near |= operands
+    return [i for i in instructions if i in near]
 
 
 def _substitute(old: Instruction, new: Instruction, effects: Effects) -> list[Instruction]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from hloc.analysis.effects import Effects
 from hloc.analysis.trip_count import trip_count
+from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.passes.emit import Emit
 from hloc.passes.inlining import inline
-from hloc.passes.loops import loops_of
+from hloc.passes.loops import Loop, loops_of
 from hloc.passes.report import Remark
 
 _TINY = 48
@@ -35,7 +37,8 @@ class WhileUnroller:
 
     Requires: nothing; does most when the bodies are simple.
     Ensures: no such loop, within the budget.
-    Leaves: reads of tuples, for tuple_simplifier; bodies that nobody calls any more, for dce.
+    Leaves: bodies that nobody calls any more, for dce; reads of tuples, for tuple_simplifier, if a loop was not in
+    the explicit form of while_simplifier.
     """
 
     instructions: int = 600
@@ -99,6 +102,10 @@ def _stays_in_place(instruction: Instruction) -> bool:
 
 
 def _unroll(instruction: Instruction, body: Computation, turns: int) -> None:
+    loop = Loop.of(instruction)
+    if loop is not None and not any(map(_is_bound, chain(body, instruction.users))):
+        _unroll_explicit(loop, turns)
+        return
     computation = instruction.computation
     emit = Emit.at(instruction)
     state = instruction.operands[0]
@@ -106,4 +113,34 @@ def _unroll(instruction: Instruction, body: Computation, turns: int) -> None:
         call = emit.op("call", instruction.shape, [state], to_apply=body)
         state = inline(call, body)
     computation.replace_uses(instruction, state)
+    computation.remove(instruction)
+
+
+def _is_bound(instruction: Instruction) -> bool:
+    return bool(instruction.control_predecessors or instruction.control_successors)
+
+
+def _unroll_explicit(loop: Loop, turns: int) -> None:
+    """Without the tuples between turns; what is the same in several turns, as constants are, is written once."""
+    instruction, body = loop.instruction, loop.body
+    computation, parameter = instruction.computation, body.parameters[0]
+    state = list(loop.initial)
+    copies: dict[tuple[int, ...], Instruction] = {}
+    for _ in range(turns):
+        values: dict[Instruction, Instruction] = {}
+        for inner in body:
+            if inner is parameter or inner is body.root:
+                continue
+            if inner.operands and inner.operands[0] is parameter:
+                values[inner] = state[inner.attributes["index"]]
+                continue
+            operands = [values[operand] for operand in inner.operands]
+            key = (inner.id, *(operand.id for operand in operands))
+            if key not in copies:
+                copies[key] = computation.add(clone_instruction(inner, operands), instruction)
+            values[inner] = copies[key]
+        state = [values[result] for result in loop.results]
+    for read in list(instruction.users):
+        computation.replace_uses(read, state[read.attributes["index"]])
+        computation.remove(read)
     computation.remove(instruction)
