@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import CALLERS, Instruction
 from hloc.ir.module import Module, call_order
-from hloc.ir.opcodes import COMMUTATIVE
+from hloc.ir.opcodes import COMMUTATIVE, OPS
 from hloc.passes.equivalence import key, kinds
 
 _OWN_BODY = ("fusion", "async-start", "async-update", "async-done")
 """Ops that do not share their computation with others: a fusion's body is the fusion's own."""
+
+_COMMUTATIVE = frozenset(name for name, op in OPS.items() if op.has(COMMUTATIVE))
 
 
 def run(module: Module) -> int:
@@ -57,10 +59,10 @@ def _merge(computation: Computation, kind: dict[Computation, int], effects: Effe
 
 
 def _opcode_and_operands(instruction: Instruction) -> tuple:
-    operands = [operand.id for operand in instruction.operands]
-    if len(operands) > 1 and instruction.op.has(COMMUTATIVE):
+    opcode, operands = instruction.opcode, [operand.id for operand in instruction.operands]
+    if opcode in _COMMUTATIVE:
         operands.sort()
-    return instruction.opcode, *operands
+    return opcode, *operands
 
 
 def _is_mergeable(instruction: Instruction, effects: Effects) -> bool:
@@ -75,7 +77,7 @@ def _identity(instruction: Instruction) -> int:
 
 def _share_computations(computations: list[Computation], kind: dict[Computation, int]) -> int:
     """Let callers name the first computation of its kind that is nobody's own body."""
-    callers = [i for c in computations for i in c if i.called]
+    callers = [i for c in computations for i in c.instructions if i.opcode in CALLERS]
     bodies = {callee for i in callers if i.opcode in _OWN_BODY for callee in i.called}
     first: dict[int, Computation] = {}
     for computation in computations:

@@ -19,10 +19,25 @@ def reorder(computation: Computation, effects: Effects) -> bool:
     place, where nothing forces them behind it. Gives whether the order changed.
     """
     sequence = computation.instructions
+    if is_in_order(sequence):
+        return False
     order = Order(sequence, effects).sorted()
     if order == sequence:
         return False
     computation.reorder(order)
+    return True
+
+
+def is_in_order(sequence: Sequence[Instruction]) -> bool:
+    """Whether what an instruction waits for, and what had better read an array before it, all comes before it."""
+    earlier: set[Instruction] = set()
+    are_earlier = earlier.issuperset
+    for instruction in sequence:
+        if not are_earlier(instruction.operands) or not are_earlier(instruction.control_predecessors):
+            return False
+        earlier.add(instruction)
+        if not all(are_earlier(changed.users) for changed in changed_in_place(instruction)):
+            return False
     return True
 
 
