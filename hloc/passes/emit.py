@@ -164,8 +164,9 @@ class Emit:
 
 
 def dense(shape: ArrayShape) -> ArrayShape:
-    """The shape, row-major."""
-    return shape.with_layout(Layout.default(shape.rank))
+    """The shape, row-major; itself if it is so."""
+    layout = Layout.default(len(shape.dims))
+    return shape if shape.layout is layout else shape.with_layout(layout)
 
 
 def row_major(shape: Shape) -> Shape:

@@ -78,7 +78,9 @@ def _assign(
                 conforming = _conform(operand, wanted, instruction)
                 if conforming is not operand:
                     computation.set_operand(instruction, number, conforming)
-        instruction.shape = _result(instruction)
+        shape = _result(instruction)
+        if shape != instruction.shape:  # a shape that stays is the same object, which later checks see at once
+            instruction.shape = shape
     root = computation.root
     computation.root = _conform(root, result, None)
     copied = len(computation) != count
@@ -148,7 +150,11 @@ def _result(instruction: Instruction) -> Shape:
         return TupleShape(tuple(leaf.with_layout(_plain(order)) for leaf in shape.elements))
     if not isinstance(shape, ArrayShape) or not shape.is_array:
         return row_major(shape)
-    return shape.with_layout(_plain(_order(instruction, shape)))
+    order = tuple(_order(instruction, shape))
+    row_major_layout = Layout.default(len(order))
+    if order != row_major_layout.minor_to_major:
+        return shape.with_layout(Layout(order))
+    return shape if shape.layout is row_major_layout else shape.with_layout(row_major_layout)
 
 
 def _order(instruction: Instruction, shape: ArrayShape) -> Sequence[int]:

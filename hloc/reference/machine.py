@@ -9,6 +9,7 @@ programs may nest as deep as they like.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -138,10 +139,15 @@ class Machine:
     def __init__(self, device: Device, plans: Plans, queues: HostQueues | None = None, seed: int = 0):
         self.device = device
         self.queues = queues
-        self.random = np.random.Generator(np.random.PCG64([seed, device.number]))
+        self._seed = seed
         self.random_state = _INITIAL_RANDOM_STATE
         self._plans = plans
         self._nested = 0
+
+    @cached_property
+    def random(self) -> np.random.Generator:
+        """Of this device and seed; made when it is first asked, as most programs and all folding do without."""
+        return np.random.Generator(np.random.PCG64([self._seed, self.device.number]))
 
     def run(self, computation: Computation, arguments: list[Value]) -> Generator[Exchange, Value, Value]:
         """Runs a computation; yields when it must meet other devices."""
