@@ -231,8 +231,8 @@ def _nudged(value: object, generator: np.random.Generator) -> object:
         return value
     units = unit(value.dtype) * (_UNITS if value.dtype.itemsize > 2 else 1)
     with np.errstate(all="ignore"):
-        # Long sums drift one way; errors that are independent would cancel.
-        errors = units * (generator.uniform(-1, 1, value.shape) + generator.choice((-1, 1))) / 2
+        # Long sums drift one way, where independent errors would cancel; variances only see the latter.
+        errors = units * (generator.uniform(-1, 1, value.shape) + generator.choice((-1, 0, 1))) / 2
         if value.dtype.kind == "c":
             turned = value * (1 + errors + 1j * units * generator.uniform(-1, 1, value.shape))
             return np.where(np.isfinite(value), turned, value).astype(value.dtype)
