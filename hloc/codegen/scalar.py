@@ -13,7 +13,15 @@ from hloc.codegen.llvm import Builder, Value, const
 from hloc.ir.dtypes import COMPLEX, F32, F64, FLOAT, PREDICATE, SIGNED, UNSIGNED, DType
 
 from .scalar_complex import COMPLEXES
-from .scalar_convert import bitcast_convert, compare, convert, reduce_precision, stochastic_convert
+from .scalar_convert import (
+    bitcast_convert,
+    compare,
+    convert,
+    from_order_key,
+    order_key,
+    reduce_precision,
+    stochastic_convert,
+)
 from .scalar_float import FLOATS, is_finite
 from .scalar_integer import INTEGERS, PREDICATES
 from .scalar_types import (
@@ -41,12 +49,14 @@ __all__ = [
     "convert",
     "emit",
     "from_bits",
+    "from_order_key",
     "is_supported",
     "load",
     "load_element",
     "memory_size",
     "memory_type",
     "narrow",
+    "order_key",
     "register_type",
     "store",
     "store_element",

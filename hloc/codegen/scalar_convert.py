@@ -122,15 +122,47 @@ def _compare_floats(b: Builder, op: str, x: Value, y: Value) -> Value:
 
 def _compare_total(b: Builder, dtype: DType, op: str, x: Value, y: Value) -> Value:
     """By the bits as integers, those of negative numbers in reverse."""
-    keys = [to_bits(b, dtype, operand) for operand in (x, y)]
     if dtype is F8E8M0FNU:
-        return b.icmp_unsigned(op, *keys)
-    width = bit_width(keys[0].type)
-    up = const(keys[0].type, width - dtype.bits)
-    keys = [b.shl(key, up) for key in keys]
-    last, rest = const(keys[0].type, width - 1), const(keys[0].type, (1 << (width - 1)) - 1)
-    keys = [b.xor(key, b.and_(b.ashr(key, last), rest)) for key in keys]
-    return b.icmp_signed(op, *keys)
+        return b.icmp_unsigned(op, *(to_bits(b, dtype, operand) for operand in (x, y)))
+    return b.icmp_signed(op, *(_signed_key(b, dtype, operand) for operand in (x, y)))
+
+
+def _signed_key(b: Builder, dtype: DType, value: Value) -> Value:
+    """A float's bits, in the upper bits of an integer that is signed as the float is."""
+    bits = to_bits(b, dtype, value)
+    return _reversed_below_zero(b, b.shl(bits, const(bits.type, bit_width(bits.type) - dtype.bits)))
+
+
+def _reversed_below_zero(b: Builder, key: Value) -> Value:
+    """Negative integers in reverse order; its own inverse."""
+    width = bit_width(key.type)
+    last, rest = const(key.type, width - 1), const(key.type, (1 << (width - 1)) - 1)
+    return b.xor(key, b.and_(b.ashr(key, last), rest))
+
+
+def order_key(b: Builder, dtype: DType, value: Value) -> Value:
+    """An unsigned integer of the width of the type's registers (8 bits of pred), in the type's order.
+
+    Of floats that is the total order (X17). Complex types have none.
+    """
+    if dtype.is_float and dtype is not F8E8M0FNU:
+        key = _signed_key(b, dtype, value)
+    else:
+        key = to_bits(b, dtype, value)
+        if not dtype.is_signed:
+            return key
+    return b.xor(key, const(key.type, 1 << (bit_width(key.type) - 1)))
+
+
+def from_order_key(b: Builder, dtype: DType, key: Value) -> Register:
+    """The element of a key of `order_key`, with all its bits."""
+    width = bit_width(key.type)
+    is_signed_float = dtype.is_float and dtype is not F8E8M0FNU
+    if is_signed_float or dtype.is_signed:
+        key = b.xor(key, const(key.type, 1 << (width - 1)))
+    if is_signed_float:
+        key = b.lshr(_reversed_below_zero(b, key), const(key.type, width - dtype.bits))
+    return from_bits(b, dtype, key)
 
 
 # Precision

@@ -89,6 +89,7 @@ _SLOTS: dict[str, Callable[[int], Sequence[int]]] = {
     "select-and-scatter": lambda count: (0, 1),
     "reduce-window": lambda count: range(count // 2),
     "sort": range,
+    "topk": range,
     "fft": range,
     "cholesky": range,
     "triangular-solve": range,

@@ -40,6 +40,7 @@ KERNEL_HOMES: dict[str, str] = homes(
         "hloc.codegen.emitters.scatter": "scatter",
         "hloc.codegen.emitters.select_and_scatter": "select-and-scatter",
         "hloc.codegen.emitters.sort": "sort",
+        "hloc.codegen.emitters.topk": "topk",
     }
 )
 """The module of each opcode's row in the table KERNELS."""
