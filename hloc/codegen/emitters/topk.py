@@ -1,0 +1,152 @@
+"""topk: the greatest or least elements of each row, in order, and their positions.
+
+An element and its position become one integer: the element's key, an unsigned integer in the order that is asked
+for, above the complement of the position. So all of them differ, the greater one comes first, and of equal elements
+the one at the lower position. The k greatest so far lie in scratch as a heap (Williams, Algorithm 232, CACM 7(6),
+1964) with the least of them on top, at first so many zeros, which are less than any of them. The keys of a row are
+made a block at a time, together with the greatest of the block: most blocks of a long row have none that gets in.
+At last the heap is emptied from its top into the result, from the end.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from hloc.codegen import scalar
+from hloc.codegen.kernel import Index, KernelContext, kernel
+from hloc.codegen.llvm import Builder, Function, Value, integer
+from hloc.codegen.routines import Routines, blocks, i64, least
+from hloc.ir.dtypes import DType
+from hloc.ir.instruction import Instruction
+
+_BLOCK = 128
+"""Keys made at a time."""
+
+
+def _entry_bytes(dtype: DType) -> int:
+    """Bytes of a key and a position together: 32 bits for either, or 64."""
+    return 16 if dtype.bits > 32 else 8
+
+
+def _heap_bytes(instruction: Instruction) -> int:
+    values = instruction.shape.elements[0]
+    return -(-values.dims[-1] * _entry_bytes(values.dtype) // 64) * 64
+
+
+def _scratch(instruction: Instruction) -> int:
+    return _heap_bytes(instruction) + _BLOCK * instruction.operands[0].shape.dtype.itemsize
+
+
+@kernel("topk", element_operands="all", scratch=_scratch)
+def topk(k: KernelContext, instruction: Instruction) -> None:
+    dtype = instruction.operands[0].shape.dtype
+    if dtype.is_complex:
+        raise k.error(f"topk of {dtype}: complex numbers have no order")
+    if instruction.shape.elements[0].count:
+        _TopK(k, instruction).write()
+
+
+class _TopK:
+    """Writes one topk: `count` elements of each row of `size`, by entries of type `wide`."""
+
+    def __init__(self, k: KernelContext, instruction: Instruction):
+        self.k, self.b = k, k.b
+        self.dtype = instruction.operands[0].shape.dtype
+        *self.rows, self.size = instruction.operands[0].shape.dims
+        self.count = instruction.shape.elements[0].dims[-1]
+        self.largest = instruction.get("largest")
+        self.half = _entry_bytes(self.dtype) * 4
+        self.wide = f"i{2 * self.half}"
+        self.key = f"i{max(8, self.dtype.bits)}"
+        self.heap = k.scratch
+        self.keys = self.b.gep("i8", k.scratch, i64(_heap_bytes(instruction)))
+        self.sink = _sink_routine(Routines(self.b.module, k.target), self.wide)
+
+    def write(self) -> None:
+        """Selects from every row."""
+        self.k.loop_nest(self.rows, self._row)
+
+    def _row(self, row: Index) -> None:
+        b = self.b
+        b.memset(self.heap, integer("i8", 0), i64(self.count * 2 * self.half // 8))
+        with blocks(b, i64(self.size), i64(_BLOCK)) as (start, size):
+            greatest = self._make_keys(row, start, size)
+            with b.if_then(self._gets_in(self._entry(greatest, start))):
+                self._select(start, size)
+        self._empty(row)
+
+    def _make_keys(self, row: Index, start: Value, size: Value) -> Value:
+        """Puts the keys of a block of a row into scratch; the greatest of them."""
+        b = self.b
+
+        def step(i: Value, carried: list[Value]) -> list[Value]:
+            key = scalar.order_key(b, self.dtype, self.k.input(0)((*row, b.add(start, i))))
+            key = key if self.largest else b.not_(key)
+            b.store(key, b.gep(self.key, self.keys, i))
+            return [b.select(b.icmp_unsigned(">", key, carried[0]), key, carried[0])]
+
+        return b.for_loop_carrying(i64(0), size, [integer(self.key, 0)], step)[0]
+
+    def _select(self, start: Value, size: Value) -> None:
+        """Puts those of a block's entries that are greater than the top of the heap into it."""
+        b = self.b
+        with b.for_loop(i64(0), size, vectorize=False, unroll=False) as i:
+            entry = self._entry(b.load(self.key, b.gep(self.key, self.keys, i)), b.add(start, i))
+            with b.if_then(self._gets_in(entry)):
+                b.call(self.sink, [self.heap, i64(self.count), entry])
+
+    def _gets_in(self, entry: Value) -> Value:
+        return self.b.icmp_unsigned(">", entry, self.b.load(self.wide, self.heap))
+
+    def _entry(self, key: Value, position: Value) -> Value:
+        b = self.b
+        low = b.zext(b.not_(b.trunc(position, f"i{self.half}")), self.wide)
+        return b.or_(b.shl(b.zext(key, self.wide), integer(self.wide, self.half)), low)
+
+    def _empty(self, row: Index) -> None:
+        """Takes the least entry that is left, from the last of the result to the first."""
+        b = self.b
+        values, positions = self.k.outputs
+        with b.for_loop(i64(self.count - 1), i64(-1), -1, vectorize=False, unroll=False) as i:
+            entry = b.load(self.wide, self.heap)
+            key = b.trunc(b.lshr(entry, integer(self.wide, self.half)), self.key)
+            key = key if self.largest else b.not_(key)
+            values.store((*row, i), scalar.from_order_key(b, self.dtype, key))
+            positions.store((*row, i), b.not_(b.trunc(entry, "i32")))
+            left = b.select(b.icmp_signed(">", i, i64(1)), i, i64(1))
+            b.call(self.sink, [self.heap, left, b.load(self.wide, b.gep(self.wide, self.heap, i))])
+
+
+def _sink_routine(routines: Routines, wide: str) -> Function:
+    """`(heap, size, entry)`: an entry takes the place of the top, and goes down to where it belongs."""
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        last = b.sub(p.size, i64(1))
+
+        def at(place: Value) -> Value:
+            return b.gep(wide, p.heap, place)
+
+        def below(place: Value) -> Value:
+            """The lesser of two children; `size` or more if there is none."""
+            left = b.add(b.shl(place, i64(1)), i64(1))
+            right = b.add(left, i64(1))
+            first, second = (b.load(wide, at(least(b, child, last))) for child in (left, right))
+            return b.select(b.icmp_unsigned("<", second, first), right, left)
+
+        def goes_on(carried: list[Value]) -> Value:
+            _, child = carried
+            return b.if_else(
+                b.icmp_signed("<", child, p.size),
+                lambda: b.icmp_unsigned("<", b.load(wide, at(child)), p.entry),
+                lambda: integer("i1", 0),
+            )
+
+        def go(carried: list[Value]) -> list[Value]:
+            place, child = carried
+            b.store(b.load(wide, at(child)), at(place))
+            return [child, below(child)]
+
+        place, _ = b.while_loop([i64(0), below(i64(0))], goes_on, go)
+        b.store(p.entry, at(place))
+
+    return routines.get(f"topk_sink_{wide}", f"ptr noalias heap, i64 size, {wide} entry", write)
