@@ -8,6 +8,7 @@ costs the time to make its content anew.
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,11 @@ from typing import NamedTuple
 
 MOST_BYTES = 1 << 30
 """What the folder may hold in all. Beyond it the files go that were not used for the longest time."""
+
+SECONDS = 60.0
+"""How often a process looks whether the folder holds too much."""
+
+_looked_at: float | None = None
 
 _MAGIC = b"hloc cache 1\n"
 _HEAD = Struct(f"<{len(_MAGIC)}sIIIQ")
@@ -76,7 +82,7 @@ def write(name: str, key: bytes, data: bytes, about: str) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary.write_bytes(head + content)
         os.replace(temporary, path)
-        _make_room()
+        _make_room_now_and_then()
     except OSError:
         with suppress(OSError):
             temporary.unlink()
@@ -120,6 +126,15 @@ def _about(path: Path) -> str:
             return file.read(about_bytes).decode(errors="replace")
     except (OSError, MalformedError):
         return ""
+
+
+def _make_room_now_and_then() -> None:
+    """At a process's first file, and then once in SECONDS: a large folder takes long to look through."""
+    global _looked_at
+    now = time.monotonic()
+    if _looked_at is None or now - _looked_at >= SECONDS:
+        _looked_at = now
+        _make_room()
 
 
 def _make_room() -> None:

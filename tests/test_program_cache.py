@@ -135,6 +135,7 @@ def test_several_processes_at_once(folder: Path, tmp_path: Path) -> None:
 
 def test_the_least_used_go_when_room_is_short(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(cache, "MOST_BYTES", 5000)
+    monkeypatch.setattr(cache, "SECONDS", 0.0)
     for number in range(4):
         cache.write(f"n{number}", b"key", bytes(1000), "numbers")
         os.utime(cache.path_of(f"n{number}"), (number, number))

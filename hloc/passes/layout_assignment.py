@@ -44,16 +44,20 @@ def run(module: Module) -> bool:
     Ensures: `analysis.layouts.layout_faults` finds nothing.
     Leaves: copies, which fusion joins with what makes or takes the value. HloError for a bitcast of tiles.
     """
-    before = [(instruction, instruction.shape) for instruction in module.instructions()]
-    demands = {i: i.operands[0].shape for i, _ in before if i.opcode == "bitcast" and i.shape.is_array}
+    before = _state(module)
+    demands = {i: i.operands[0].shape for i, *_ in before if i.opcode == "bitcast" and i.shape.is_array}
     for bitcast in demands:
         check_bitcast(bitcast)
     shapes = module.entry_shapes
-    copied = False
     for computation in module:
         parameters, result = shapes if computation is module.entry else _boundary(computation)
-        copied |= _assign(computation, parameters, result, demands)
-    return copied or any(instruction.shape != shape for instruction, shape in before)
+        _assign(computation, parameters, result, demands)
+    return _state(module) != before
+
+
+def _state(module: Module) -> list[tuple[Instruction, Shape, list[Instruction]]]:
+    """What is there, with shapes and operands: a copy that goes again is no change."""
+    return [(i, i.shape, list(i.operands)) for i in module.instructions()]
 
 
 def _boundary(computation: Computation) -> tuple[list[Shape], Shape]:
@@ -65,9 +69,7 @@ def _assign(
     parameters: Sequence[Shape],
     result: Shape,
     demands: dict[Instruction, Shape],
-) -> bool:
-    """Whether copies were needed."""
-    count = len(computation)
+) -> None:
     for instruction in computation:
         if instruction.opcode == "parameter":
             instruction.shape = _in_order_of(parameters[instruction.attributes["number"]])
@@ -83,11 +85,9 @@ def _assign(
             instruction.shape = shape
     root = computation.root
     computation.root = _conform(root, result, None)
-    copied = len(computation) != count
     if root.opcode == "tuple" and root is not computation.root and not root.users:
         computation.remove(root)  # its elements are in another tuple now
     turn_producers(computation)
-    return copied
 
 
 def _wanted(instruction: Instruction, demands: dict[Instruction, Shape]) -> list[Shape | None]:
