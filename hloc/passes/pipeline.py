@@ -12,6 +12,7 @@ from types import MappingProxyType
 from hloc.errors import HloError, InternalError
 from hloc.ir.module import Module
 from hloc.ir.opcodes import COLLECTIVE, OPS
+from hloc.ir.shapes import Shape
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.report import PassRun, Remark, Report
@@ -49,8 +50,20 @@ _OF_SIZES = having("dynamic-reshape", "get-dimension-size", "set-dimension-size"
 
 def _has_sizes(module: Module) -> bool:
     """Whether a module has dynamic dimensions, or ops that ask for their sizes."""
-    leaves = (leaf for instruction in module.instructions() for _, leaf in instruction.shape.leaves())
-    return any(leaf.dynamic for leaf in leaves) or _OF_SIZES(module)
+    return any(leaf.dynamic for shape in _shapes(module) for _, leaf in shape.leaves()) or _OF_SIZES(module)
+
+
+def _has_empty_arrays(module: Module) -> bool:
+    return any(shape.is_array and 0 in shape.dims for shape in _shapes(module))
+
+
+def _has_control_edges(module: Module) -> bool:
+    return any(i.control_predecessors for computation in module for i in computation.instructions)
+
+
+def _shapes(module: Module) -> Iterable[Shape]:
+    """The shapes of all instructions; one that many share once."""
+    return {id(i.shape): i.shape for computation in module for i in computation.instructions}.values()
 
 
 PASSES: dict[str, Pass] = {
@@ -61,7 +74,7 @@ PASSES: dict[str, Pass] = {
         Pass("collective_simplifier", concerns=having(*_OF_DEVICES)),
         Pass("sharding_removal"),
         Pass("defusion", concerns=having("fusion")),
-        Pass("control_edges"),
+        Pass("control_edges", concerns=_has_control_edges),
         Pass("dynamic_padding", concerns=_has_sizes),
         Pass("scan_expander", concerns=having("scan")),
         Pass("call_inliner", "call_inliner:CallInliner", (("growth", "inline_growth"),), having("call")),
@@ -73,7 +86,7 @@ PASSES: dict[str, Pass] = {
         Pass("topk_expander", concerns=having("custom-call", "topk")),
         Pass("scaled_dot_expander", concerns=having("scaled-dot")),
         Pass("ragged_dot_expander", concerns=having("ragged-dot")),
-        Pass("zero_sized"),
+        Pass("zero_sized", concerns=_has_empty_arrays),
         Pass("tuple_simplifier"),
         Pass("dead_arguments", concerns=having("call")),
         Pass("while_simplifier", concerns=having("while")),

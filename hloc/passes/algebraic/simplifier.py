@@ -63,7 +63,8 @@ class AlgebraicSimplifier:
     remarks: list[Remark] = field(default_factory=list, init=False)
 
     def run(self, module: Module) -> int:
-        if any(leaf.is_dynamic for i in module.instructions() for _, leaf in i.shape.leaves()):
+        shapes = {id(i.shape): i.shape for computation in module for i in computation.instructions}
+        if any(leaf.is_dynamic for shape in shapes.values() for _, leaf in shape.leaves()):
             return 0  # rules think that sizes are what shapes say
         rewriter = self._rewriter
         before = rewriter.fired.copy()
