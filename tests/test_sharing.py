@@ -32,6 +32,8 @@ ROWS = INPUTS + "z = f32[] constant(0)  s = f32[8] reduce(p, z), dimensions={1},
     [
         (INPUTS + "ROOT r = f32[8,9] add(p, q)", [(0, ()), (1, ())]),
         (INPUTS + "t = f32[8,9] reverse(p), dimensions={0}  ROOT r = f32[8,9] add(t, q)", [(1, ())]),
+        (INPUTS + "t = u32[8,9] bitcast-convert(p)  u = u32[8,9] not(t)  v = f32[8,9] bitcast-convert(u)  "
+         "ROOT r = f32[8,9] add(v, q)", [(0, ()), (1, ())]),
         (INPUTS + "t = f32[8,9] reverse(p), dimensions={0}  u = f32[8,9] add(t, p)  ROOT r = f32[8,9] add(u, q)",
          [(1, ())]),
         (ROWS + "b = f32[8,9] broadcast(s), dimensions={0}  ROOT r = f32[8,9] divide(p, b)", [(0, ())]),

@@ -104,7 +104,8 @@ class _Walk:
             return THE_SAME if is_own else OTHER
         if opcode == "broadcast" and need in (THE_SAME, ITS_ROW) and _alike(user.shape, self._result):
             return tuple(user.get("dimensions")[d] for d in _wide(operand.shape))
-        return need if user.op.is_elementwise and _alike(operand.shape, user.shape) else OTHER
+        is_elementwise = user.op.is_elementwise or opcode == "bitcast-convert"  # of elements as wide
+        return need if is_elementwise and _alike(operand.shape, user.shape) else OTHER
 
     def _of_row_value(self, user: Instruction, operand: Instruction, number: int, row: Row) -> Need:
         """The row that an op needs of an operand for a value that belongs to a row."""

@@ -34,7 +34,8 @@ def operands_of(node: Leaf) -> list[Leaf]:
 
 def keeps_index(node: Leaf, operand: Leaf) -> bool:
     """Whether an operand is wanted at the index of the node."""
-    return node[0].op.is_elementwise and shape_of(operand).dims == shape_of(node).dims
+    is_elementwise = node[0].op.is_elementwise or node[0].opcode == "bitcast-convert"  # of elements as wide
+    return is_elementwise and shape_of(operand).dims == shape_of(node).dims
 
 
 def post_order(roots: Sequence[Leaf], ends: Collection[Leaf]) -> list[Leaf]:
