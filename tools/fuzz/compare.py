@@ -63,6 +63,14 @@ def is_float(array: np.ndarray) -> bool:
     return array.dtype.kind in "fc" or "float" in array.dtype.name
 
 
+def _is_huge(array: np.ndarray) -> bool:
+    """Whether a few elements could add up to more than the type holds."""
+    if not is_float(array):
+        return False
+    finite = np.abs(_wide(array[np.isfinite(array)]))
+    return bool((finite > float(ml_dtypes.finfo(array.dtype).max) / 64).any())
+
+
 def _wide(array: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         return array.astype(
@@ -113,6 +121,8 @@ class Judge:
         # Whether the elementary functions let denormals through is open.
         self._keeps_denormals = any(i.opcode in _AFTER | _CHOICES | _WITHIN for i in module.instructions())
         self._sums = any(i.opcode in _WITHIN for i in module.instructions())
+        # A sum that passes the largest number on its way is an infinity or NaN, as the order of its terms has it.
+        self._overflows = self._sums and any(map(_is_huge, arguments))
         # Sums that come to zero leave its sign open.
         self._exact = not any(i.opcode in _WITHIN or _complex(i) for i in module.instructions())
 
@@ -128,6 +138,8 @@ class Judge:
             wrong = ~equal(got, expected, signs)
             if (self._keeps_denormals or way == SIMPLIFIED) and is_float(got):
                 wrong &= ~_vanishing(got, expected, self._sums)
+            if self._overflows and is_float(got):
+                wrong &= np.isfinite(got) | np.isfinite(expected)
             if got.dtype.kind == "c" and not self._exact:
                 # Whether a product of several has infinities or NaNs hangs on their order.
                 wrong &= np.isfinite(got) | np.isfinite(expected)
