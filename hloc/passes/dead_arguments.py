@@ -28,7 +28,8 @@ def run(module: Module) -> int:
     effects = Effects()
     removed = 0
     for computation in reversed(call_order(module.entry)):
-        calls = callers.get(computation, [])
+        # Calls from computations before this one may be gone with what was dead there.
+        calls = [call for call in callers.get(computation, []) if call.computation is not None]
         if calls and all(map(_is_plain_call, calls)):
             removed += _drop_dead(computation, calls, effects)
     return removed

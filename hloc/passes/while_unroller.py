@@ -117,6 +117,9 @@ def _unroll(instruction: Instruction, body: Computation, turns: int) -> None:
 
 
 def _is_bound(instruction: Instruction) -> bool:
+    """Whether a copy is more than the op on other operands: edges to others, a computation that it alone may start."""
+    if instruction.opcode.startswith("async-"):
+        return True
     return bool(instruction.control_predecessors or instruction.control_successors)
 
 
