@@ -216,7 +216,7 @@ def _erring(function: Callable, opcode: str, generator: np.random.Generator, way
 
     def run(instruction, operands, context):
         if opcode in _WITHIN:
-            return function(instruction, [_nudged(o, generator) for o in operands], context)
+            return _any_zeros(function(instruction, [_nudged(o, generator) for o in operands], context), generator)
         result = function(instruction, operands, context)
         is_complex = instruction.operands[0].shape.dtype.is_complex
         errs = opcode in _AFTER or (opcode in _COMPLEX and is_complex) or (xla and opcode in _IN_XLA)
@@ -228,6 +228,14 @@ def _erring(function: Callable, opcode: str, generator: np.random.Generator, way
         return _nudged(result, generator) if errs else result
 
     return run
+
+
+def _any_zeros(value: object, generator: np.random.Generator) -> object:
+    """A sum's zeros with signs at random: one of a single term may keep the sign of its term, or begin from +0."""
+    if not isinstance(value, np.ndarray) or not is_float(value) or value.dtype.kind == "c" or value.dtype.itemsize < 2:
+        return value
+    signed = np.copysign(0.0, generator.choice((-1, 1), value.shape)).astype(value.dtype)
+    return np.where(value == 0, signed, value)
 
 
 def _is_fixed(instruction: Instruction) -> bool:
