@@ -14,6 +14,12 @@ from hloc.analysis.row_space import Rows, rows_backwards
 from hloc.ir.instruction import Instruction
 from hloc.records import record
 
+SIDES = ("lhs", "rhs")
+"""What the attributes of a dot call its operands."""
+
+_MOST_PACKED = 1 << 26
+"""Bytes of a batch's keys and values up to which they are packed: a cache still holds them for all blocks of rows."""
+
 
 @record
 class Attention:
@@ -38,6 +44,21 @@ class Attention:
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
+    @property
+    def depth(self) -> int:
+        """The number of terms of a score."""
+        return self.scores.operands[self.query].shape.count // max(1, self.batch * self.m)
+
+    @property
+    def width(self) -> int:
+        """The number of results a row."""
+        return self.product.shape.count // max(1, self.batch * self.m)
+
+    @property
+    def is_packable(self) -> bool:
+        """Whether the keys and values of a batch, as f64 at most, are few enough to be packed for all of its rows."""
+        return self.n * (self.depth + self.width) * 8 <= _MOST_PACKED
+
 
 def attention_of(product: Instruction, position: Mapping[Instruction, int]) -> Attention | None:
     """How a dot is the second product of an attention, if it is. `position` gives an order, operands first."""
@@ -52,16 +73,13 @@ def attention_of(product: Instruction, position: Mapping[Instruction, int]) -> A
 
 def free_dims(dot: Instruction, number: int) -> list[int]:
     """The dimensions of a dot's operand that are neither batch nor contracting ones."""
-    taken = (*dot.get(f"{_SIDES[number]}_batch_dims"), *dot.get(f"{_SIDES[number]}_contracting_dims"))
+    taken = (*dot.get(f"{SIDES[number]}_batch_dims"), *dot.get(f"{SIDES[number]}_contracting_dims"))
     return [d for d in range(dot.operands[number].shape.rank) if d not in taken]
-
-
-_SIDES = ("lhs", "rhs")
 
 
 def _from_weights(product: Instruction, number: int, position: Mapping[Instruction, int]) -> Attention | None:
     weights = product.operands[number]
-    batch = product.get(f"{_SIDES[number]}_batch_dims")
+    batch = product.get(f"{SIDES[number]}_batch_dims")
     rows = _wide(weights, (*batch, *free_dims(product, number)))
     known: dict[Instruction, Rows] = {weights: rows}
     dependent = _up_to_dot(weights, position)

@@ -66,6 +66,10 @@ class CallGraph:
         start = self.module.entry if start is None else start
         return [] if start is None else self._walk(start, set())[0]
 
+    def with_kernels(self) -> list[Computation]:
+        """The computations that run instruction by instruction, each one a kernel; callees first."""
+        return [computation for computation in self.reachable() if self.contexts(computation) == (CONTROL,)]
+
     def cycle(self) -> list[Computation]:
         """Computations that call each other in a circle, each the next one and the last the first; or []."""
         opened: set[Computation] = set()

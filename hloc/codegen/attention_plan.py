@@ -8,9 +8,8 @@ packed once a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
-from hloc.analysis.attention import Attention, attention_of, free_dims
+from hloc.analysis.attention import SIDES, Attention, attention_of, free_dims
 from hloc.analysis.row_space import rows_reduced
 from hloc.codegen.bodies import Leaf, source
 from hloc.codegen.dot_plan import Side
@@ -31,11 +30,6 @@ STEPS = 256
 
 _BLOCK_BYTES = 1 << 19
 """Scores and weights of a block of rows: what the second cache holds."""
-
-_MOST_PACKED = 1 << 26
-"""Bytes of packed keys and values, beyond which products of their own are better."""
-
-_SIDES = ("lhs", "rhs")
 
 
 @record
@@ -80,7 +74,7 @@ class AttentionPlan:
         at = rows[: self.batches]
         self.queries = _side(scores, found.query, at, [own[d - first] for d in self.score_rows], steps[0])
         self.keys = _side(scores, 1 - found.query, at, free_dims(scores, 1 - found.query), steps[1])
-        weight_batch = list(product.get(f"{_SIDES[found.weights]}_batch_dims"))
+        weight_batch = list(product.get(f"{SIDES[found.weights]}_batch_dims"))
         self.product_batch = [weight_batch.index(d) for d in taken[: self.batches]]
         free = free_dims(product, found.weights)
         self.product_rows = [_span(product, found.weights)[free.index(d)] for d in self.weight_rows]
@@ -89,8 +83,7 @@ class AttentionPlan:
         values = free_dims(product, 1 - found.weights)
         self.values = _side(product, 1 - found.weights, self.product_batch, values, value_steps)
         self.m, self.n = found.m, found.n
-        self.depth = prod(self.keys.sizes(self.keys.columns))
-        self.width = prod(self.values.sizes(self.values.rows))
+        self.depth, self.width = found.depth, found.width
         self.first = summing_type(*(operand.shape.dtype for operand in scores.operands), scores.shape.dtype)
         self.second = summing_type(*(operand.shape.dtype for operand in product.operands), product.shape.dtype)
 
@@ -150,15 +143,13 @@ def attention_plan(
     between = _between(found)
     if between is None or not _are_readable(found, len(body)):
         return None
-    plan = AttentionPlan(found, between, epilogue)
-    packed = plan.n * (plan.depth * plan.first.itemsize + plan.width * plan.second.itemsize)
-    return plan if packed <= _MOST_PACKED else None
+    return AttentionPlan(found, between, epilogue)
 
 
 def _is_suitable(found: Attention) -> bool:
-    """Whether the products are of floats, and of something."""
+    """Whether the products are of floats, of something, and of few enough keys and values to be packed."""
     values = (found.scores, found.product, *found.scores.operands, *found.product.operands)
-    return all(value.shape.dtype.is_float and value.shape.count for value in values)
+    return all(value.shape.dtype.is_float and value.shape.count for value in values) and found.is_packable
 
 
 def _are_readable(found: Attention, size: int) -> bool:
@@ -218,7 +209,7 @@ def _span(dot: Instruction, number: int) -> range:
 
 def _steps(dot: Instruction, number: int) -> tuple[list[int], list[int]]:
     """The contracting dimensions of an operand, major ones first, and the other operand's in the same order."""
-    own, other = (dot.get(f"{_SIDES[side]}_contracting_dims") for side in (number, 1 - number))
+    own, other = (dot.get(f"{SIDES[side]}_contracting_dims") for side in (number, 1 - number))
     strides = dot.operands[number].shape.strides
     pairs = sorted(zip(own, other, strict=True), key=lambda pair: -strides[pair[0]])
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -226,7 +217,7 @@ def _steps(dot: Instruction, number: int) -> tuple[list[int], list[int]]:
 
 def _side(dot: Instruction, number: int, batch: Sequence[int], lines: Sequence[int], steps: Sequence[int]) -> Side:
     """An operand with the batch dimensions that belong to these of the result."""
-    own = dot.get(f"{_SIDES[number]}_batch_dims")
+    own = dot.get(f"{SIDES[number]}_batch_dims")
     return Side(number, dot.operands[number], [own[d] for d in batch], lines, steps, is_fused=True)
 
 

@@ -6,21 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hloc.analysis.attention import Attention, attention_of
-from hloc.analysis.call_graph import CONTROL, CallGraph
+from hloc.analysis.call_graph import CallGraph
 from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.passes.fusion_report import Edges
-from hloc.passes.fusion_rewrite import write_fusions
+from hloc.passes.fusion_rewrite import within, write_fusions
 from hloc.passes.fusion_rules import CLONED, is_producer
 from hloc.passes.report import Remark
 
 _FEWEST_ROWS = 4
 """Rows of a batch from which on it pays to pack keys and values for them."""
-
-_MOST_PACKED = 1 << 26
-"""Bytes of packed keys and values in all: beyond it they are in no cache when a block of rows needs them."""
 
 _TAKEN = ("broadcast", "reshape", "transpose", "slice", "iota", "constant")
 """What goes in besides elementwise ops, if nobody else needs it."""
@@ -47,20 +44,18 @@ class AttentionFusion:
 
     def run(self, module: Module) -> int:
         effects = Effects()
-        graph = CallGraph(module)
         made = 0
-        for computation in graph.reachable():
-            if graph.contexts(computation) == (CONTROL,):
-                groups = list(self._groups(computation, made))
-                edges = Edges("attention_fusion", computation) if self.explain else None
-                write_fusions(computation, groups, effects, edges)
-                self.remarks += edges.fused() if edges is not None else ()
-                made += len(groups)
+        for computation in CallGraph(module).with_kernels():
+            groups = within(self.limit, list(self._groups(computation)), self.remarks, "attention_fusion")
+            edges = Edges("attention_fusion", computation) if self.explain else None
+            write_fusions(computation, groups, effects, edges)
+            self.remarks += edges.fused() if edges is not None else ()
+            made += len(groups)
         if made:
             module.order_computations()
         return made
 
-    def _groups(self, computation: Computation, made: int) -> Iterator[AttentionGroup]:
+    def _groups(self, computation: Computation) -> Iterator[AttentionGroup]:
         dots = [instruction for instruction in computation if instruction.opcode == "dot"]
         if len(dots) < 2:
             return
@@ -71,10 +66,9 @@ class AttentionFusion:
             if found is None:
                 continue
             reason = self._refusal(found, taken)
-            if reason == "" and (self.limit is None or made < self.limit):
+            if not reason:
                 group = AttentionGroup(found, self.instructions, position)
                 taken.update(group.members)
-                made += 1
                 yield group
             figures = {"batch": found.batch, "rows": found.m, "columns": found.n, "scores": found.scores.name}
             text = f"not one kernel with %{found.scores.name}: {reason}" if reason else (
@@ -98,7 +92,7 @@ class AttentionFusion:
             return "it is not of floats"
         if found.m < _FEWEST_ROWS:
             return f"{found.m} rows are too few"
-        return "" if _packed_bytes(found) <= _MOST_PACKED else "keys and values stay in no cache"
+        return "" if found.is_packable else "keys and values stay in no cache"
 
 
 class AttentionGroup:
@@ -129,10 +123,3 @@ class AttentionGroup:
 
 def _is_value(instruction: Instruction) -> bool:
     return instruction.shape.dtype.name != "pred"
-
-
-def _packed_bytes(found: Attention) -> int:
-    """The keys and values of one batch, in the widest type that products are summed in."""
-    depth = found.scores.operands[found.query].shape.count // max(1, found.batch * found.m)
-    width = found.product.shape.count // max(1, found.batch * found.m)
-    return found.n * (depth + width) * 8

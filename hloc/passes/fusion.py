@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hloc.analysis.call_graph import CONTROL, CallGraph
+from hloc.analysis.call_graph import CallGraph
 from hloc.analysis.effects import Effects
-from hloc.ir.computation import Computation
 from hloc.ir.module import Module
 from hloc.passes.fusion_planner import Planner
 from hloc.passes.fusion_report import Edges
@@ -43,7 +42,7 @@ class Fusion:
     def run(self, module: Module) -> bool:
         effects = Effects()
         changed = False
-        for computation in _kernels_inside(module):
+        for computation in CallGraph(module).with_kernels():
             changed |= reorder(computation, effects)
             planner = Planner(computation, self.instructions, self.operands, effects)
             groups = within(self.limit, planner.plan(), self.remarks, "fusion")
@@ -54,9 +53,3 @@ class Fusion:
         if changed:
             module.order_computations()
         return changed
-
-
-def _kernels_inside(module: Module) -> list[Computation]:
-    """The computations whose instructions run as kernels."""
-    graph = CallGraph(module)
-    return [c for c in graph.reachable() if graph.contexts(c) == (CONTROL,)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hloc.analysis.call_graph import CONTROL, CallGraph
+from hloc.analysis.call_graph import CallGraph
 from hloc.analysis.effects import Effects
 from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
@@ -41,11 +41,8 @@ class HorizontalFusion:
 
     def run(self, module: Module) -> bool:
         effects = Effects()
-        graph = CallGraph(module)
         changed = False
-        for computation in graph.reachable():
-            if graph.contexts(computation) != (CONTROL,):
-                continue
+        for computation in CallGraph(module).with_kernels():
             batches = [batch for batch in self._batches(computation) if len(batch) > 1]
             for batch in batches:
                 self._write(computation, batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hloc.analysis.call_graph import CONTROL, CallGraph
+from hloc.analysis.call_graph import CallGraph
 from hloc.analysis.effects import Effects
 from hloc.ir.module import Module
 from hloc.passes.fusion_report import Edges
@@ -37,11 +37,8 @@ class RowFusion:
 
     def run(self, module: Module) -> bool:
         effects = Effects()
-        graph = CallGraph(module)
         changed = False
-        for computation in graph.reachable():
-            if graph.contexts(computation) != (CONTROL,):
-                continue
+        for computation in CallGraph(module).with_kernels():
             if not any(instruction.opcode == "reduce" for instruction in computation):
                 continue
             changed |= reorder(computation, effects)
