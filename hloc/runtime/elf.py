@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Iterator
+from functools import cache
 from struct import Struct, pack, pack_into
 from typing import NamedTuple
 
@@ -165,7 +166,9 @@ class Loaded:
         raise RuntimeError(f"the object code refers to {symbol.name!r}, which is in no section with memory")
 
 
+@cache
 def _c_library() -> ctypes.CDLL:
+    """The functions that this process has already."""
     library = ctypes.CDLL(None)
     library.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     return library
@@ -174,6 +177,6 @@ def _c_library() -> ctypes.CDLL:
 def _outside(name: str) -> int:
     """The address of a function of the C library. RuntimeError if this process has none of that name."""
     try:
-        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
+        return ctypes.cast(getattr(_c_library(), name), ctypes.c_void_p).value or 0
     except AttributeError:
         raise RuntimeError(f"the object code calls {name}, which this process does not have") from None

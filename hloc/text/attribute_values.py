@@ -11,7 +11,6 @@ from hloc.ir.attributes import (
     Metadata,
     PadDim,
     Raw,
-    Recovery,
     ReplicaGroups,
     ResultAccuracy,
     SliceDim,
