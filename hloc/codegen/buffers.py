@@ -48,10 +48,11 @@ class Buffers:
         self.stack_slots = 0
 
 
-def assign(plan: Schedule, temporary: Sequence[int], guard: str = "") -> Buffers:
+def assign(plan: Schedule, temporary: Sequence[int], guard: str = "", stack: bool = True) -> Buffers:
     """Buffers for all values of a computation; `temporary` is the bytes that each step needs for itself.
 
-    `guard` is that of `Options.guard_pages`: then nothing lies on the stack, where no page guards it.
+    `guard` is that of `Options.guard_pages`: then nothing lies on the stack, where no page guards it, nor without
+    a `stack`.
     """
     steps = [
         FlowStep([view.value for view in step.inputs], [view.value for view in step.outputs], step.pairs())
@@ -59,7 +60,7 @@ def assign(plan: Schedule, temporary: Sequence[int], guard: str = "") -> Buffers
     ]
     arguments = [view.value for view in plan.arguments]
     flow = Flow(arguments, steps, [view.value for view in plan.results], plan.slots)
-    small = SMALL_BYTES if len(steps) <= LONG and not guard else 0
+    small = SMALL_BYTES if stack and len(steps) <= LONG and not guard else 0
     buffers = Buffers()
     chains = buffers.chains = chains_of(flow, small + 1)
     _lay_out(chains, temporary, buffers, small, guard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from hloc.analysis.cost_analysis import cost_of
 from hloc.codegen.computations import (
@@ -14,16 +15,24 @@ from hloc.codegen.computations import (
     Variant,
     variants_of,
 )
+from hloc.codegen.device_program import DeviceCode
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
-from hloc.codegen.program import ENTRY, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.program import ENTRY, Guards, Kernel, MemoryPlan, ParameterLeaf, Program, ResultLeaf
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
 from hloc.codegen.values import CallStep, argument_shapes, array_shapes
+from hloc.errors import HloError
 from hloc.ir.module import Module as HloModule
+from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.pipeline import run_pipeline
 from hloc.records import record
+
+if TYPE_CHECKING:
+    from hloc.codegen.gpu.generate import DeviceParts
+
+gpu = lazy("hloc.codegen.gpu.generate")
 
 STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj")
 """What `emit_stage` can write: the module after its passes, and what becomes of it, in order."""
@@ -37,19 +46,34 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
 
     HloError, at the instruction's place, for an op that the target does not support.
     """
+    if target.device is not None:
+        return _compile_for_device(module, target, options)
     code = _generate(module, target, options)
     try:
         object_code = target.lower(str(code.llvm), "obj", options)
     except RuntimeError as error:
         raise RuntimeError(_blamed(str(code.llvm), str(error))) from None
+    return _program(
+        module,
+        target,
+        options,
+        object_code=object_code,
+        arena_bytes=code.memory[-1].arena_bytes,
+        constants=code.constants.block(),
+        kernels=code.kernels.kernels,
+        externals=tuple(code.kernels.externals),
+        memory=code.memory,
+        guards=code.guards,
+    )
+
+
+def _program(module: HloModule, target: Target, options: Options, **parts: Any) -> Program:
+    """The Program of a module, with what the code generator has made of it."""
     parameter_shapes, result_shape = module.bounded_shapes or module.entry_shapes
     return Program(
         name=module.name,
         target=target.name,
-        object_code=object_code,
         entry=ENTRY,
-        arena_bytes=code.memory[-1].arena_bytes,
-        constants=code.constants.block(),
         parameter_shapes=parameter_shapes,
         result_shape=result_shape,
         parameters=tuple(_parameters(module)),
@@ -57,12 +81,49 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         aliases=module.input_output_alias,
         replica_count=module.replica_count,
         num_partitions=module.num_partitions,
-        kernels=code.kernels.kernels,
-        externals=tuple(code.kernels.externals),
-        memory=code.memory,
         cost=cost_of(module),
-        guards=code.guards,
+        **parts,
     )
+
+
+def _compile_for_device(module: HloModule, target: Target, options: Options) -> Program:
+    """A program whose kernels run on a device; no code of the host's."""
+    parts = _device_parts(module, target, options)
+    image = _lowered(parts.llvm, parts.kernels, target, target.image, options)
+    code = DeviceCode(
+        target.device.arch,
+        image.encode() if isinstance(image, str) else image,
+        parts.device_kernels,
+        parts.computations,
+    )
+    return _program(
+        module,
+        target,
+        options,
+        object_code=b"",
+        arena_bytes=parts.memory[-1].arena_bytes,
+        constants=parts.constants.block(),
+        kernels=parts.kernels,
+        externals=tuple(parts.externals),
+        memory=parts.memory,
+        device=code,
+    )
+
+
+def _device_parts(module: HloModule, target: Target, options: Options) -> DeviceParts:
+    if options.guard_pages:
+        raise HloError("guard pages are for the CPU: the emulator checks every access of its own accord")
+    return gpu.generate(module.name, _plans(module, target), target, options)
+
+
+def _lowered(
+    llvm: Module, kernels: tuple[Kernel, ...], target: Target, stage: str, options: Options
+) -> str | bytes:
+    try:
+        lowered = target.lower(str(llvm), stage, options)
+    except RuntimeError as error:
+        raise RuntimeError(_blamed(str(llvm), str(error))) from None
+    return gpu.with_comments(lowered, kernels) if stage == "ptx" else lowered
 
 
 def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> str | bytes:
@@ -71,6 +132,9 @@ def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> 
     run_pipeline(module, options.pipeline or machine.pipeline, options)
     if stage == "hlo":
         return module.to_text()
+    if machine.device is not None:
+        parts = _device_parts(module, machine, options)
+        return str(parts.llvm) if stage == "llvm" else _lowered(parts.llvm, parts.kernels, machine, stage, options)
     llvm_ir = str(_generate(module, machine, options).llvm)
     if stage == "llvm":
         return llvm_ir
@@ -104,7 +168,7 @@ def _generate(module: HloModule, target: Target, options: Options) -> _Generated
     kernels = KernelCode(llvm, target, options)
     constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}
-    for variant, plan in _plans(module).items():
+    for variant, plan in _plans(module, target).items():
         name = f"computation.{len(compiled)}.{variant.computation.name}"
         compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled).write()
     main = compiled[variant]  # the entry comes last
@@ -116,12 +180,12 @@ def _generate(module: HloModule, target: Target, options: Options) -> _Generated
     return _Generated(llvm, kernels, constants, tuple(part.memory for part in compiled.values()), guards)
 
 
-def _plans(module: HloModule) -> dict[Variant, Schedule]:
+def _plans(module: HloModule, target: Target) -> dict[Variant, Schedule]:
     """The schedules of the entry and of all that it calls, callees first."""
     parameters, result = module.entry_shapes
     arguments = [leaf for shape in parameters for leaf in array_shapes(shape)]
     entry = Variant(module.entry, tuple(array_shapes(result)), (None,) * len(arguments))
-    plans = {entry: schedule(module.entry, arguments, entry.results)}
+    plans = {entry: schedule(module.entry, arguments, entry.results, kernels=target.kernels)}
     done: dict[Variant, Schedule] = {}
     stack = [(entry, _called(plans[entry]))]
     while stack:
@@ -133,7 +197,7 @@ def _plans(module: HloModule) -> dict[Variant, Schedule]:
         elif callee not in plans:
             computation = callee.computation
             plans[callee] = schedule(
-                computation, argument_shapes(computation), callee.results, callee.slots
+                computation, argument_shapes(computation), callee.results, callee.slots, target.kernels
             )
             stack.append((callee, _called(plans[callee])))
     return done

@@ -17,7 +17,7 @@ from hloc.analysis.moves import moves_from
 from hloc.codegen.bodies import Leaf, lies_in_memory, source
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.graphs import are_elements, array_leaves, keeps_index, operands_of, post_order, shape_of
-from hloc.codegen.kernel import ELEMENTS, KERNELS
+from hloc.codegen.kernel import ELEMENTS, KERNELS, KernelRow, Kernels
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.lazy import lazy
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 attention_plan = lazy("hloc.codegen.attention_plan")
 row_stages = lazy("hloc.codegen.row_stages")
 
+CPU_KERNELS = Kernels(KERNELS, rows=True, attention=True)
+
+
 @record
 class Form:
     """How a kernel is made: `own` is the op with loops of its own, or None for loop nests over `roots`.
 
-    `epilogue` says what is done with each of the op's results, if they are not the roots themselves. `stages` is how
+    `row` is that op's entry in the target's table. `epilogue` says what is done with each of the op's results, if they are not the roots themselves. `stages` is how
     a kernel goes through its rows, if it does; `attention` how it goes through two products and what lies between.
     """
 
@@ -43,42 +46,48 @@ class Form:
     epilogue: Epilogue | None = None
     stages: RowStages | None = None
     attention: AttentionPlan | None = None
+    row: KernelRow | None = None
 
 
-def form_of(instruction: Instruction) -> Form | None:
+def form_of(instruction: Instruction, kernels: Kernels = CPU_KERNELS) -> Form | None:
     """The form of an op that is not control flow; None if it has to be called or is not supported."""
     leaves = tuple(array_leaves(instruction))
     if instruction.opcode != "fusion":
-        if instruction.opcode in KERNELS:
-            return Form(instruction, leaves)
+        if instruction.opcode in kernels.own:
+            return Form(instruction, leaves, row=kernels.own[instruction.opcode])
         return Form(None, leaves) if instruction.opcode in ELEMENTS else None
-    return _fusion_form(instruction.called[0])
+    return _fusion_form(instruction.called[0], kernels)
 
 
-def _fusion_form(body: Computation) -> Form | None:
+def _fusion_form(body: Computation, kernels: Kernels) -> Form | None:
     roots = tuple(source(*leaf) for leaf in array_leaves(body.root))
     if not roots:
         return None
     first = roots[0][0]
-    if first.opcode in KERNELS and roots == tuple(array_leaves(first)) and _takes_operands(first, len(body)):
-        return Form(first, roots)
+    table = kernels.own
+    if first.opcode in table and roots == tuple(array_leaves(first)):
+        row = table[first.opcode]
+        if _takes_operands(first, row, len(body)):
+            return Form(first, roots, row=row)
     if are_elements(roots, len(body)):
         return Form(None, roots)
-    own = [i for i in body if i.opcode in KERNELS and i.opcode not in ELEMENTS]
-    if len(own) == 1 and KERNELS[own[0].opcode].takes_epilogue(own[0]) and _takes_operands(own[0], len(body)):
-        epilogue = _epilogue(own[0], roots, len(body))
-        if epilogue is not None:
-            return Form(own[0], roots, epilogue)
-    if sum(i.opcode == "dot" for i in own) == 2:
+    own = [i for i in body if i.opcode in table and i.opcode not in ELEMENTS]
+    if len(own) == 1:
+        row = table[own[0].opcode]
+        if row.takes_epilogue(own[0]) and _takes_operands(own[0], row, len(body)):
+            epilogue = _epilogue(own[0], roots, len(body))
+            if epilogue is not None:
+                return Form(own[0], roots, epilogue, row=row)
+    if kernels.attention and sum(i.opcode == "dot" for i in own) == 2:
         plan = attention_plan.attention_plan(body, roots, lambda dot: _epilogue(dot, roots, len(body)))
         return None if plan is None else Form(None, roots, plan.epilogue, attention=plan)
-    stages = row_stages.row_stages(body, roots) if any(i.opcode == "reduce" for i in own) else None
+    has_reduce = any(i.opcode == "reduce" for i in body)
+    stages = row_stages.row_stages(body, roots) if kernels.rows and has_reduce else None
     return None if stages is None else Form(None, roots, stages=stages)
 
 
-def _takes_operands(own: Instruction, size: int) -> bool:
+def _takes_operands(own: Instruction, row: KernelRow, size: int) -> bool:
     """Whether an op with loops of its own finds its operands in memory, or takes them element by element."""
-    row = KERNELS[own.opcode]
     elements = set(row.element_operands(own))
     arrays = [operand for number, operand in enumerate(own.operands) if number not in elements]
     fused = own.operands if row.strided else [own.operands[number] for number in sorted(elements)]

@@ -8,7 +8,7 @@ emitter is loaded when the op is first looked up; `emitters/__init__.py` says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import count
 from math import prod
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hloc.codegen.epilogue import Epilogue, Finisher
     from hloc.codegen.targets.target import Target
 
-__all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext", "KernelRow", "Register",
+__all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext", "KernelRow", "Kernels", "Register",
            "element", "index_constant", "kernel"]
 
 ElementFunction = Callable[["KernelContext", Instruction, list[Element], Index], Register]
@@ -67,7 +67,20 @@ class KernelRow:
 
 
 KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
-"""opcode -> row."""
+"""opcode -> row, of CPUs."""
+
+
+@record
+class Kernels:
+    """What can be one kernel on a kind of target, besides loop nests over elements.
+
+    `own` are the ops with loops of their own; `rows` and `attention` say whether fused computations that go by rows,
+    and attentions, can be.
+    """
+
+    own: Mapping[str, KernelRow]
+    rows: bool
+    attention: bool
 
 
 def element(*opcodes: str) -> Callable[[ElementFunction], ElementFunction]:
@@ -91,8 +104,9 @@ def kernel(
     fused_scratch: Callable[[Instruction, Epilogue | None], int] | None = None,
     strided: bool = False,
     written_once: Callable[[Instruction, Epilogue], Sequence[int]] = lambda instruction, epilogue: (),
+    table: Table[KernelRow] = KERNELS,
 ) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
-    """Decorator: the function is the KERNELS entry of these opcodes. See KernelRow for the arguments.
+    """Decorator: the function is the entry of these opcodes in KERNELS, or another table. See KernelRow for the rest.
 
     `element_operands` may also be "all" or "none". The two operands of a pair of `in_place` have the same
     shape and layout; `k.is_in_place(operand, output)` tells the emitter whether they do share memory.
@@ -108,7 +122,7 @@ def kernel(
             function, numbers, scratch, in_place, fails, takes_epilogue, fused_scratch, strided, written_once
         )
         for opcode in opcodes:
-            KERNELS.enter(opcode, row)
+            table.enter(opcode, row)
         return function
 
     return enter

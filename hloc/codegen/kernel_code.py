@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from hloc.analysis import cost
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
 from hloc.codegen.epilogue import Finisher
 from hloc.codegen.forms import loop_nests, minor_in_result
-from hloc.codegen.kernel import KERNELS, KernelContext
+from hloc.codegen.kernel import KernelContext
+from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.loops import Index, tile_loop
 from hloc.codegen.program import External, Kernel
 from hloc.codegen.targets.target import Target
-from hloc.host.custom_calls import config_text
-from hloc.ir.computation import Computation
-from hloc.ir.instruction import Instruction
-from hloc.ir.module import call_order
 from hloc.ir.shapes import ArrayShape
 from hloc.lazy import lazy
 from hloc.options import Options
@@ -60,13 +56,12 @@ class KernelCode:
         self.options = options
         self._rows: dict[str, tuple[list[str], int, int]] = {}
         self._known: dict[object, Function] = {}
-        self._structures: dict[Computation, int] = {}
-        self._numbers: dict[object, int] = {}
+        self._keys = Keys()
         self.externals: dict[External, int] = {}
 
     def function(self, step: KernelStep, shared: dict[int, int]) -> Function:
         """The kernel of a step; `shared` maps inputs to the outputs whose memory they are."""
-        key = self._key(step, shared)
+        key = self._keys.key(step, shared)
         function = self._known.get(key)
         if function is None:
             function = self._known[key] = self._make(step, shared)
@@ -83,46 +78,6 @@ class KernelCode:
             Kernel(name, tuple(instructions), read, written)
             for name, (instructions, read, written) in self._rows.items()
         )
-
-    # Equal kernels
-
-    def _key(self, step: KernelStep, shared: dict[int, int]) -> object:
-        """Equal for kernels with the same code."""
-        border: dict[Leaf, object] = {leaf: number for number, leaf in enumerate(step.bound)}
-        border |= dict(step.immediates)
-        operands = tuple(tuple(border[leaf] for leaf in leaves) for leaves in step.operand_leaves())
-        shapes = tuple(view.shape for view in (*step.inputs, *step.outputs))
-        return self._structure(step.instruction), operands, shapes, step.scratch_bytes, tuple(sorted(shared.items()))
-
-    def _structure(self, instruction: Instruction) -> object:
-        """An op without its name and operands."""
-        attributes = tuple((name, self._attribute(value)) for name, value in instruction.attributes.items())
-        config = config_text(instruction) if instruction.opcode == "custom-call" else ""
-        return instruction.opcode, instruction.shape, attributes, config
-
-    def _attribute(self, value: Any) -> object:
-        if isinstance(value, Computation):
-            return self._computation(value)
-        if isinstance(value, tuple) and value and isinstance(value[0], Computation):
-            return tuple(map(self._computation, value))
-        return value
-
-    def _computation(self, computation: Computation) -> int:
-        """A number that equal computations share."""
-        if computation not in self._structures:
-            for callee in call_order(computation):
-                if callee not in self._structures:
-                    rows = self._rows_of(callee)
-                    self._structures[callee] = self._numbers.setdefault(rows, len(self._numbers))
-        return self._structures[computation]
-
-    def _rows_of(self, computation: Computation) -> object:
-        numbers = {instruction: number for number, instruction in enumerate(computation)}
-        rows = tuple(
-            (self._structure(instruction), tuple(numbers[operand] for operand in instruction.operands))
-            for instruction in computation
-        )
-        return rows, numbers[computation.root]
 
     # Code
 
@@ -156,7 +111,7 @@ class KernelCode:
         params = [("ptr", f"in{number}", _memory("readonly", step.inputs[number].shape)) for number in own]
         params += [("ptr", f"out{number}", _memory("", out.shape)) for number, out in enumerate(step.outputs)]
         params += [("ptr", "scratch", "noalias"), ("ptr", "context")]
-        fails = step.form.own is not None and KERNELS[step.form.own.opcode].fails
+        fails = step.form.row is not None and step.form.row.fails
         result = "i32" if fails else "void"
         function = self.module.function(name, result, params, attributes, "internal")
         b = Builder(function)
@@ -229,7 +184,7 @@ def _write(k: KernelContext, step: KernelStep) -> None:
         attention_kernel.write_attention(k, form.attention)
         return
     if form.own is not None:
-        KERNELS[form.own.opcode].emit(k, form.own)
+        form.row.emit(k, form.own)
         return
     nests = loop_nests(form)
     across = _dimension_across(step) if len(nests) == 1 else None

@@ -15,7 +15,6 @@ from hloc.codegen.forms import (
     reads_only_its_part,
     same_index_only,
 )
-from hloc.codegen.kernel import KERNELS
 from hloc.codegen.values import Leaves, Step, View, constant_view, same_memory
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
@@ -76,7 +75,7 @@ class KernelStep(Step):
 
     def _own_pairs(self, own: Instruction) -> Iterator[tuple[int, int]]:
         border = set(self.bound)
-        for operand, output in KERNELS[own.opcode].in_place(own):
+        for operand, output in self.form.row.in_place(own):
             (leaf,) = read_by(own, [operand], border)
             others = [number for number in range(len(own.operands)) if number != operand]
             if leaf not in read_by(own, others, border) or (
@@ -94,7 +93,7 @@ class KernelStep(Step):
         readable = same_index_only(Form(None, epilogue.roots), border | set(epilogue.own))
         readable -= read_by(own, range(len(own.operands)), border)
         numbers = [number for number, leaf in enumerate(self.bound) if leaf in readable]
-        for output in KERNELS[own.opcode].written_once(own, epilogue):
+        for output in self.form.row.written_once(own, epilogue):
             yield from ((number, output) for number in numbers)
 
 
@@ -112,7 +111,7 @@ def kernel_step(instruction: Instruction, form: Form, leaves: dict[Instruction, 
     if form.attention is not None:
         step.scratch_bytes = form.attention.scratch_bytes
     if form.own is not None:
-        row = KERNELS[form.own.opcode]
+        row = form.row
         if row.fused_scratch is not None and instruction.opcode == "fusion":
             step.scratch_bytes = row.fused_scratch(form.own, form.epilogue)
         else:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from hloc.analysis.liveness import Chain
 from hloc.codegen.buffers import ARENA, Buffers, Place
 from hloc.codegen.forms import array_leaves
-from hloc.codegen.kernel import KERNELS
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.program import LiveBuffer, MadeCopy, MemoryCall, MemoryPlan
 from hloc.codegen.schedule import Schedule
@@ -85,7 +84,7 @@ def _copies_of_kernel(step: KernelStep, plan: Schedule, buffers: Buffers) -> Ite
     own = step.form.own
     if own is None or own.opcode not in ("dynamic-update-slice", "scatter"):
         return
-    for operand, output in KERNELS[own.opcode].in_place(own):
+    for operand, output in step.form.row.in_place(own):
         target = step.outputs[output].value
         if buffers.chains[target].values[0] is target:
             base = _base(step, own.operands[operand])

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hloc.analysis.costs import ModuleCost
+from hloc.codegen.device_program import DeviceCode
 from hloc.ir.attributes import Alias
 from hloc.ir.dtypes import S32
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape, array
@@ -46,6 +47,7 @@ ERRORS = {
 
 
 LAPACK, CUSTOM, INFEED, OUTFEED, SEND, RECV = "lapack", "custom", "infeed", "outfeed", "send", "recv"
+EVALUATED = "evaluated"
 
 
 class External(NamedTuple):
@@ -54,7 +56,8 @@ class External(NamedTuple):
     `kind` tells where it is found: LAPACK has routines by their C `name`, CUSTOM the functions registered for
     the target `name`; INFEED, OUTFEED, SEND and RECV are the host's queues, `name` a channel's number. All
     but LAPACK's are called as `void f(ptr outs, ptr ins, ptr config, i64 config_size, ptr status)`, as
-    `host.custom_calls.register_custom_call` describes; `operands` and `result` are their shapes.
+    `host.custom_calls.register_custom_call` describes; `operands` and `result` are their shapes. EVALUATED, of
+    programs for devices alone, is the reference evaluator, on the HLO text in `config`.
     """
 
     kind: str
@@ -188,7 +191,7 @@ class Program:
     """A compiled module. `parameter_shapes` and `result_shape` are as the caller sees them.
 
     `memory` has the plans of the computations that run, callees first and the entry last; `cost` what a run
-    costs.
+    costs. A program for a device has `device` in place of object code.
     """
 
     name: str
@@ -209,6 +212,7 @@ class Program:
     memory: tuple[MemoryPlan, ...]
     cost: ModuleCost
     guards: Guards | None = None
+    device: DeviceCode | None = None
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__

@@ -12,7 +12,8 @@ import numpy as np
 
 from hloc.analysis.passing import changed_leaves, passed_on
 from hloc.codegen.bodies import PASS_THROUGH, is_alias, literal_at
-from hloc.codegen.forms import array_leaves, form_of
+from hloc.codegen.forms import CPU_KERNELS, array_leaves, form_of
+from hloc.codegen.kernel import Kernels
 from hloc.codegen.kernel_steps import kernel_step
 from hloc.codegen.values import (
     ARGUMENT,
@@ -56,12 +57,13 @@ def schedule(
     arguments: Sequence[ArrayShape],
     results: Sequence[ArrayShape],
     slots: tuple[int | None, ...] | None = None,
+    kernels: Kernels = CPU_KERNELS,
 ) -> Schedule:
     """The steps of a computation whose leaves come and go in these shapes; `slots` are the Schedule's.
 
-    HloError for an op that is not supported.
+    HloError for an op that is not among the target's `kernels`, nor supported otherwise.
     """
-    scheduler = _Scheduler(computation, arguments)
+    scheduler = _Scheduler(computation, arguments, kernels)
     for instruction in computation:
         scheduler.add(instruction)
     plan = scheduler.finish(results, slots or (None,) * len(arguments))
@@ -70,8 +72,9 @@ def schedule(
 
 
 class _Scheduler:
-    def __init__(self, computation: Computation, arguments: Sequence[ArrayShape]):
+    def __init__(self, computation: Computation, arguments: Sequence[ArrayShape], kernels: Kernels):
         self.computation = computation
+        self.kernels = kernels
         self.arguments = [View(Value(ARGUMENT, s, number), s) for number, s in enumerate(arguments)]
         self.steps: list[Step] = []
         self.leaves: dict[Instruction, Leaves] = {}
@@ -148,7 +151,7 @@ class _Scheduler:
     # Kernels
 
     def _kernel(self, instruction: Instruction) -> None:
-        form = form_of(instruction)
+        form = form_of(instruction, self.kernels)
         if form is not None:
             step = kernel_step(instruction, form, self.leaves)
             self._run(step, instruction.shape)
@@ -157,7 +160,7 @@ class _Scheduler:
         else:
             target = instruction.get("custom_call_target")
             what = instruction.opcode if target is None else f'{instruction.opcode} of "{target}"'
-            raise HloError(f"{what} is not supported on cpu yet", instruction.span)
+            raise HloError(f"{what} is not supported on this target yet", instruction.span)
 
     def _run(self, step: Step, shape: Shape) -> None:
         """Adds a step that makes the leaves of its instruction, in the layouts of `shape`."""

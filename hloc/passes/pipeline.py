@@ -214,7 +214,8 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
         ("schedule", "the order to run in, last"),
     ),
 }
-"""`cpu` is what the CPU backend runs; `none` only what it cannot do without."""
+PIPELINES["gpu"] = PIPELINES["cpu"]
+"""`cpu` is what the CPU backend runs, `gpu` what devices run; `none` only what they cannot do without."""
 
 ORDER: tuple[tuple[str, str, str], ...] = (
     ("manual_partitioning", "sharding_removal", "the removal refuses what should have been partitioned"),

@@ -26,11 +26,11 @@ class Memory(Core):
         pointer: Value,
         index: Value | Sequence[Value],
         inbounds: bool = True,
-        result_type: str = "ptr",
+        result_type: str = "",
     ) -> Value:
         """The address of an element: `pointer` plus index (or indices, the first in whole elements).
 
-        A vector index gives a vector of addresses: say so in `result_type`.
+        It has the pointer's type. A vector index gives a vector of addresses: say so in `result_type`.
         """
         if isinstance(index, Value):
             if index.__class__ is Constant and index.number == 0:
@@ -40,7 +40,7 @@ class Memory(Core):
             where = ", ".join([f"{i.type} {i.text}" for i in index])
         flag = "inbounds " if inbounds else ""
         return self._numbered(
-            result_type, f"getelementptr {flag}{element_type}, {pointer.type} {pointer.text}, {where}"
+            result_type or pointer.type, f"getelementptr {flag}{element_type}, {pointer.type} {pointer.text}, {where}"
         )
 
     def load(

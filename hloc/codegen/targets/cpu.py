@@ -7,6 +7,7 @@ from functools import cache
 
 import llvmlite.binding as llvm
 
+from hloc.codegen.forms import CPU_KERNELS
 from hloc.codegen.llvm import Builder, Value, const
 from hloc.codegen.targets.target import Target
 from hloc.options import Options
@@ -35,6 +36,7 @@ def target() -> Target:
         leave_flushing=_leave_flushing if x86 else _leave_unchanged,
         enter_exact=_enter_exact if x86 else _enter_unchanged,
         stages={"llvm-opt": optimized_text, "asm": assembly, "obj": object_code},
+        kernels=CPU_KERNELS,
     )
 
 

@@ -1,0 +1,22 @@
+"""The emitters of devices, a file a family, each loaded when a program has one of its ops."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hloc.codegen.kernel import KernelRow, Kernels, kernel
+from hloc.lazy import Table, homes
+
+GPU_HOMES: dict[str, str] = homes(
+    {
+    }
+)
+"""The module of each opcode's row in the table GPU_KERNELS."""
+
+GPU_KERNELS: Table[KernelRow] = Table(GPU_HOMES)
+"""opcode -> row: ops that need more than loops over their results' elements."""
+
+gpu_kernel = partial(kernel, table=GPU_KERNELS)
+"""Decorator: the function is the GPU_KERNELS entry of these opcodes; it takes a GpuStep and the instruction."""
+
+FORMS = Kernels(GPU_KERNELS, rows=False, attention=False)

@@ -1,0 +1,164 @@
+"""What a thread of a device can do besides arithmetic and loads: who it is, and what it does with others.
+
+Emitters use nothing else of the machine, so that the emulator, which brings a dialect of its own, runs the very
+same kernels and sees every access. Threads are counted along x first; a warp is 32 threads in this order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from hloc.codegen.llvm import Builder, Function, Module, Value, bit_width, const, integer
+
+WARP = 32
+ALL_LANES = 0xFFFFFFFF
+
+
+class Dialect(ABC):
+    """How kernels of one kind of machine are written.
+
+    `pointer` is the LLVM type of pointers to device memory, `shared_pointer` of those to a block's shared memory.
+    """
+
+    pointer: str
+    shared_pointer: str
+
+    @abstractmethod
+    def kernel(self, module: Module, name: str, params: list[tuple], threads: int, attributes: str) -> Function:
+        """A new kernel function, of blocks of at most so many threads."""
+
+    @abstractmethod
+    def builder(self, function: Function, instruction: str) -> Builder:
+        """A builder for a kernel, or a function that kernels call; messages of the emulator name the instruction."""
+
+    @abstractmethod
+    def intrinsics(self, b: Builder, shared_bytes: int) -> Intrinsics:
+        """The intrinsics at a builder's place, in a kernel launched with so many bytes of shared memory."""
+
+
+class Intrinsics(ABC):
+    """Bound to the builder of one kernel; code goes to the builder's current place."""
+
+    def __init__(self, b: Builder):
+        self.b = b
+
+    # Who this thread is
+
+    @abstractmethod
+    def thread(self, axis: str = "x") -> Value:
+        """The thread's number in its block, an i32."""
+
+    @abstractmethod
+    def block(self, axis: str = "x") -> Value:
+        """The block's number in the grid, an i32."""
+
+    def lane(self) -> Value:
+        """The thread's number in its warp, an i32; blocks must be of one dimension."""
+        return self.b.and_(self.thread(), integer("i32", WARP - 1))
+
+    def warp(self) -> Value:
+        """The warp's number in its block, an i32; blocks must be of one dimension."""
+        return self.b.lshr(self.thread(), integer("i32", 5))
+
+    # Together
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """All threads of the block come here before any goes on; memory written before it can be read after it."""
+
+    @abstractmethod
+    def warp_barrier(self) -> None:
+        """The same for the threads of a warp."""
+
+    @abstractmethod
+    def fence(self) -> None:
+        """What this thread has written to global memory is seen by all of the device before what it writes next."""
+
+    @abstractmethod
+    def shuffle32(self, mode: str, value: Value, lane: Value) -> Value:
+        """An i32 of another lane: `mode` "idx" of `lane`, "xor" of this one's number xor `lane`, "up" and "down" of
+        the lane so many before or behind (the thread's own value where there is none). All lanes must come here."""
+
+    @abstractmethod
+    def ballot(self, condition: Value) -> Value:
+        """An i32 with a bit for each lane whose i1 holds. All lanes must come here."""
+
+    @abstractmethod
+    def any(self, condition: Value) -> Value:
+        """Whether an i1 holds in any thread of the block; a barrier."""
+
+    # Memory
+
+    @abstractmethod
+    def shared(self, offset: int = 0) -> Value:
+        """The address of a byte of the block's shared memory; byte 0 is aligned to 1024."""
+
+    @abstractmethod
+    def atomic(self, op: str, pointer: Value, value: Value) -> Value:
+        """`atomicrmw` of LLVM's name on an address in global or shared memory; the value before. Relaxed order."""
+
+    @abstractmethod
+    def compare_exchange(self, pointer: Value, expected: Value, new: Value) -> Value:
+        """An integer of 16, 32 or 64 bits replaced by `new` if it is `expected`; the value before."""
+
+    @abstractmethod
+    def load_volatile(self, type: str, pointer: Value) -> Value:
+        """A value that other blocks may be writing, as it is in memory now."""
+
+    @abstractmethod
+    def store_volatile(self, value: Value, pointer: Value) -> None:
+        """A value that other blocks wait for."""
+
+    # Asynchronous copies (sm_80 on)
+
+    @abstractmethod
+    def copy_async(self, target: Value, source: Value, size: int, live: Value | None = None) -> None:
+        """Begins to copy 4, 8 or 16 bytes, aligned to as many, from global to shared memory.
+
+        Of `live` (an i32, default all) bytes; the rest of the `size` become zero.
+        """
+
+    @abstractmethod
+    def commit_copies(self) -> None:
+        """Makes a group of the thread's copies begun since the last group."""
+
+    @abstractmethod
+    def wait_copies(self, groups: int) -> None:
+        """Waits until at most so many of the thread's latest groups are not complete."""
+
+    # Matrix units
+
+    @abstractmethod
+    def load_matrices(self, pointer: Value, count: int, transposed: bool = False) -> list[Value]:
+        """`ldmatrix`: 1, 2 or 4 matrices of 8x8 16-bit elements, an i32 (two elements) a matrix and lane.
+
+        `pointer` (shared, 16-byte aligned) of lane i is row i % 8 of matrix i / 8. Lane i receives the elements
+        2 * (i % 4) and the next of row i / 4; of the transposed matrix with `transposed`.
+        """
+
+    @abstractmethod
+    def mma(self, shape: str, types: str, a: Sequence[Value], b: Sequence[Value], c: Sequence[Value]) -> list[Value]:
+        """`mma.sync.aligned.<shape>.row.col.<types>`, d = a b + c by a whole warp.
+
+        `types` are PTX's of d, a, b, c, for instance "f32.bf16.bf16.f32". Fragments are as in the PTX manual: a and b
+        as i32 (f64 as double), c and d as float, i32, or double.
+        """
+
+    # Made of the above
+
+    def shuffle(self, mode: str, value: Value, lane: Value) -> Value:
+        """`shuffle32` for an integer or float of any width up to 64 bits."""
+        b, width = self.b, bit_width(value.type)
+        if width == 1:
+            return b.trunc(self.shuffle32(mode, b.zext(value, "i32"), lane), "i1")
+        bits = b.bitcast(value, f"i{width}") if value.type[0] != "i" else value
+        if width == 64:
+            low, high = b.trunc(bits, "i32"), b.trunc(b.lshr(bits, const("i64", 32)), "i32")
+            low, high = (b.zext(self.shuffle32(mode, part, lane), "i64") for part in (low, high))
+            moved = b.or_(low, b.shl(high, const("i64", 32)))
+        elif width == 32:
+            moved = self.shuffle32(mode, bits, lane)
+        else:
+            moved = b.trunc(self.shuffle32(mode, b.zext(bits, "i32"), lane), f"i{width}")
+        return b.bitcast(moved, value.type) if value.type[0] != "i" else moved

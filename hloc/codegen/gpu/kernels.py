@@ -1,0 +1,63 @@
+"""Kernel steps of a device program as launches; equal steps share their kernels."""
+
+from __future__ import annotations
+
+from hloc.codegen.device_program import DeviceKernel
+from hloc.codegen.gpu.loops import write_loops
+from hloc.codegen.gpu.step import GpuStep, LaunchTemplate, Template
+from hloc.codegen.kernel_keys import Keys
+from hloc.codegen.kernel_steps import KernelStep
+from hloc.codegen.llvm import Module
+from hloc.codegen.program import External, Kernel
+from hloc.codegen.targets.target import Target
+from hloc.options import Options
+
+
+class GpuKernels:
+    """The kernels of a program."""
+
+    def __init__(self, module: Module, target: Target, options: Options):
+        self.module, self.target, self.options = module, target, options
+        self.externals: dict[External, int] = {}
+        self._keys = Keys()
+        self._known: dict[object, list[Template]] = {}
+        self._names: dict[str, list[str]] = {}
+        self._sizes: dict[str, tuple[int, int, int, int]] = {}
+
+    def templates(self, step: KernelStep, shared: dict[int, int]) -> list[Template]:
+        """The commands of a step; `shared` maps inputs to the outputs whose memory they are."""
+        key = self._keys.key(step, shared)
+        found = self._known.get(key)
+        if found is None:
+            g = GpuStep(self.module, self.target, self.options, step, shared, self.externals)
+            _write(g)
+            found = self._known[key] = g.templates
+            read = sum(view.shape.byte_size for view in step.inputs)
+            written = sum(view.shape.byte_size for view in step.outputs)
+            for template in found:
+                if isinstance(template, LaunchTemplate) and template.kernel not in self._names:
+                    threads = template.block[0] * template.block[1] * template.block[2]
+                    self._names[template.kernel] = []
+                    self._sizes[template.kernel] = read, written, threads, template.shared_bytes
+        for kernel in dict.fromkeys(t.kernel for t in found if isinstance(t, LaunchTemplate)):
+            self._names[kernel].append(step.instruction.name)
+        return found
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All kernels, in the order in which they were needed first."""
+        return tuple(Kernel(name, tuple(names), *self._sizes[name][:2]) for name, names in self._names.items())
+
+    @property
+    def device_kernels(self) -> tuple[DeviceKernel, ...]:
+        """The same as the device's image has them."""
+        return tuple(DeviceKernel(name, tuple(names), *self._sizes[name][2:]) for name, names in self._names.items())
+
+
+def _write(g: GpuStep) -> None:
+    form = g.form
+    if form.own is not None:
+        assert form.row is not None
+        form.row.emit(g, form.own)
+    else:
+        write_loops(g)

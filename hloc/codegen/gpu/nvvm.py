@@ -1,0 +1,118 @@
+"""The dialect of NVIDIA's GPUs: LLVM's NVVM intrinsics, and PTX where LLVM has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hloc.codegen.gpu.intrinsics import ALL_LANES, Dialect, Intrinsics
+from hloc.codegen.llvm import Builder, Function, Module, Value, integer
+
+_GLOBAL, _SHARED = "ptr addrspace(1)", "ptr addrspace(3)"
+
+_MODES = {"idx": ("idx", 31), "xor": ("bfly", 31), "up": ("up", 0), "down": ("down", 31)}
+"""PTX's name of a shuffle, and the bounds that go with it."""
+
+
+class Nvvm(Dialect):
+    """Kernels become PTX entries, named by the functions."""
+
+    pointer = _GLOBAL
+    shared_pointer = _SHARED
+
+    def kernel(self, module: Module, name: str, params: list[tuple], threads: int, attributes: str) -> Function:
+        attributes = f'{attributes} "nvvm.maxntid"="{threads}"'.strip()
+        return module.function(name, "void", params, attributes, "ptx_kernel")
+
+    def builder(self, function: Function, instruction: str) -> Builder:
+        return Builder(function)
+
+    def intrinsics(self, b: Builder, shared_bytes: int) -> Intrinsics:
+        return NvvmIntrinsics(b)
+
+
+class NvvmIntrinsics(Intrinsics):
+    """See Intrinsics."""
+
+    def _register(self, name: str) -> Value:
+        return self.b.intrinsic(f"llvm.nvvm.read.ptx.sreg.{name}", "i32", [], overloads=())
+
+    def _effect(self, name: str, args: Sequence[Value] = ()) -> None:
+        self.b.intrinsic(f"llvm.nvvm.{name}", "void", list(args), overloads=(), pure=False)
+
+    def thread(self, axis: str = "x") -> Value:
+        return self._register(f"tid.{axis}")
+
+    def block(self, axis: str = "x") -> Value:
+        return self._register(f"ctaid.{axis}")
+
+    def barrier(self) -> None:
+        self._effect("barrier.cta.sync.aligned.all", [integer("i32", 0)])
+
+    def warp_barrier(self) -> None:
+        self._effect("bar.warp.sync", [integer("i32", ALL_LANES)])
+
+    def fence(self) -> None:
+        self._effect("membar.gl")
+
+    def shuffle32(self, mode: str, value: Value, lane: Value) -> Value:
+        name, bound = _MODES[mode]
+        args = [integer("i32", ALL_LANES), value, lane, integer("i32", bound)]
+        return self.b.intrinsic(f"llvm.nvvm.shfl.sync.{name}.i32", "i32", args, overloads=(), pure=False)
+
+    def ballot(self, condition: Value) -> Value:
+        args = [integer("i32", ALL_LANES), condition]
+        return self.b.intrinsic("llvm.nvvm.vote.ballot.sync", "i32", args, overloads=(), pure=False)
+
+    def any(self, condition: Value) -> Value:
+        args = [integer("i32", 0), condition]
+        return self.b.intrinsic("llvm.nvvm.barrier.cta.red.or.aligned.all", "i1", args, overloads=(), pure=False)
+
+    def shared(self, offset: int = 0) -> Value:
+        if "shared" not in self.b.module.globals:
+            self.b.module.globals["shared"] = "@shared = external addrspace(3) global [0 x i8], align 1024"
+        return self.b.gep("i8", Value(_SHARED, "@shared"), integer("i64", offset))
+
+    def atomic(self, op: str, pointer: Value, value: Value) -> Value:
+        return self.b.atomicrmw(op, pointer, value)
+
+    def compare_exchange(self, pointer: Value, expected: Value, new: Value) -> Value:
+        return self.b.cmpxchg(pointer, expected, new, "monotonic")[0]
+
+    def load_volatile(self, type: str, pointer: Value) -> Value:
+        return self.b.load(type, pointer, volatile=True)
+
+    def store_volatile(self, value: Value, pointer: Value) -> None:
+        self.b.store(value, pointer, volatile=True)
+
+    def copy_async(self, target: Value, source: Value, size: int, live: Value | None = None) -> None:
+        kind = "cg" if size == 16 else "ca"
+        args = [target, source] + ([] if live is None else [live])
+        self._effect(f"cp.async.{kind}.shared.global.{size}{'' if live is None else '.s'}", args)
+
+    def commit_copies(self) -> None:
+        self._effect("cp.async.commit.group")
+
+    def wait_copies(self, groups: int) -> None:
+        self._effect("cp.async.wait.group", [integer("i32", groups)])
+
+    def load_matrices(self, pointer: Value, count: int, transposed: bool = False) -> list[Value]:
+        kind = f"x{count}{'.trans' if transposed else ''}"
+        result = "i32" if count == 1 else f"{{ {', '.join(['i32'] * count)} }}"
+        name = f"llvm.nvvm.ldmatrix.sync.aligned.m8n8.{kind}.b16.p3"
+        found = self.b.intrinsic(name, result, [pointer], overloads=(), pure=False)
+        return [found] if count == 1 else [self.b.extractvalue(found, i, "i32") for i in range(count)]
+
+    def mma(self, shape: str, types: str, a: Sequence[Value], b: Sequence[Value], c: Sequence[Value]) -> list[Value]:
+        """By PTX text: LLVM's intrinsics have a name and argument types of their own for every combination."""
+        kind, count = c[0].type, len(c)
+        code = {"i32": "r", "float": "f", "double": "d"}
+        outs = [f"${i}" for i in range(count)]
+        ins = [*a, *b, *c]
+        places = [f"${count + i}" for i in range(len(ins))]
+        parts = (outs, places[: len(a)], places[len(a) : len(a) + len(b)], places[len(a) + len(b) :])
+        operands = ", ".join("{" + ", ".join(part) + "}" for part in parts)
+        constraints = ",".join([f"={code[kind]}"] * count + [code[value.type] for value in ins])
+        result = kind if count == 1 else f"{{ {', '.join([kind] * count)} }}"
+        text = f"mma.sync.aligned.{shape}.row.col.{types} {operands};"
+        found = self.b.inline_asm(result, text, constraints, ins)
+        return [found] if count == 1 else [self.b.extractvalue(found, i, kind) for i in range(count)]

@@ -1,0 +1,252 @@
+"""A kernel step as launches: what the emitters of devices write into.
+
+A launch has a function of its own, with the parameters of the step: its inputs (but those that share an output's
+memory), its outputs, scratch, context, then the launch's scalars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from hloc.codegen.arrays import ArrayRef
+from hloc.codegen.bodies import Body, immediate, is_alias, source
+from hloc.codegen.epilogue import Finisher
+from hloc.codegen.gpu.context import GpuContext
+from hloc.codegen.gpu.spread import over_elements
+from hloc.codegen.kernel import Index
+from hloc.codegen.kernel_steps import KernelStep
+from hloc.codegen.llvm import Module, Value
+from hloc.codegen.program import External
+from hloc.codegen.targets.target import Target
+from hloc.errors import HloError
+from hloc.ir.instruction import Instruction
+from hloc.options import Options
+
+ALIGNMENT = 16
+"""Bytes to which arguments of kernels are aligned: what one load takes."""
+
+MOST_BLOCKS = (1 << 31) - 1
+
+
+class LaunchTemplate(NamedTuple):
+    """A launch without its memory, which is that of the whole step."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+    scalars: tuple[int, ...]
+
+
+class CopyTemplate(NamedTuple):
+    """All of an input's bytes copied to an output."""
+
+    input: int
+    output: int
+
+
+class FillTemplate(NamedTuple):
+    """Bytes of an output (or of scratch, number None) from an offset on set to one value."""
+
+    output: int | None
+    offset: int
+    byte: int
+    size: int
+
+
+class HostTemplate(NamedTuple):
+    """The external of a number called by the host, with all inputs and outputs of the step."""
+
+    external: int
+
+
+class MeetingTemplate(NamedTuple):
+    """The launches run by all devices of a run together; their kernels take the inputs of all devices: see `meet`."""
+
+    launches: tuple[LaunchTemplate, ...]
+    devices: int
+
+
+Template = LaunchTemplate | CopyTemplate | FillTemplate | HostTemplate | MeetingTemplate
+
+
+class GpuStep:
+    """A step being written. `instruction` is the op with loops of its own, or the step's own instruction.
+
+    `shared` maps inputs to the outputs whose memory they are. `templates` are the commands so far.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        target: Target,
+        options: Options,
+        step: KernelStep,
+        shared: dict[int, int],
+        externals: dict[External, int],
+    ):
+        assert target.device is not None
+        self.module, self.target, self.options = module, target, options
+        self.device = target.device
+        self.step, self.form, self.shared = step, step.form, shared
+        self.instruction: Instruction = step.form.own or step.instruction
+        self.is_fused = step.instruction.opcode == "fusion"
+        self.templates: list[Template] = []
+        self._externals = externals
+
+    # Commands
+
+    @contextmanager
+    def launch(
+        self,
+        grid: tuple[int, int, int] | int,
+        block: tuple[int, int, int] | int,
+        shared: int = 0,
+        scalars: Sequence[int] = (),
+        name: str = "",
+    ) -> Iterator[GpuContext]:
+        """A kernel, written inside, that is launched once; see `again` for more launches of it.
+
+        `shared` are bytes of shared memory a block, `scalars` numbers that `k.scalars` stand for. `name` tells the
+        parts of a step from each other. HloError if the machine has no such grid or block.
+        """
+        grid, block = _three(grid), _three(block)
+        self._check(grid, block, shared)
+        kernel = self._symbol(name)
+        k = self._context(kernel, grid, block, shared, len(scalars))
+        yield k
+        k.b.ret()
+        self.templates.append(LaunchTemplate(kernel, grid, block, shared, tuple(scalars)))
+
+    def again(self, scalars: Sequence[int], grid: tuple[int, int, int] | int | None = None) -> None:
+        """The last launched kernel once more, with other scalars, and perhaps another grid."""
+        last = next(t for t in reversed(self.templates) if isinstance(t, LaunchTemplate))
+        grid = last.grid if grid is None else _three(grid)
+        self._check(grid, last.block, last.shared_bytes)
+        self.templates.append(last._replace(scalars=tuple(scalars), grid=grid))
+
+    def relaunch(
+        self, kernel: LaunchTemplate, scalars: Sequence[int], grid: tuple[int, int, int] | int | None = None
+    ) -> None:
+        """A kernel launched before (`last_launch`) once more."""
+        grid = kernel.grid if grid is None else _three(grid)
+        self._check(grid, kernel.block, kernel.shared_bytes)
+        self.templates.append(kernel._replace(scalars=tuple(scalars), grid=grid))
+
+    @property
+    def last_launch(self) -> LaunchTemplate:
+        """The kernel launched last, for `relaunch`."""
+        return next(t for t in reversed(self.templates) if isinstance(t, LaunchTemplate))
+
+    def copy(self, operand: int, output: int) -> None:
+        """Lets an output begin as a copy of an operand in memory, unless it lies there already.
+
+        The operand is one that the row does not take as elements. Layouts may differ.
+        """
+        leaf_input = self.input_number(operand)
+        if self.shared.get(leaf_input) == output:
+            return
+        source, target = self.step.inputs[leaf_input].shape, self.step.outputs[output].shape
+        if source.minor_to_major == target.minor_to_major:
+            if target.byte_size:
+                self.templates.append(CopyTemplate(leaf_input, output))
+            return
+        if target.count == 0:
+            return
+        with self.launch(-(-target.count // 256), 256, name="copy") as k:
+
+            def one(indices: list[Index]) -> None:
+                k.outputs[output].store(indices[0], k.input_array(operand).load(indices[0]))
+
+            over_elements(k, k.global_index(), target, 1, one)
+
+    def discard(self) -> None:
+        """Takes the last launch back, to write it anew."""
+        last = self.templates.pop()
+        assert isinstance(last, LaunchTemplate)
+        del self.module.functions[last.kernel]
+
+    def fill(self, output: int | None, byte: int, size: int, offset: int = 0) -> None:
+        """Sets bytes of an output, or of scratch (None)."""
+        if size:
+            self.templates.append(FillTemplate(output, offset, byte, size))
+
+    def host_call(self, external: External) -> None:
+        """A function outside of the program, called by the host with the step's inputs; it gives the outputs."""
+        self.templates.append(HostTemplate(self._externals.setdefault(external, len(self._externals))))
+
+    def input_number(self, operand: int) -> int:
+        """The number among the step's inputs of an operand in memory."""
+        instruction, leaf = source(self.instruction.operands[operand], ())
+        while (instruction, leaf) not in self.step.bound and is_alias(instruction):
+            instruction, leaf = source(instruction.operands[0], ())
+        return self.step.bound.index((instruction, leaf))
+
+    def error(self, message: str) -> HloError:
+        """An error about the instruction, to be raised."""
+        return HloError(message, self.instruction.span)
+
+    def _check(self, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int) -> None:
+        threads = block[0] * block[1] * block[2]
+        if grid[0] > MOST_BLOCKS or max(grid[1:]) > 65535 or threads > 1024 or block[2] > 64 or min(*grid, *block) < 1:
+            raise self.error(f"{self.instruction.opcode} needs a grid of {grid} blocks of {block} threads")
+        if shared > self.device.shared_bytes:
+            most = self.device.shared_bytes
+            raise self.error(f"{self.instruction.opcode} needs {shared} bytes of shared memory a block, of {most}")
+
+    # Code
+
+    def _symbol(self, name: str) -> str:
+        """PTX has no dots or dashes in names."""
+        stem = self.step.instruction.name + (f"_{name}" if name else "")
+        stem = "k_" + "".join(c if c.isascii() and c.isalnum() else "_" for c in stem)
+        symbol, count = stem, 0
+        while symbol in self.module.functions or symbol in self.module.declarations:
+            count += 1
+            symbol = f"{stem}_{count}"
+        return symbol
+
+    def _context(
+        self, name: str, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int, scalars: int
+    ) -> GpuContext:
+        step, dialect = self.step, self.device.dialect
+        own = [number for number in range(len(step.inputs)) if number not in self.shared]
+        pointer = dialect.pointer
+        inputs = [(pointer, f"in{n}", f"noalias readonly align {ALIGNMENT}") for n in own]
+        outputs = [(pointer, f"out{n}", f"noalias align {ALIGNMENT}") for n in range(len(step.outputs))]
+        rest = [(pointer, "scratch", f"noalias align {ALIGNMENT}"), (pointer, "context", "readonly")]
+        params = [*inputs, *outputs, *rest, *(("i64", f"scalar{n}") for n in range(scalars))]
+        threads = block[0] * block[1] * block[2]
+        function = dialect.kernel(self.module, name, params, threads, self._attributes())
+        b = dialect.builder(function, step.instruction.name)
+        b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
+        pointers = dict(zip(own, function.args, strict=False))
+        made = function.args[len(own) : len(own) + len(outputs)]
+        pointers |= {number: made[output] for number, output in self.shared.items()}
+        tail = function.args[len(own) + len(outputs) :]
+        arrays = {
+            leaf: ArrayRef(b, step.inputs[number].shape, pointers[number]) for number, leaf in enumerate(step.bound)
+        }
+        body = Body({leaf: immediate(literal) for leaf, literal in step.immediates}, arrays)
+        results: list[ArrayRef] = [
+            ArrayRef(b, view.shape, out) for view, out in zip(step.outputs, made, strict=True)
+        ]
+        scratch, context = tail[0], tail[1]
+        values: Sequence[Value] = tail[2:]
+        k = GpuContext(
+            b, self.target, self.instruction, body, results, scratch, context, None, self._externals, self.is_fused,
+            gpu=dialect.intrinsics(b, shared), grid=grid, block=block, scalars=values,
+        )
+        if step.form.epilogue is not None:
+            k.finisher = Finisher(k, step.form.epilogue, body)
+        return k
+
+    def _attributes(self) -> str:
+        flush = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if self.options.flush_denormals else ""
+        return self.target.function_attributes + flush
+
+
+def _three(size: tuple[int, int, int] | int) -> tuple[int, int, int]:
+    return (size, 1, 1) if isinstance(size, int) else size
