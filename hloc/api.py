@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from hloc.analysis.verifier import Diagnostic
     from hloc.codegen.program import Program
     from hloc.ir.module import Module
+    from hloc.runtime.device_executable import DeviceExecutable
 
 # What a program from the cache does not need.
 clone = lazy("hloc.ir.clone")
 codegen = lazy("hloc.codegen.compile")
 costs = lazy("hloc.analysis.cost_analysis")
+device_executable = lazy("hloc.runtime.device_executable")
 evaluator = lazy("hloc.reference.evaluate")
 parser = lazy("hloc.text.parser")
 passes = lazy("hloc.passes.pipeline")
@@ -106,8 +108,8 @@ def cost_analysis(source: Source, pipeline: str | None = "cpu") -> ModuleCost:
 
 def compile(
     source: Source, target: str = "cpu", options: Options | None = None, name: str | None = None
-) -> Executable:
-    """Compile a program to native code. `name` stands for the text in messages.
+) -> Executable | DeviceExecutable:
+    """Compile a program to native code, or to kernels of a GPU. `name` stands for the text in messages.
 
     What was compiled before, from the same source by the same hloc for the same machine, comes from the user's cache
     folder, unless `options.cache` is off, or there are passes in `options.load`, which may change.
@@ -127,7 +129,7 @@ def compile(
             slot.keep(program)
     elif options.dump_to or options.print_after:
         _optimized(source, target, options, name)
-    return Executable(program)
+    return Executable(program) if program.device is None else device_executable.DeviceExecutable(program)
 
 
 def _compiled(source: str | Module, target: str, options: Options, name: str | None) -> Program:

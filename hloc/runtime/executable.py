@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_FAILED, ERRORS, Program
+from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_FAILED, ERRORS, Program, communicator_bytes
 from hloc.errors import HloError
 from hloc.lazy import lazy
 from hloc.runtime.arguments import flat_arguments
@@ -44,6 +44,15 @@ class Executable(Runner):
 
     def _run_among(self, device: int, arguments: list[np.ndarray], communicator: np.ndarray) -> list[np.ndarray]:
         return self._run(device, arguments, self._new_context(device, communicator), communicator)
+
+    def _new_communicator(self) -> np.ndarray:
+        """The words by which the devices of one run meet."""
+        words = np.zeros(communicator_bytes(self.device_count) // 8, np.int64)
+        words[1] = round(self.patience / 200e-6)
+        return words
+
+    def _desert(self, communicator: np.ndarray) -> None:
+        communicator[0] = communicator[0] or DEVICE_FAILED
 
     def _new_context(self, device: int, communicator: np.ndarray) -> np.ndarray:
         fields = {

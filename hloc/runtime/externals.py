@@ -18,13 +18,28 @@ from typing import Any
 
 import numpy as np
 
-from hloc.codegen.program import CUSTOM, INFEED, LAPACK, OUTFEED, RECV, SEND, External, external_failed
+from hloc.codegen.program import (
+    CUSTOM,
+    EVALUATED,
+    INFEED,
+    LAPACK,
+    OUTFEED,
+    RECV,
+    SEND,
+    External,
+    external_failed,
+)
 from hloc.errors import HloError
 from hloc.host.custom_calls import CustomFunction, call_python, registered
 from hloc.host.lapack import function_address
 from hloc.host.queues import HostQueues
 from hloc.host.values import given_leaves, structured
 from hloc.ir.shapes import ArrayShape, Shape
+from hloc.lazy import lazy
+from hloc.runtime.memory import address, new_array
+
+evaluator = lazy("hloc.reference.evaluate")
+parser = lazy("hloc.text.parser")
 
 _CALLBACK = ctypes.CFUNCTYPE(
     None,
@@ -87,23 +102,19 @@ class Externals:
             return None
         if run.failure is not None:
             return run.failure
-        name = self._externals[number].name
-        return HloError(f'the function of custom call "{name}" said that it failed')
+        return _said_that_it_failed(self._externals[number])
 
     # Addresses
 
     def _address(self, external: External) -> int:
         if external.kind == LAPACK:
             return function_address(external.name)
-        if external.kind != CUSTOM:
-            return self._callback(external, _QUEUES[external.kind])
-        custom = registered(external.name)
-        if custom is None:
-            raise HloError(f'no function is registered for custom call "{external.name}"')
-        if custom.kind == "c":
-            self._kept.append(custom)
-            return custom.address
-        return self._callback(external, _python_call(custom))
+        if external.kind == CUSTOM:
+            custom = _registered(external.name)
+            if custom.kind == "c":
+                self._kept.append(custom)
+                return custom.address
+        return self._callback(external, service_of(external))
 
     def _callback(self, external: External, serve: Service) -> int:
         ins = [leaf for shape in external.operands for leaf in _array_leaves(shape)]
@@ -143,6 +154,67 @@ def _view(pointer: int | None, shape: ArrayShape, writable: bool) -> np.ndarray:
 
 Service = Callable[[External, list[Any], Run], list[np.ndarray]]
 """What stands behind a callback: takes the operands, gives the leaves of the result."""
+
+
+def service_of(external: External) -> Service:
+    """What this process does for an external that takes arrays; HloError if its function is not registered."""
+    if external.kind == EVALUATED:
+        return _evaluation(external)
+    if external.kind != CUSTOM:
+        return _QUEUES[external.kind]
+    custom = _registered(external.name)
+    return _c_call(custom) if custom.kind == "c" else _python_call(custom)
+
+
+def _registered(target: str) -> CustomFunction:
+    custom = registered(target)
+    if custom is None:
+        raise HloError(f'no function is registered for custom call "{target}"')
+    return custom
+
+
+def _said_that_it_failed(external: External) -> HloError:
+    return HloError(f'the function of custom call "{external.name}" said that it failed')
+
+
+def _evaluation(external: External) -> Service:
+    """The reference evaluator, on the program in `config`."""
+    module = parser.parse(external.config, external.name)
+
+    def serve(external: External, operands: list[Any], run: Run) -> list[np.ndarray]:
+        return evaluator.evaluate(module, operands)
+
+    return serve
+
+
+def _c_call(custom: CustomFunction) -> Service:
+    """A C function, given arrays that lie in the layouts of their shapes."""
+    pointer = ctypes.c_void_p
+    function = ctypes.CFUNCTYPE(None, pointer, pointer, ctypes.c_char_p, ctypes.c_size_t, pointer)(custom.address)
+
+    def serve(external: External, operands: list[Any], run: Run) -> list[np.ndarray]:
+        outs = [new_array(shape, "a result of a custom call") for shape in _array_leaves(external.result)]
+        config, status = external.config.encode(), ctypes.c_int32(0)
+        ins = list(_flat(operands))
+        function(_pointers(outs), _pointers(ins), config, len(config), ctypes.addressof(status))
+        if status.value:
+            raise _said_that_it_failed(external)
+        return outs
+
+    return serve
+
+
+def _flat(value: Any) -> Iterator[np.ndarray]:
+    """The arrays in nested tuples and lists, without what stands for tokens."""
+    if isinstance(value, tuple | list):
+        for element in value:
+            yield from _flat(element)
+    elif value is not None:
+        yield value
+
+
+def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array:
+    return (ctypes.c_void_p * max(len(arrays), 1))(*map(address, arrays))
 
 
 def _python_call(custom: CustomFunction) -> Service:

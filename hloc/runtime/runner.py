@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from hloc.codegen.program import DEVICE_FAILED, Program, buffers, communicator_bytes
+from hloc.codegen.program import Program, buffers
 from hloc.errors import ArgumentError
 from hloc.host.queues import Channel, HostQueues
 from hloc.host.values import structured
@@ -61,8 +59,16 @@ class Runner(ABC):
         """A run on the only device there is."""
 
     @abstractmethod
-    def _run_among(self, device: int, arguments: Leaves, communicator: np.ndarray) -> Leaves:
+    def _run_among(self, device: int, arguments: Leaves, communicator: Any) -> Leaves:
         """A run on one of several devices, which share a communicator."""
+
+    @abstractmethod
+    def _new_communicator(self) -> Any:
+        """What the devices of one run share to meet."""
+
+    @abstractmethod
+    def _desert(self, communicator: Any) -> None:
+        """Tells all devices of a run that one of them has failed."""
 
     def __call__(self, *arguments: Any) -> Any:
         """Runs the program; the results in the structure of its root: an array, or tuples of them."""
@@ -126,18 +132,12 @@ class Runner(ABC):
             raise next((f for f in failures if not isinstance(f, Deserted)), failures[0])
         return [run.result() for run in runs]
 
-    def _new_communicator(self) -> np.ndarray:
-        """The words by which the devices of one run meet."""
-        words = np.zeros(communicator_bytes(self.device_count) // 8, np.int64)
-        words[1] = round(self.patience / 200e-6)
-        return words
-
-    def _run_telling(self, device: int, arguments: Leaves, communicator: np.ndarray) -> Leaves:
+    def _run_telling(self, device: int, arguments: Leaves, communicator: Any) -> Leaves:
         """One of several devices' runs. If it fails, the others are told."""
         try:
             return self._run_among(device, arguments, communicator)
         except BaseException:
-            communicator[0] = communicator[0] or DEVICE_FAILED
+            self._desert(communicator)
             raise
 
     def _context_fields(self, device: int) -> dict[str, int]:

@@ -1,0 +1,311 @@
+"""A compiled program that runs on devices with memory of their own: what goes there and back, and the commands."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from hloc.codegen.program import (
+    CONTEXT_FIELDS,
+    DEVICE_FAILED,
+    DEVICE_LATE,
+    ERRORS,
+    External,
+    Program,
+    buffers,
+)
+from hloc.errors import HloError
+from hloc.host.values import structured
+from hloc.ir.shapes import ArrayShape, Shape
+from hloc.lazy import lazy
+from hloc.runtime.arguments import flat_arguments
+from hloc.runtime.device import Device
+from hloc.runtime.device_plan import (
+    ChoiceStep,
+    CopyStep,
+    FillStep,
+    HostStep,
+    LaunchStep,
+    LoopStep,
+    MeetingStep,
+    Places,
+    Step,
+    Steps,
+    Stretch,
+    bind,
+    choose,
+)
+from hloc.runtime.externals import Deserted, Run, Service, service_of
+from hloc.runtime.memory import new_array
+from hloc.runtime.padding import live, padded
+from hloc.runtime.runner import RNG_SEED, Runner
+
+devices = lazy("hloc.runtime.devices")
+
+_PLANS = 16
+"""Sets of addresses whose steps are kept for the next call."""
+
+
+class DeviceExecutable(Runner):
+    """A program of kernels, ready to run on the devices of its target. See Runner for what arguments may be.
+
+    The devices are opened at the first call, or by `load`; constants, working memory and the memory that arguments
+    are copied to stay on them until the executable goes. Calls run one after the other.
+    """
+
+    def __init__(self, program: Program):
+        super().__init__(program)
+        self._externals = [(external, service_of(external)) for external in program.externals]
+        self._lock = threading.RLock()
+        self._homes: list[Home] = []
+
+    def load(self) -> None:
+        """Opens the devices and loads the program's kernels; HloError, in one sentence, if that cannot be."""
+        with self._lock:
+            while len(self._homes) < self.device_count:
+                number = len(self._homes)
+                device = devices.open_device(self.program, number)
+                self._homes.append(Home(self.program, device, self._context_fields(number)))
+
+    def execute(self, *arguments: Any) -> list[Any]:
+        with self._lock:
+            return super().execute(*arguments)
+
+    def execute_replicated(self, arguments: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        with self._lock:
+            return super().execute_replicated(arguments)
+
+    def _given(self, arguments: Sequence[Any]) -> list[np.ndarray]:
+        self.load()
+        return flat_arguments(self.program, arguments)
+
+    def _run_alone(self, arguments: list[np.ndarray]) -> list[np.ndarray]:
+        return self._run_among(0, arguments, Assembly(1, self.patience))
+
+    def _run_among(self, device: int, arguments: list[np.ndarray], communicator: Assembly) -> list[np.ndarray]:
+        if self._is_padded:
+            arguments = padded(arguments, [leaf.shape for leaf in self.program.parameters])
+        home = self._homes[device]
+        run = Run(self._queues[device], self.patience, communicator.words)
+        addresses = home.uploaded(arguments)
+        plan = home.plan(addresses, home.results)
+        DeviceRun(home.device, device, self._externals, run, communicator).do(plan)
+        results = [home.downloaded(*result) for result in zip(self._result_shapes, home.results, strict=True)]
+        return live(results, [leaf.shape for leaf in self.program.results]) if self._is_padded else results
+
+    def _new_communicator(self) -> Assembly:
+        return Assembly(self.device_count, self.patience)
+
+    def _desert(self, communicator: Assembly) -> None:
+        communicator.desert()
+
+
+class Home:
+    """A device with a program's kernels, and what of the program stays on it between calls."""
+
+    def __init__(self, program: Program, device: Device, fields: dict[str, int]):
+        self.program, self.device = program, device
+        assert program.device is not None
+        self._code = program.device
+        arena = self._code.computations[-1].arena_bytes
+        self._arena = self._room(arena, f"the working memory of {program.name}")
+        self._constants = self._kept(program.constants, "the constants")
+        random = self._kept(np.array([RNG_SEED, fields["device"]], np.uint64), "the state of random numbers")
+        words = [{**fields, "rng_state": random}.get(name, 0) for name in CONTEXT_FIELDS]
+        self._context = self._kept(np.array(words, np.int64), "the context")
+        shapes = [shape for leaf in program.parameters for shape in buffers(leaf.shape)]
+        self._arguments: list[int | None] = [None] * len(shapes)
+        result_shapes = [shape for leaf in program.results for shape in buffers(leaf.shape)]
+        self.results = tuple(self._room(shape.byte_size, "a result") for shape in result_shapes)
+        self._plans: dict[tuple, Steps] = {}
+
+    def _room(self, size: int, what: str) -> int:
+        return self.device.allocate(max(size, 1), what)
+
+    def _kept(self, array: np.ndarray, what: str) -> int:
+        """The address of a copy on the device."""
+        address = self._room(array.nbytes, what)
+        if array.nbytes:
+            self.device.upload(address, array)
+        return address
+
+    def uploaded(self, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
+        """The addresses of copies of the arguments, in the same memory at every call."""
+        return tuple([self._uploaded(number, array) for number, array in enumerate(arrays)])
+
+    def _uploaded(self, number: int, array: np.ndarray) -> int:
+        address = self._arguments[number]
+        if address is None:
+            address = self._arguments[number] = self._room(array.nbytes, f"argument {number}")
+        if array.nbytes:
+            self.device.upload(address, array)
+        return address
+
+    def downloaded(self, shape: ArrayShape, address: int) -> np.ndarray:
+        """The array that lies on the device."""
+        array = new_array(shape, "a result")
+        if array.nbytes:
+            self.device.download(array, address)
+        return array
+
+    def plan(self, arguments: tuple[int, ...], results: tuple[int, ...]) -> Steps:
+        """The steps on these arguments and results; those of the latest few calls are kept, recordings included."""
+        key = (arguments, results)
+        steps = self._plans.pop(key, None)
+        if steps is None:
+            places = Places(arguments, results, self._arena, self._constants, self._context)
+            steps = stretches(bind(self._code, places), self.device.can_record)
+            if len(self._plans) >= _PLANS:
+                del self._plans[next(iter(self._plans))]
+        self._plans[key] = steps
+        return steps
+
+
+def stretches(steps: Steps, can_record: Callable[[Step], bool]) -> Steps:
+    """The steps with those that follow each other and can be recorded in one Stretch, inside of loops as well."""
+    found: list[Step] = []
+    stretch: list[Step] = []
+
+    def end() -> None:
+        if stretch:
+            found.append(Stretch(tuple(stretch), [0, None]))
+            stretch.clear()
+
+    for step in steps:
+        if can_record(step):
+            stretch.append(step)
+            continue
+        end()
+        if isinstance(step, LoopStep):
+            step = step._replace(
+                condition=stretches(step.condition, can_record), body=stretches(step.body, can_record)
+            )
+        elif isinstance(step, ChoiceStep):
+            step = step._replace(branches=tuple(stretches(branch, can_record) for branch in step.branches))
+        found.append(step)
+    end()
+    return tuple(found)
+
+
+class Assembly:
+    """Where the devices of one run meet, each a thread of this process.
+
+    `words[0]` is the run's status: not 0, a key of ERRORS, when a device has failed.
+    """
+
+    def __init__(self, devices: int, patience: float):
+        self.words = np.zeros(1, np.int64)
+        self._shown: list[tuple[str, tuple[int, ...]]] = [("", ())] * devices
+        self._barrier = threading.Barrier(devices)
+        self._patience = patience
+
+    def desert(self) -> None:
+        """Tells all who come here, now or later, that a device has failed."""
+        self.words[0] = self.words[0] or DEVICE_FAILED
+        self._barrier.abort()
+
+    def show(self, device: int, instruction: str, sources: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The sources of all devices, once all have come with theirs."""
+        self._shown[device] = (instruction, sources)
+        self.wait(instruction)
+        for other, (there, _) in enumerate(self._shown):
+            if there != instruction:
+                raise HloError(f"device {device} came to {instruction}, and device {other} to {there}")
+        return [shown for _, shown in self._shown]
+
+    def wait(self, instruction: str) -> None:
+        """Until all devices have come here. HloError if one does not; Deserted if one has failed."""
+        try:
+            self._barrier.wait(self._patience)
+        except threading.BrokenBarrierError:
+            if self.words[0]:
+                raise Deserted(f"%{instruction}: {ERRORS[int(self.words[0])]}") from None
+            self.words[0] = DEVICE_LATE
+            raise HloError(f"%{instruction}: {ERRORS[DEVICE_LATE]}") from None
+
+
+class DeviceRun:
+    """A run on one device: does steps in order."""
+
+    def __init__(
+        self,
+        device: Device,
+        number: int,
+        externals: Sequence[tuple[External, Service]],
+        run: Run,
+        assembly: Assembly,
+    ):
+        self.device, self.number, self.externals, self.run, self.assembly = device, number, externals, run, assembly
+        self._kinds: dict[type, Callable[[Any], None]] = {
+            LaunchStep: lambda step: device.launch(step.launch, step.arguments),
+            CopyStep: lambda step: device.copy(*step),
+            FillStep: lambda step: device.fill(*step),
+            LoopStep: self._loop,
+            ChoiceStep: self._choice,
+            HostStep: self._host,
+            MeetingStep: self._meet,
+            Stretch: self._stretch,
+        }
+
+    def do(self, steps: Steps) -> None:
+        """All of the steps; they may return before the device is done."""
+        for step in steps:
+            self._kinds[type(step)](step)
+
+    def _loop(self, loop: LoopStep) -> None:
+        self.do(loop.condition)
+        while self.device.read(loop.verdict, 1)[0]:
+            self.do(loop.body)
+            self.do(loop.condition)
+
+    def _choice(self, choice: ChoiceStep) -> None:
+        selector = self.device.read(choice.selector, 1 if choice.by_pred else 4)
+        self.do(choice.branches[choose(selector, choice.by_pred, len(choice.branches))])
+
+    def _stretch(self, stretch: Stretch) -> None:
+        """What is done a second time on the same memory is recorded, and from then on done as a whole."""
+        times, replay = stretch.state
+        stretch.state[0] = times + 1
+        if times == 1:
+            replay = stretch.state[1] = self.device.record(stretch.steps)
+        if replay is None:
+            self.do(stretch.steps)
+        else:
+            replay()
+
+    def _host(self, step: HostStep) -> None:
+        external, serve = self.externals[step.external]
+        places = iter(step.operands)
+        arrays = iter([self._downloaded(shape, next(places)) for shape in _array_leaves(*external.operands)])
+        operands = [structured(shape, arrays) for shape in external.operands]
+        leaves = serve(external, operands, self.run)
+        for shape, address, leaf in zip(_array_leaves(external.result), step.results, leaves, strict=True):
+            if leaf.nbytes:
+                array = new_array(shape, "a result")
+                array[...] = leaf
+                self.device.upload(address, array)
+
+    def _downloaded(self, shape: ArrayShape, address: int) -> np.ndarray:
+        array = new_array(shape, "an operand")
+        if array.nbytes:
+            self.device.download(array, address)
+        array.flags.writeable = False
+        return array
+
+    def _meet(self, step: MeetingStep) -> None:
+        """The others' memory is read between two waits, each behind all work that was begun."""
+        self.device.synchronize()
+        shown = self.assembly.show(self.number, step.instruction, step.sources)
+        for launch, arguments in step.launches:
+            known = [shown[a[0]][a[1]] if isinstance(a, tuple) else a for a in arguments]
+            self.device.launch(launch, known)
+        self.device.synchronize()
+        self.assembly.wait(step.instruction)
+
+
+def _array_leaves(*shapes: Shape) -> Iterator[ArrayShape]:
+    for shape in shapes:
+        yield from (leaf for _, leaf in shape.leaves() if leaf.is_array)
