@@ -37,8 +37,9 @@ CPU_KERNELS = Kernels(KERNELS, rows=True, attention=True)
 class Form:
     """How a kernel is made: `own` is the op with loops of its own, or None for loop nests over `roots`.
 
-    `row` is that op's entry in the target's table. `epilogue` says what is done with each of the op's results, if they are not the roots themselves. `stages` is how
-    a kernel goes through its rows, if it does; `attention` how it goes through two products and what lies between.
+    `row` is that op's entry in the target's table. `epilogue` says what is done with each of the op's results, if they
+    are not the roots themselves. `stages` is how a kernel goes through its rows, if it does; `attention` how it goes
+    through two products and what lies between.
     """
 
     own: Instruction | None

@@ -32,7 +32,8 @@ class DeviceParts:
 
 def generate(name: str, plans: Mapping[Variant, Schedule], target: Target, options: Options) -> DeviceParts:
     """The parts of a program whose computations are scheduled in `plans`, callees first, the entry last."""
-    llvm = Module(name, target.triple, target.data_layout, options.numbers)
+    flush = _FLUSH if options.flush_denormals else ""
+    llvm = Module(name, target.triple, target.data_layout, options.numbers, flush)
     kernels = GpuKernels(llvm, target, options)
     constants = ConstantPool()
     made: dict[Variant, Commanded] = {}
@@ -48,6 +49,9 @@ def generate(name: str, plans: Mapping[Variant, Schedule], target: Target, optio
         tuple(part.memory for part in made.values()),
     )
 
+
+_FLUSH = '"denormal-fp-math-f32"="preserve-sign,preserve-sign"'
+"""f32 alone: devices have no instructions that flush doubles."""
 
 _ENTRY = re.compile(r"^\s*(?:\.visible )?\.entry (\w+)\(", re.MULTILINE)
 

@@ -219,7 +219,7 @@ class GpuStep:
         rest = [(pointer, "scratch", f"noalias align {ALIGNMENT}"), (pointer, "context", "readonly")]
         params = [*inputs, *outputs, *rest, *(("i64", f"scalar{n}") for n in range(scalars))]
         threads = block[0] * block[1] * block[2]
-        function = dialect.kernel(self.module, name, params, threads, self._attributes())
+        function = dialect.kernel(self.module, name, params, threads, self.target.function_attributes)
         b = dialect.builder(function, step.instruction.name)
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
         pointers = dict(zip(own, function.args, strict=False))
@@ -242,10 +242,6 @@ class GpuStep:
         if step.form.epilogue is not None:
             k.finisher = Finisher(k, step.form.epilogue, body)
         return k
-
-    def _attributes(self) -> str:
-        flush = ' "denormal-fp-math"="preserve-sign,preserve-sign"' if self.options.flush_denormals else ""
-        return self.target.function_attributes + flush
 
 
 def _three(size: tuple[int, int, int] | int) -> tuple[int, int, int]:

@@ -161,11 +161,17 @@ def _renumbered(body: str) -> str:
 
 
 class Module:
-    """One LLVM module under construction; `str(module)` is its text. `comment` stands at its head, if there is one."""
+    """One LLVM module under construction; `str(module)` is its text.
 
-    def __init__(self, name: str = "hloc", triple: str = "", data_layout: str = "", comment: str = ""):
+    `comment` stands at its head, if there is one; `attributes` is LLVM text that every function carries beside its own.
+    """
+
+    def __init__(
+        self, name: str = "hloc", triple: str = "", data_layout: str = "", comment: str = "", attributes: str = ""
+    ):
         self.name = name
         self.comment = comment
+        self.attributes = attributes
         self.triple = triple
         self.data_layout = data_layout
         self.functions: dict[str, Function] = {}
@@ -204,6 +210,7 @@ class Module:
 
     def attribute_group(self, attributes: str) -> str:
         """`#N` for a set of function attributes, equal sets sharing a number; nothing for none."""
+        attributes = f"{attributes} {self.attributes}".strip()
         if not attributes:
             return ""
         return f"#{self._groups.setdefault(attributes, len(self._groups))}"
