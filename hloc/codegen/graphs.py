@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from hloc.codegen.bodies import INLINED, MOST_NESTED, Leaf, is_immediate, literal_at, source
+from hloc.codegen.bodies import INLINED, MOST_NESTED, PASS_THROUGH, Leaf, is_immediate, literal_at, source
 from hloc.codegen.kernel import ELEMENTS
+from hloc.codegen.scalar_control import CONTROL
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+
+_NAMES = ("parameter", "constant", "tuple", "get-tuple-element")
 
 _MOST_INDEX_CHANGES = 48
 """Ops that change the index, one after the other: their evaluation is recursive."""
@@ -88,6 +91,25 @@ def is_element(node: Leaf, level: int = 0) -> bool:
         inner = post_order([source(instruction.called[0].root, leaf)], set())
         return all(is_element(nested, level + 1) and _has_no_memory(nested) for nested in inner)
     return instruction.opcode in ELEMENTS and instruction.shape.is_array
+
+
+def is_scalar_control(instruction: Instruction, level: int = 0) -> bool:
+    """Whether a while or conditional works on nothing but scalars, op by op: then one thread can run all of it."""
+    if level == MOST_NESTED or not all(_is_of_scalars(i) for i in (instruction, *instruction.operands)):
+        return False
+    return all(_is_scalar_op(inner, level) for callee in instruction.called for inner in callee)
+
+
+def _is_scalar_op(instruction: Instruction, level: int) -> bool:
+    if not _is_of_scalars(instruction):
+        return False
+    if instruction.opcode in (*CONTROL, *INLINED):
+        return is_scalar_control(instruction, level + 1)
+    return instruction.op.is_elementwise or instruction.opcode in (*_NAMES, *PASS_THROUGH)
+
+
+def _is_of_scalars(instruction: Instruction) -> bool:
+    return all(leaf.is_array and not leaf.dims for _, leaf in instruction.shape.leaves())
 
 
 def _has_no_memory(node: Leaf) -> bool:

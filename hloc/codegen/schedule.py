@@ -13,8 +13,10 @@ import numpy as np
 from hloc.analysis.passing import changed_leaves, passed_on
 from hloc.codegen.bodies import PASS_THROUGH, is_alias, literal_at
 from hloc.codegen.forms import CPU_KERNELS, array_leaves, form_of
+from hloc.codegen.graphs import is_scalar_control
 from hloc.codegen.kernel import Kernels
 from hloc.codegen.kernel_steps import kernel_step
+from hloc.codegen.scalar_control import CONTROL
 from hloc.codegen.values import (
     ARGUMENT,
     MADE,
@@ -93,6 +95,8 @@ class _Scheduler:
                 message = f"{shape!r} takes {shape.byte_size} bytes: no memory holds it"
                 raise HloError(message, instruction.span)
         handler = _HANDLERS.get(opcode)
+        if opcode in CONTROL and opcode in self.kernels.own and is_scalar_control(instruction):
+            handler = None
         if handler is None and is_alias(instruction):
             handler = _Scheduler._alias
         (handler or _Scheduler._kernel)(self, instruction)

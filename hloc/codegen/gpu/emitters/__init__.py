@@ -9,6 +9,7 @@ from hloc.lazy import Table, homes
 
 GPU_HOMES: dict[str, str] = homes(
     {
+        "hloc.codegen.gpu.emitters.control": "conditional while",
     }
 )
 """The module of each opcode's row in the table GPU_KERNELS."""
