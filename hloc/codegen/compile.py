@@ -18,7 +18,7 @@ from hloc.codegen.computations import (
 from hloc.codegen.device_program import DeviceCode
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
-from hloc.codegen.program import ENTRY, Guards, Kernel, MemoryPlan, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.program import ENTRY, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
 from hloc.codegen.values import CallStep, argument_shapes, array_shapes
@@ -89,7 +89,7 @@ def _program(module: HloModule, target: Target, options: Options, **parts: Any) 
 def _compile_for_device(module: HloModule, target: Target, options: Options) -> Program:
     """A program whose kernels run on a device; no code of the host's."""
     parts = _device_parts(module, target, options)
-    image = _lowered(parts.llvm, parts.kernels, target, target.image, options)
+    image = _lowered(parts, target, target.image, options)
     code = DeviceCode(
         target.device.arch,
         image.encode() if isinstance(image, str) else image,
@@ -116,14 +116,12 @@ def _device_parts(module: HloModule, target: Target, options: Options) -> Device
     return gpu.generate(module.name, _plans(module, target), target, options)
 
 
-def _lowered(
-    llvm: Module, kernels: tuple[Kernel, ...], target: Target, stage: str, options: Options
-) -> str | bytes:
+def _lowered(parts: DeviceParts, target: Target, stage: str, options: Options) -> str | bytes:
     try:
-        lowered = target.lower(str(llvm), stage, options)
+        lowered = target.lower(str(parts.llvm), stage, options)
     except RuntimeError as error:
-        raise RuntimeError(_blamed(str(llvm), str(error))) from None
-    return gpu.with_comments(lowered, kernels) if stage == "ptx" else lowered
+        raise RuntimeError(_blamed(str(parts.llvm), str(error))) from None
+    return gpu.with_comments(lowered, parts.comments) if stage == "ptx" else lowered
 
 
 def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> str | bytes:
@@ -134,7 +132,7 @@ def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> 
         return module.to_text()
     if machine.device is not None:
         parts = _device_parts(module, machine, options)
-        return str(parts.llvm) if stage == "llvm" else _lowered(parts.llvm, parts.kernels, machine, stage, options)
+        return str(parts.llvm) if stage == "llvm" else _lowered(parts, machine, stage, options)
     llvm_ir = str(_generate(module, machine, options).llvm)
     if stage == "llvm":
         return llvm_ir

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hloc.codegen.computations import ConstantPool, Variant
 from hloc.codegen.device_program import DeviceComputation, DeviceKernel
@@ -24,6 +24,7 @@ class DeviceParts:
     llvm: Module
     kernels: tuple[Kernel, ...]
     device_kernels: tuple[DeviceKernel, ...]
+    comments: Mapping[str, Sequence[str]]
     computations: tuple[DeviceComputation, ...]
     constants: ConstantPool
     externals: Mapping[External, int]
@@ -43,6 +44,7 @@ def generate(name: str, plans: Mapping[Variant, Schedule], target: Target, optio
         llvm,
         kernels.kernels,
         kernels.device_kernels,
+        kernels.comments(),
         tuple(part.computation for part in made.values()),
         constants,
         kernels.externals,
@@ -56,11 +58,11 @@ _FLUSH = '"denormal-fp-math-f32"="preserve-sign,preserve-sign"'
 _ENTRY = re.compile(r"^\s*(?:\.visible )?\.entry (\w+)\(", re.MULTILINE)
 
 
-def with_comments(ptx: str, kernels: tuple[Kernel, ...]) -> str:
-    """PTX text in which each entry has a comment of the HLO instructions that it stands for."""
-    names = {kernel.name: kernel.instructions for kernel in kernels}
+def with_comments(ptx: str, comments: Mapping[str, Sequence[str]]) -> str:
+    """PTX text in which each entry has its comments above it, a line each."""
 
     def commented(entry: re.Match[str]) -> str:
-        return f"// HLO: {', '.join('%' + name for name in names.get(entry[1], ()))}\n{entry[0]}"
+        lines = [f"// {' '.join(line.split())}\n" for line in comments.get(entry[1], ())]
+        return "".join(lines) + entry[0].lstrip("\n")
 
     return _ENTRY.sub(commented, ptx)

@@ -23,6 +23,7 @@ class GpuKernels:
         self._known: dict[object, list[Template]] = {}
         self._names: dict[str, list[str]] = {}
         self._sizes: dict[str, tuple[int, int, int, int]] = {}
+        self._parameters: dict[str, list[str]] = {}
 
     def templates(self, step: KernelStep, shared: dict[int, int]) -> list[Template]:
         """The commands of a step; `shared` maps inputs to the outputs whose memory they are."""
@@ -39,6 +40,7 @@ class GpuKernels:
                     threads = template.block[0] * template.block[1] * template.block[2]
                     self._names[template.kernel] = []
                     self._sizes[template.kernel] = read, written, threads, template.shared_bytes
+                    self._parameters[template.kernel] = _parameters(step, shared)
         for kernel in dict.fromkeys(t.kernel for t in found if isinstance(t, LaunchTemplate)):
             self._names[kernel].append(step.instruction.name)
         return found
@@ -52,6 +54,27 @@ class GpuKernels:
     def device_kernels(self) -> tuple[DeviceKernel, ...]:
         """The same as the device's image has them."""
         return tuple(DeviceKernel(name, tuple(names), *self._sizes[name][2:]) for name, names in self._names.items())
+
+
+    def comments(self) -> dict[str, list[str]]:
+        """Of each kernel the lines that tell a reader what it is: its instructions, and its parameters in order."""
+        return {
+            name: [f"HLO: {', '.join('%' + instruction for instruction in names)}", *self._parameters[name]]
+            for name, names in self._names.items()
+        }
+
+
+def _parameters(step: KernelStep, shared: dict[int, int]) -> list[str]:
+    own = [view for number, view in enumerate(step.inputs) if number not in shared]
+    written = {output: number for number, output in shared.items()}
+    outputs = [
+        f"{'read and ' if number in written else ''}written: {view.shape!r}" for number, view in enumerate(step.outputs)
+    ]
+    rest = [f"scratch: {step.scratch_bytes} bytes", "context of the run"]
+    metadata = step.instruction.metadata
+    name = [f"op_name: {metadata.op_name}"] if metadata is not None and metadata.op_name else []
+    lines = [*(f"read: {view.shape!r}" for view in own), *outputs, *rest]
+    return [*name, *(f"param_{number} {line}" for number, line in enumerate(lines))]
 
 
 def _write(g: GpuStep) -> None:
