@@ -1,7 +1,8 @@
 """Compiled programs on disk: what was compiled once, on this machine and by this hloc, is only loaded again.
 
 A program is kept under all that it depends on: the text of its source (a Module's canonical text), the target, the
-options, the processor, and the versions of hloc, of its own files, of LLVM and of the interpreter.
+options, the processor or the GPU's architecture, and the versions of hloc, of its own files, of LLVM and of the
+interpreter.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.records import replace
 
+gpus = lazy("hloc.host.gpus")
 targets = lazy("hloc.codegen.targets.target")
 
 _OUTSIDE_OF_PROGRAMS = {"cache": True, "dump_to": None, "dump_constants": True, "print_after": ()}
@@ -33,7 +35,7 @@ class Slot:
 
     def __init__(self, text: str, target: str, options: Options):
         settings = repr((target, replace(options, **_OUTSIDE_OF_PROGRAMS)))
-        self._key = "\0".join((settings, _surroundings(), text)).encode("utf-8", "surrogatepass")
+        self._key = "\0".join((settings, _machine(target), _surroundings(), text)).encode("utf-8", "surrogatepass")
         self._name = hashlib.blake2b(self._key, digest_size=20).hexdigest()
         self._digest = self._name.encode()
 
@@ -56,7 +58,13 @@ class Slot:
 @once
 def _surroundings() -> str:
     """Everything but source and options that may change what a compile makes."""
-    return "\n".join((__version__, sys.version, _own_files(), _llvm_version(), np.__version__, _processor()))
+    return "\n".join((__version__, sys.version, _own_files(), _llvm_version(), np.__version__))
+
+
+def _machine(target: str) -> str:
+    """What the code of a target depends on, of this machine."""
+    kind, _, number = target.partition(":")
+    return gpus.target_gpu(number).arch if kind == "cuda" else _processor()
 
 
 def _own_files() -> str:
@@ -81,6 +89,7 @@ def _llvm_version() -> str:
     return Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")
 
 
+@once
 def _processor() -> str:
     """What the processor is and can do. Linux tells it in a file; elsewhere LLVM has to be asked."""
     try:

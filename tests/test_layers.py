@@ -35,7 +35,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "lark": ("text/",),
     "llvmlite": ("codegen/targets/", "runtime/mcjit.py"),
-    "cuda": ("runtime/cuda.py",),
+    "cuda": ("host/gpus.py",),
     "click": ("cli/",),
     "scipy": ("reference/", "host/lapack.py"),
     "jax": (),

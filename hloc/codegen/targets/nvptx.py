@@ -12,7 +12,9 @@ from hloc.codegen.gpu.nvvm import Nvvm
 from hloc.codegen.llvm import Builder, Value, const
 from hloc.codegen.targets.target import DeviceTraits, Target
 from hloc.errors import HloError
+from hloc.host.gpus import target_gpu
 from hloc.options import Options
+from hloc.records import replace
 
 _TRIPLE = "nvptx64-nvidia-cuda"
 
@@ -69,6 +71,17 @@ def target(arch: str) -> Target:
         image="ptx",
         device=DeviceTraits(arch, sm, bool(found[2]), shared_bytes, threads, Nvvm()),
     )
+
+
+@cache
+def device_target(number: str) -> Target:
+    """The record of a GPU of this machine, by its number or "" for the first; HloError if it cannot be used.
+
+    A GPU newer than all architectures that are known gets code for the latest before it, which it runs.
+    """
+    found = target_gpu(number)
+    arch = found.arch if found.sm in _ARCHITECTURES else f"sm_{max(sm for sm in _ARCHITECTURES if sm < found.sm)}"
+    return replace(target(arch), name=f"cuda:{found.number}")
 
 
 @cache
