@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Of at least one value."""
+    values = sorted(values)
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return Spread(statistics.median(values), low, high)
+
+
+def spread_of_ratios(ones: Sequence[float], others: Sequence[float]) -> Spread:
+    """Of the quotients, round by round."""
+    return spread(one / other for one, other in zip(ones, others, strict=True))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """NaN if there are none."""
+    logarithms = [math.log(value) for value in values]
+    return math.exp(statistics.fmean(logarithms)) if logarithms else math.nan
 
 
 @dataclass(frozen=True)
@@ -22,7 +50,7 @@ class Times:
 
     def ratio(self, name: str, base: str) -> float:
         """Median over the rounds of `name`'s time by `base`'s in the same round."""
-        return statistics.median(a / b for a, b in zip(self.seconds[name], self.seconds[base], strict=True))
+        return spread_of_ratios(self.seconds[name], self.seconds[base]).median
 
     def table(self, base: str) -> str:
         rows = [f"{'':24} {'median ms':>12} {'least ms':>12} {'ratio to ' + base:>20}"]

@@ -46,7 +46,7 @@ def seconds(parse: Parse, texts: list[str]) -> float:
 
 
 def compare(title: str, texts: list[str], rounds: int) -> None:
-    """Print MB/s of each parser (median and best of the rounds), and its speed relative to jaxlib's in the same round."""
+    """Print MB/s of each parser (median, best of the rounds), and its speed relative to jaxlib's in the same round."""
     size = sum(map(len, texts)) / 1e6
     times: dict[str, list[float]] = {name: [] for name in PARSERS}
     for number in range(rounds + 1):

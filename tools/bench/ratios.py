@@ -1,0 +1,112 @@
+"""What the timings of a task say: the best peer, hloc's ratio to it and to XLA, and whether the goal is met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tools.bench.driver import Outcome
+from tools.bench.goals import GOALS, Goal
+from tools.bench.limits import Limits
+from tools.bench.measure import Spread, geometric_mean, spread, spread_of_ratios
+
+OURS = "hloc"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task in figures. Ratios are hloc's time by a peer's; None is what could not be measured."""
+
+    outcome: Outcome
+    best: str | None
+    """The peer that is hardest to reach: hloc's ratio to it is the largest; without hloc, the quickest."""
+    to_best: Spread | None
+    to_best_least: float | None
+    """Of the fastest calls of the whole run."""
+    to_xla: Spread | None
+    to_xla_least: float | None
+    to_xla_cpu: float | None
+    """Of processor time: what threads and the load of the machine do to the clock is not in it."""
+    floor: float | None
+    goal: Goal | None
+
+    @property
+    def verdict(self) -> str | None:
+        """By the ratio of the rounds."""
+        return self.goal.verdict(self.to_best.median) if self.goal and self.to_best else None
+
+    @property
+    def ours(self) -> float | None:
+        """Seconds a call: the median over the rounds."""
+        return self.seconds(OURS)
+
+    @property
+    def over_floor(self) -> float | None:
+        """hloc's fastest call by the least that the machine needs."""
+        timing = self.outcome.timings.get(OURS)
+        return timing.least / self.floor if timing and self.floor else None
+
+    def seconds(self, peer: str) -> float | None:
+        timing = self.outcome.timings.get(peer)
+        return spread(timing.seconds).median if timing else None
+
+
+_LEAST_FLOOR = 20e-9
+"""Seconds. A floor below it says nothing: calling costs more."""
+
+
+def row_of(outcome: Outcome, limits: Limits | None) -> Row:
+    """Wrong results are not raced against, and if hloc's are wrong, it has no ratio."""
+    timings = outcome.timings
+    others = [peer for peer in timings if peer != OURS and peer not in outcome.wrong]
+    races = OURS in timings and OURS not in outcome.wrong
+    to = {peer: spread_of_ratios(timings[OURS].seconds, timings[peer].seconds) for peer in others} if races else {}
+    best = max(to, key=lambda peer: to[peer].median) if to else None
+    if best is None and others:
+        best = min(others, key=lambda peer: spread(timings[peer].seconds).median)
+    xla = timings["xla"] if "xla" in to else None
+    floor = None
+    if limits is not None and outcome.name in GOALS:
+        floor = limits.floor(outcome.read_bytes, outcome.write_bytes, outcome.flops, outcome.kind)
+    return Row(
+        outcome,
+        best,
+        to.get(best),
+        timings[OURS].least / min(timings[peer].least for peer in others) if to else None,
+        to.get("xla"),
+        timings[OURS].least / xla.least if xla else None,
+        spread_of_ratios(timings[OURS].cpu, xla.cpu).median if xla else None,
+        floor if floor is not None and floor > _LEAST_FLOOR else None,
+        GOALS.get(outcome.name),
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Over the rows that have a ratio."""
+
+    count: int
+    of_best: float
+    of_best_least: float
+    of_xla: float
+    of_xla_least: float
+    of_xla_cpu: float
+    at_most_xla: float
+    """Share of the rows whose ratio to XLA is at most 1."""
+    verdicts: dict[str, int]
+
+    @staticmethod
+    def of(rows: Iterable[Row]) -> Summary:
+        rows = list(rows)
+        to_xla = [row.to_xla.median for row in rows if row.to_xla]
+        verdicts = [row.verdict for row in rows]
+        return Summary(
+            sum(row.to_best is not None for row in rows),
+            geometric_mean(row.to_best.median for row in rows if row.to_best),
+            geometric_mean(row.to_best_least for row in rows if row.to_best_least),
+            geometric_mean(to_xla),
+            geometric_mean(row.to_xla_least for row in rows if row.to_xla_least),
+            geometric_mean(row.to_xla_cpu for row in rows if row.to_xla_cpu),
+            sum(ratio <= 1 for ratio in to_xla) / len(to_xla) if to_xla else float("nan"),
+            {verdict: verdicts.count(verdict) for verdict in ("stretch", "bar", "missed")},
+        )
