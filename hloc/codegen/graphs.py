@@ -21,6 +21,16 @@ def array_leaves(instruction: Instruction) -> list[Leaf]:
     return [(instruction, leaf) for leaf, shape in instruction.shape.leaves() if shape.is_array]
 
 
+def operand_leaves(instruction: Instruction) -> list[tuple[int, tuple[int, ...], ArrayShape]]:
+    """(operand number, index path, shape) of every array that an op takes."""
+    return [
+        (number, leaf, shape)
+        for number, operand in enumerate(instruction.operands)
+        for leaf, shape in operand.shape.leaves()
+        if shape.is_array
+    ]
+
+
 def shape_of(leaf: Leaf) -> ArrayShape:
     """The array shape of a leaf."""
     return leaf[0].shape.at(leaf[1])

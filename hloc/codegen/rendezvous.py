@@ -20,12 +20,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from hloc.codegen.arrays import ArrayRef, Register
+from hloc.codegen.graphs import operand_leaves
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_LATE
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import ArrayShape
 from hloc.reference.context import Device
 
 _STATUS, _PATIENCE, _SHOWN = 0, 1, 2
@@ -129,7 +129,7 @@ class Meeting:
 
     def __init__(self, k: KernelContext, members: Sequence[Sequence[int]]):
         self.k, self.b, self.members = k, k.b, [tuple(each) for each in members]
-        self.arrays = [k.input_array(number, leaf) for number, leaf, _ in array_leaves(k.instruction)]
+        self.arrays = [k.input_array(number, leaf) for number, leaf, _ in operand_leaves(k.instruction)]
         self.device = k.b.load("i64", self._field("device"))
         self.communicator = k.b.load("ptr", self._field("communicator"))
         most = max(map(len, self.members))
@@ -182,16 +182,6 @@ class Meeting:
 
         status = b.call(meet, arguments)
         self.k.status = b.if_else(b.icmp_signed("==", status, integer("i32", 0)), together, lambda: status)
-
-
-def array_leaves(instruction: Instruction) -> list[tuple[int, tuple[int, ...], ArrayShape]]:
-    """(operand number, index path, shape) of every array that an op takes."""
-    return [
-        (number, leaf, shape)
-        for number, operand in enumerate(instruction.operands)
-        for leaf, shape in operand.shape.leaves()
-        if shape.is_array
-    ]
 
 
 # What several collectives need

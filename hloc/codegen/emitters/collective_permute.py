@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef
+from hloc.codegen.graphs import operand_leaves
 from hloc.codegen.kernel import KernelContext, kernel
 from hloc.codegen.llvm import Value
-from hloc.codegen.rendezvous import Meeting, array_leaves, devices_of, fill, number_at, within
+from hloc.codegen.rendezvous import Meeting, devices_of, fill, number_at, within
 from hloc.codegen.routines import i64
 from hloc.ir.instruction import Instruction
 from hloc.reference.collectives import expand, group_mode
@@ -56,7 +57,7 @@ def collective_permute(k: KernelContext, instruction: Instruction) -> None:
     count = len(devices_of(instruction))
     if count == 1:
         if source:
-            own = [k.input_array(number, leaf) for number, leaf, _ in array_leaves(instruction)]
+            own = [k.input_array(number, leaf) for number, leaf, _ in operand_leaves(instruction)]
             receive(own, own)
         return
     met: list[dict[int, None]] = [{} for _ in range(count)]
@@ -92,7 +93,7 @@ def _receive_slices(
 ) -> None:
     """Slices of the source's input at its offsets, to places at this device's offsets; starts are clamped."""
     slices = instruction.get("slice_sizes")
-    numbers = [number for number, _, _ in array_leaves(instruction)]
+    numbers = [number for number, _, _ in operand_leaves(instruction)]
     data = arrays[0]
     for row, sizes in enumerate(slices):
         starts, places = (

@@ -18,7 +18,7 @@ from hloc.codegen.loops import clamped
 from hloc.ir.instruction import Instruction
 
 
-def _starts(
+def starts_of(
     k: KernelContext, instruction: Instruction, operands: Sequence[Element], first: int, sizes: Sequence[int]
 ) -> list[Value]:
     """The start of the part in each dimension, from scalars, or from one vector as older programs have it."""
@@ -38,7 +38,7 @@ def _starts(
 def dynamic_slice(
     k: KernelContext, instruction: Instruction, operands: list[Element], index: Index
 ) -> Register:
-    starts = _starts(k, instruction, operands, 1, instruction.shape.dims)
+    starts = starts_of(k, instruction, operands, 1, instruction.shape.dims)
     return operands[0](tuple(k.b.add(start, i) for start, i in zip(starts, index, strict=True)))
 
 
@@ -51,7 +51,7 @@ def dynamic_update_slice(
     sizes = instruction.operands[1].shape.dims
     if 0 in sizes:
         return operands[0](index)
-    starts = _starts(k, instruction, operands, 2, sizes)
+    starts = starts_of(k, instruction, operands, 2, sizes)
     places = tuple(b.sub(i, start) for i, start in zip(index, starts, strict=True))
     inside: Value = integer("i1", 1)
     for place, size, dim in zip(places, sizes, instruction.shape.dims, strict=True):
@@ -72,7 +72,7 @@ def dynamic_update_slice_kernel(k: KernelContext, instruction: Instruction) -> N
         k.copy(k.input_array(0), output)
     sizes = instruction.operands[1].shape.dims
     inputs = [k.input(number) for number in range(len(instruction.operands))]
-    starts = _starts(k, instruction, inputs, 2, sizes)
+    starts = starts_of(k, instruction, inputs, 2, sizes)
 
     def one(index: Index) -> None:
         output.store(tuple(k.b.add(s, i) for s, i in zip(starts, index, strict=True)), inputs[1](index))

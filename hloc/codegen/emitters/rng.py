@@ -6,7 +6,8 @@ and the order of the results are XLA's, bit for bit (rows X25, X26).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.kernel import Index, KernelContext, kernel
@@ -62,18 +63,37 @@ def philox(b: Builder, key: tuple[Value, Value], counter: Sequence[Value]) -> li
     return words
 
 
+class Draws(NamedTuple):
+    """Independent parts of the bits: `one(index)` for every index of a space of `dims`, and `rest()`, store them all.
+
+    `state` is the generator's state behind them.
+    """
+
+    dims: Sequence[int]
+    one: Callable[[Index], None]
+    rest: Callable[[], None] | None
+    state: list[Value]
+
+
 @kernel("rng-bit-generator", element_operands="none")
 def rng_bit_generator(k: KernelContext, instruction: Instruction) -> None:
+    draws = draws_of(k, instruction)
+    k.loop_nest(draws.dims, draws.one)
+    if draws.rest is not None:
+        draws.rest()
+    for position, value in enumerate(draws.state):
+        k.outputs[0].store((i64(position),), value)
+
+
+def draws_of(k: KernelContext, instruction: Instruction) -> Draws:
+    """What an rng-bit-generator does, of which the state is operand 0."""
     bits = k.outputs[1].shape
     if bits.dtype.is_complex:
         raise k.error(f"rng-bit-generator of {bits!r}: complex numbers have no random bits")
     state = [k.input_array(0).load((i64(i),)) for i in range(k.outputs[0].shape.count)]
     if instruction.attributes["algorithm"] == "rng_three_fry":
-        new_state = _fill_by_threefry(k, state)
-    else:
-        new_state = _fill_by_philox(k, state)
-    for position, value in enumerate(new_state):
-        k.outputs[0].store((i64(position),), value)
+        return _threefry_draws(k, state)
+    return _philox_draws(k, state)
 
 
 def _store_bits(b: Builder, output: ArrayRef, index: Index, value: Value) -> None:
@@ -88,7 +108,7 @@ def _store_bits(b: Builder, output: ArrayRef, index: Index, value: Value) -> Non
 # Threefry
 
 
-def _fill_by_threefry(k: KernelContext, state: list[Value]) -> list[Value]:
+def _threefry_draws(k: KernelContext, state: list[Value]) -> Draws:
     """One counter an element of 64 bits; below, one for two neighbours along a dimension."""
     b, output = k.b, k.outputs[1]
     key = _halves(b, state[0])
@@ -99,8 +119,7 @@ def _fill_by_threefry(k: KernelContext, state: list[Value]) -> list[Value]:
             counter = b.add(state[1], linear(b, index, shape.dims, row_major_strides(shape.dims)))
             _store_bits(b, output, index, _joined(b, *threefry(b, key, _halves(b, counter))))
 
-        k.loop_nest(shape.dims, wide)
-        return [state[0], b.add(state[1], i64(shape.count))]
+        return Draws(shape.dims, wide, None, [state[0], b.add(state[1], i64(shape.count))])
     dims = list(shape.dims) or [1]
     split = _split_dimension(dims)
     halves = [*dims[:split], -(-dims[split] // 2), *dims[split + 1 :]]
@@ -117,8 +136,7 @@ def _fill_by_threefry(k: KernelContext, state: list[Value]) -> list[Value]:
         with b.if_then(b.icmp_signed("<", places[1][split], i64(dims[split]))):
             _store_bits(b, output, places[1][: shape.rank], second)
 
-    k.loop_nest(halves, pair)
-    return [state[0], b.add(state[1], i64(count))]
+    return Draws(halves, pair, None, [state[0], b.add(state[1], i64(count))])
 
 
 def _split_dimension(dims: Sequence[int]) -> int:
@@ -130,7 +148,7 @@ def _split_dimension(dims: Sequence[int]) -> int:
 # Philox
 
 
-def _fill_by_philox(k: KernelContext, state: list[Value]) -> list[Value]:
+def _philox_draws(k: KernelContext, state: list[Value]) -> Draws:
     """A counter of 128 bits gives four elements of 32 bits (or less), or two of 64, in row-major order.
 
     A state of two words is (key, low half of the counter), the key being the counter's high half too.
@@ -149,13 +167,14 @@ def _fill_by_philox(k: KernelContext, state: list[Value]) -> list[Value]:
             _store_bits(b, output, tuple(index), value)
 
     whole, rest = divmod(shape.count, together)
-    with b.for_loop(0, whole) as number:
-        group(number, together)
-    if rest:
-        group(i64(whole), rest)
     used = i64(-(-shape.count // together))
     after = [b.add(low, used), _carried(b, low, high, used)]
-    return [state[0], *(after if len(state) > 2 else after[:1])]
+    return Draws(
+        [whole],
+        lambda index: group(index[0], together),
+        (lambda: group(i64(whole), rest)) if rest else None,
+        [state[0], *(after if len(state) > 2 else after[:1])],
+    )
 
 
 def _carried(b: Builder, low: Value, high: Value, number: Value) -> Value:
@@ -170,9 +189,14 @@ def _carried(b: Builder, low: Value, high: Value, number: Value) -> Value:
 @kernel("rng-get-and-update-state")
 def rng_get_and_update_state(k: KernelContext, instruction: Instruction) -> None:
     """The device's state, 128 bits with the low half first, before `delta` is added to it."""
+    update_state(k, instruction)
+
+
+def update_state(k: KernelContext, instruction: Instruction) -> None:
+    """What an rng-get-and-update-state does."""
     b = k.b
     field = b.gep("i64", k.context, i64(CONTEXT_FIELDS.index("rng_state")))
-    state = b.load("ptr", field)
+    state = b.load(k.context.type, field)
     low, high = b.load("i64", state), b.load("i64", b.gep("i64", state, i64(1)))
     delta = i64(instruction.attributes["delta"])
     b.store(b.add(low, delta), state)

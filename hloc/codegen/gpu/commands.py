@@ -124,8 +124,9 @@ class ComputationCommands:
             )
             return device.Fill(Location(place.kind, place.number), template.offset, template.byte, template.size)
         if isinstance(template, HostTemplate):
-            places = self._locations(step.inputs), self._locations(step.outputs)
-            return device.HostCall(template.external, *places, name)
+            operands = self._locations([step.inputs[number] for number in template.inputs])
+            results = self._locations([step.outputs[number] for number in template.outputs])
+            return device.HostCall(template.external, operands, results, name)
         assert isinstance(template, MeetingTemplate)
         launches = tuple(self._meeting_launch(one, template.devices, step, scratch) for one in template.launches)
         return device.Meeting(self._locations(step.inputs), launches, name)

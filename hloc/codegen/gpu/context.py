@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.gpu.intrinsics import Intrinsics
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.llvm import Value, integer
@@ -13,7 +14,8 @@ from hloc.codegen.llvm import Value, integer
 class GpuContext(KernelContext):
     """A kernel as one thread runs it. Its loops are loops of the thread; with others it works through `gpu`.
 
-    `grid` and `block` are how it is launched; `scalars` its i64 parameters.
+    `grid` and `block` are how it is launched; `scalars` its i64 parameters. `sources` are, in a meeting of devices, the
+    step's inputs of each of them.
     """
 
     def __init__(
@@ -23,6 +25,7 @@ class GpuContext(KernelContext):
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         scalars: Sequence[Value],
+        sources: Sequence[Sequence[ArrayRef]] = (),
         **more: Any,
     ):
         super().__init__(*args, **more)
@@ -30,6 +33,7 @@ class GpuContext(KernelContext):
         self.grid = grid
         self.block = block
         self.scalars = scalars
+        self.sources = sources
 
     def thread_index(self) -> Value:
         """The thread's number in the block of one dimension, an i64."""

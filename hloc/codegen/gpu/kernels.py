@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hloc.codegen.device_program import DeviceKernel
 from hloc.codegen.gpu.loops import write_loops
-from hloc.codegen.gpu.step import GpuStep, LaunchTemplate, Template
+from hloc.codegen.gpu.step import GpuStep, Template, launches_of
 from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Module
@@ -35,13 +35,13 @@ class GpuKernels:
             found = self._known[key] = g.templates
             read = sum(view.shape.byte_size for view in step.inputs)
             written = sum(view.shape.byte_size for view in step.outputs)
-            for template in found:
-                if isinstance(template, LaunchTemplate) and template.kernel not in self._names:
+            for template in launches_of(found):
+                if template.kernel not in self._names:
                     threads = template.block[0] * template.block[1] * template.block[2]
                     self._names[template.kernel] = []
                     self._sizes[template.kernel] = read, written, threads, template.shared_bytes
                     self._parameters[template.kernel] = _parameters(step, shared)
-        for kernel in dict.fromkeys(t.kernel for t in found if isinstance(t, LaunchTemplate)):
+        for kernel in dict.fromkeys(template.kernel for template in launches_of(found)):
             self._names[kernel].append(step.instruction.name)
         return found
 

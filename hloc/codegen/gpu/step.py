@@ -15,13 +15,15 @@ from hloc.codegen.bodies import Body, immediate, is_alias, source
 from hloc.codegen.epilogue import Finisher
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.spread import over_elements
+from hloc.codegen.graphs import operand_leaves
 from hloc.codegen.kernel import Index
 from hloc.codegen.kernel_steps import KernelStep
-from hloc.codegen.llvm import Module, Value
-from hloc.codegen.program import External
+from hloc.codegen.llvm import Builder, Module, Value, integer
+from hloc.codegen.program import CONTEXT_FIELDS, External
 from hloc.codegen.targets.target import Target
 from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
 from hloc.options import Options
 
 ALIGNMENT = 16
@@ -57,19 +59,32 @@ class FillTemplate(NamedTuple):
 
 
 class HostTemplate(NamedTuple):
-    """The external of a number called by the host, with all inputs and outputs of the step."""
+    """The external of a number called by the host, with these inputs and outputs of the step."""
 
     external: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 class MeetingTemplate(NamedTuple):
-    """The launches run by all devices of a run together; their kernels take the inputs of all devices: see `meet`."""
+    """The launches run by all devices of a run together; their kernels take all devices' inputs: see `meeting`."""
 
     launches: tuple[LaunchTemplate, ...]
     devices: int
 
 
 Template = LaunchTemplate | CopyTemplate | FillTemplate | HostTemplate | MeetingTemplate
+
+
+def launches_of(templates: Sequence[Template]) -> list[LaunchTemplate]:
+    """The launches among some commands, those of meetings included."""
+    found: list[LaunchTemplate] = []
+    for template in templates:
+        if isinstance(template, MeetingTemplate):
+            found += template.launches
+        elif isinstance(template, LaunchTemplate):
+            found.append(template)
+    return found
 
 
 class GpuStep:
@@ -95,6 +110,7 @@ class GpuStep:
         self.is_fused = step.instruction.opcode == "fusion"
         self.templates: list[Template] = []
         self._externals = externals
+        self._devices = 0
 
     # Commands
 
@@ -140,15 +156,28 @@ class GpuStep:
         """The kernel launched last, for `relaunch`."""
         return next(t for t in reversed(self.templates) if isinstance(t, LaunchTemplate))
 
-    def copy(self, operand: int, output: int) -> None:
-        """Lets an output begin as a copy of an operand in memory, unless it lies there already.
+    @contextmanager
+    def meeting(self, devices: int) -> Iterator[None]:
+        """The launches written inside are run by all of so many devices together.
+
+        Each begins when all devices have come here, and none goes on before all have done the launches: they read
+        each other's inputs, `k.sources[device][number]`. `k.input` and `k.input_array` are the device's own.
+        """
+        before, self.templates, self._devices = self.templates, [], devices
+        yield
+        launches = tuple(t for t in self.templates if isinstance(t, LaunchTemplate))
+        assert len(launches) == len(self.templates)
+        self.templates, self._devices = [*before, MeetingTemplate(launches, devices)], 0
+
+    def copy(self, operand: int, output: int, leaf: tuple[int, ...] = ()) -> None:
+        """Lets an output begin as a copy of an operand (or a leaf of it) in memory, unless it lies there already.
 
         The operand is one that the row does not take as elements. Layouts may differ.
         """
-        leaf_input = self.input_number(operand)
+        leaf_input = self.input_number(operand, leaf)
         if self.shared.get(leaf_input) == output:
             return
-        source, target = self.step.inputs[leaf_input].shape, self.step.outputs[output].shape
+        source, target = self.input_shape(operand, leaf), self.step.outputs[output].shape
         if source.minor_to_major == target.minor_to_major:
             if target.byte_size:
                 self.templates.append(CopyTemplate(leaf_input, output))
@@ -158,7 +187,7 @@ class GpuStep:
         with self.launch(-(-target.count // 256), 256, name="copy") as k:
 
             def one(indices: list[Index]) -> None:
-                k.outputs[output].store(indices[0], k.input_array(operand).load(indices[0]))
+                k.outputs[output].store(indices[0], k.input_array(operand, leaf).load(indices[0]))
 
             over_elements(k, k.global_index(), target, 1, one)
 
@@ -173,16 +202,33 @@ class GpuStep:
         if size:
             self.templates.append(FillTemplate(output, offset, byte, size))
 
-    def host_call(self, external: External) -> None:
-        """A function outside of the program, called by the host with the step's inputs; it gives the outputs."""
-        self.templates.append(HostTemplate(self._externals.setdefault(external, len(self._externals))))
+    def host_call(self, external: External, outputs: Sequence[int] | None = None) -> None:
+        """A function outside of the program, called by the host with all leaves of the operands.
 
-    def input_number(self, operand: int) -> int:
-        """The number among the step's inputs of an operand in memory."""
-        instruction, leaf = source(self.instruction.operands[operand], ())
+        It gives these outputs of the step (default: all).
+        """
+        inputs = [self.input_number(number, leaf) for number, leaf, _ in operand_leaves(self.instruction)]
+        outputs = range(len(self.step.outputs)) if outputs is None else outputs
+        number = self._externals.setdefault(external, len(self._externals))
+        self.templates.append(HostTemplate(number, tuple(inputs), tuple(outputs)))
+
+    def input_number(self, operand: int, leaf: tuple[int, ...] = ()) -> int:
+        """The number among the step's inputs of an operand in memory, or of a leaf of it."""
+        return self._input(operand, leaf)[0]
+
+    def input_shape(self, operand: int, leaf: tuple[int, ...] = ()) -> ArrayShape:
+        """The shape of an operand in memory, with the layout in which it lies."""
+        number, alias = self._input(operand, leaf)
+        return self.step.inputs[number].shape if alias is None else alias
+
+    def _input(self, operand: int, leaf: tuple[int, ...]) -> tuple[int, ArrayShape | None]:
+        """The number of an input, and the shape that a bitcast gives it."""
+        instruction, leaf = source(self.instruction.operands[operand], leaf)
+        alias: ArrayShape | None = None
         while (instruction, leaf) not in self.step.bound and is_alias(instruction):
+            alias = alias or instruction.shape.with_default_layout()
             instruction, leaf = source(instruction.operands[0], ())
-        return self.step.bound.index((instruction, leaf))
+        return self.step.bound.index((instruction, leaf)), alias
 
     def error(self, message: str) -> HloError:
         """An error about the instruction, to be raised."""
@@ -212,9 +258,7 @@ class GpuStep:
         self, name: str, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int, scalars: int
     ) -> GpuContext:
         step, dialect = self.step, self.device.dialect
-        own = [number for number in range(len(step.inputs)) if number not in self.shared]
-        pointer = dialect.pointer
-        inputs = [(pointer, f"in{n}", f"noalias readonly align {ALIGNMENT}") for n in own]
+        pointer, inputs = dialect.pointer, self._input_parameters(dialect.pointer)
         outputs = [(pointer, f"out{n}", f"noalias align {ALIGNMENT}") for n in range(len(step.outputs))]
         rest = [(pointer, "scratch", f"noalias align {ALIGNMENT}"), (pointer, "context", "readonly")]
         params = [*inputs, *outputs, *rest, *(("i64", f"scalar{n}") for n in range(scalars))]
@@ -222,13 +266,17 @@ class GpuStep:
         function = dialect.kernel(self.module, name, params, threads, self.target.function_attributes)
         b = dialect.builder(function, step.instruction.name)
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
-        pointers = dict(zip(own, function.args, strict=False))
-        made = function.args[len(own) : len(own) + len(outputs)]
-        pointers |= {number: made[output] for number, output in self.shared.items()}
-        tail = function.args[len(own) + len(outputs) :]
-        arrays = {
-            leaf: ArrayRef(b, step.inputs[number].shape, pointers[number]) for number, leaf in enumerate(step.bound)
-        }
+        given, made = function.args[: len(inputs)], function.args[len(inputs) :][: len(outputs)]
+        tail = function.args[len(inputs) + len(outputs) :]
+        sources: list[list[ArrayRef]] = []
+        if self._devices:
+            count = len(step.inputs)
+            sources = [self._arrays(b, given[d * count :][:count]) for d in range(self._devices)]
+            own = _of_device(b, tail[1], sources)
+        else:
+            own = dict(zip([n for n in range(len(step.inputs)) if n not in self.shared], given, strict=True))
+        own |= {number: made[output] for number, output in self.shared.items()}
+        arrays = dict(zip(step.bound, self._arrays(b, [own[n] for n in range(len(step.inputs))]), strict=True))
         body = Body({leaf: immediate(literal) for leaf, literal in step.immediates}, arrays)
         results: list[ArrayRef] = [
             ArrayRef(b, view.shape, out) for view, out in zip(step.outputs, made, strict=True)
@@ -238,10 +286,40 @@ class GpuStep:
         k = GpuContext(
             b, self.target, self.instruction, body, results, scratch, context, None, self._externals, self.is_fused,
             gpu=dialect.intrinsics(b, shared), grid=grid, block=block, scalars=values,
+            sources=sources,
         )
         if step.form.epilogue is not None:
             k.finisher = Finisher(k, step.form.epilogue, body)
         return k
+
+    def _input_parameters(self, pointer: str) -> list[tuple[str, str, str]]:
+        """Those of the step, or in a meeting all inputs of one device after the other."""
+        numbers = range(len(self.step.inputs))
+        if self._devices:
+            return [(pointer, f"in{n}_of{d}", f"align {ALIGNMENT}") for d in range(self._devices) for n in numbers]
+        own = [number for number in numbers if number not in self.shared]
+        return [(pointer, f"in{n}", f"noalias readonly align {ALIGNMENT}") for n in own]
+
+    def _arrays(self, b: Builder, pointers: Sequence[Value]) -> list[ArrayRef]:
+        """The step's inputs where they lie."""
+        return [ArrayRef(b, view.shape, pointer) for view, pointer in zip(self.step.inputs, pointers, strict=True)]
+
+
+def _of_device(b: Builder, context: Value, sources: Sequence[Sequence[ArrayRef]]) -> dict[int, Value]:
+    """The addresses of the inputs of the device that runs the kernel."""
+    device = b.load("i64", b.gep("i64", context, integer("i64", CONTEXT_FIELDS.index("device"))))
+    return {
+        number: chosen(b, device, [arrays[number].pointer for arrays in sources]) for number in range(len(sources[0]))
+    }
+
+
+def chosen(b: Builder, number: Value, values: Sequence[Value]) -> Value:
+    """One of some values, by its i64 number."""
+    result = values[0]
+    for position, value in enumerate(values[1:], 1):
+        if value.text != values[0].text:
+            result = b.select(b.icmp_signed("==", number, integer("i64", position)), value, result)
+    return result
 
 
 def _three(size: tuple[int, int, int] | int) -> tuple[int, int, int]:

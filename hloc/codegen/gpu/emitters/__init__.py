@@ -10,6 +10,10 @@ from hloc.lazy import Table, homes
 GPU_HOMES: dict[str, str] = homes(
     {
         "hloc.codegen.gpu.emitters.control": "conditional while",
+        "hloc.codegen.gpu.emitters.indexing": "dynamic-update-slice",
+        "hloc.codegen.gpu.emitters.rng": "rng-bit-generator rng-get-and-update-state",
+        "hloc.codegen.gpu.emitters.convolution": "convolution",
+        "hloc.codegen.gpu.emitters.linalg": "cholesky triangular-solve",
     }
 )
 """The module of each opcode's row in the table GPU_KERNELS."""
