@@ -13,7 +13,9 @@ GPU_HOMES: dict[str, str] = homes(
         "hloc.codegen.gpu.emitters.indexing": "dynamic-update-slice",
         "hloc.codegen.gpu.emitters.rng": "rng-bit-generator rng-get-and-update-state",
         "hloc.codegen.gpu.emitters.convolution": "convolution",
+        "hloc.codegen.gpu.emitters.dot": "dot",
         "hloc.codegen.gpu.emitters.linalg": "cholesky triangular-solve",
+        "hloc.codegen.gpu.emitters.reduce": "reduce",
     }
 )
 """The module of each opcode's row in the table GPU_KERNELS."""
