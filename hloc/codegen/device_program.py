@@ -144,3 +144,25 @@ class DeviceCode:
     image: bytes
     kernels: tuple[DeviceKernel, ...]
     computations: tuple[DeviceComputation, ...]
+
+
+EMULATED_LAUNCH_FIELDS = (
+    "entry",  # the kernel, a function of `words`
+    "words",  # its pointers, then its scalars, then the bytes behind each of its pointers
+    "pointers",  # how many there are
+    "scalars",
+    "grid_x",
+    "grid_y",
+    "grid_z",
+    "block_x",
+    "block_y",
+    "block_z",
+    "shared_bytes",
+    "stacks",  # one for each thread of a block, of `stack_bytes` (a multiple of 64)
+    "stack_bytes",
+    "all_stacks",  # the bytes of all
+    "allocations",  # address and bytes of each piece of device memory
+    "allocation_count",
+    "flush",  # whether float operations flush denormals
+)
+"""What the emulator in an image is called with: an array of i64s, pointers among them."""

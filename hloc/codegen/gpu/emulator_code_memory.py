@@ -1,0 +1,357 @@
+"""Memory of the emulator: what accesses may touch, and in what order threads do.
+
+Global memory: each access lies within the bytes of one of the launch's arguments, most often of the very argument that
+its pointer is made from. Shared memory has a record of the last write and of the last reads of every byte. A record
+is a *clock* (upwards of _CLOCK) over some flags over the thread. Clocks count meetings of threads, over all of a
+program's life: each warp has the clock of its last meeting, and knows those of others' that come before it. So a
+record of before the block's last barrier (`emulated.limit`) is in order, one of before the block (`emulated.start`)
+is not of this block at all, and others are looked at closely.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from hloc.codegen.gpu.emulator_code import COLD, THREADS, WARPS, EmulatorCode
+from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
+from hloc.codegen.routines import i64
+
+SHARED_BYTES = 228 << 10
+"""The most shared memory of any block."""
+
+_CLOCK = 14
+_THREAD = THREADS - 1
+_ATOMIC, _PENDING = 1 << 10, 1 << 11
+_WARP_READS, _MANY_READ = 1 << 10, 1 << 11
+"""Flags: of writes, that it was atomic or is still under way; of reads, that several threads made them."""
+
+_COPIES = 128
+"""The most copies of a thread that are under way."""
+
+OUTSIDE = "{site} at offset {0}, and there are {1} bytes"
+MISALIGNED = "{site} at offset {0}, which is not a multiple of {1}"
+NOWHERE = "{site} at address {0:#x}, which lies in nothing that the kernel was given"
+UNSET = "{site} at offset {1}, of which byte {0} was never written"
+PENDING = "{site} at offset {1}, and an asynchronous copy to byte {0} of it, by thread {2}, is not waited for"
+RACE = "{site} at offset {1}, and thread {2} {0} it too: nothing says which comes first"
+MISSHAPEN = "{site}, in a warp of {0} threads"
+CROWD = "{site} more than {0} times before it waits for one of the copies"
+
+READ, WRITE, ATOMIC, LOOK = "read", "write", "atomic", "look"
+"""What is done to memory: loads, stores, and changes and loads that others may change the place at the time of."""
+
+
+class EmulatedMemory(EmulatorCode):
+    """See EmulatorCode."""
+
+    # Order
+
+    def forget(self, b: Builder, threads: Value) -> None:
+        """Begins a block: shared memory has nothing in it."""
+        self.order_block(b)
+        self.set(b, "start", self.get(b, "limit"))
+        with b.for_loop(i64(0), threads) as t:
+            for name in ("copies", "groups"):
+                b.store(i64(0), self.of_thread(b, name, "i64", t))
+
+    def _tick(self, b: Builder) -> Value:
+        now = b.add(self.get(b, "now"), i64(1))
+        self.set(b, "now", now)
+        return now
+
+    def order_block(self, b: Builder) -> None:
+        """What any thread did comes before what any does from now on."""
+        now = self._tick(b)
+        self.set(b, "limit", b.shl(now, i64(_CLOCK)))
+        with b.for_loop(i64(0), i64(WARPS)) as w:
+            b.store(now, self.place(b, "clock", "i64", WARPS, w))
+
+    def order_warp(self, b: Builder, warp: Value) -> None:
+        """What threads of a warp did comes before what they do from now on."""
+        b.store(self._tick(b), self.place(b, "clock", "i64", WARPS, warp))
+
+    def _stamp(self, b: Builder) -> Value:
+        """The record of what this thread does now."""
+        clock = b.load("i64", self.place(b, "clock", "i64", WARPS, self.warp(b)))
+        return b.or_(b.shl(clock, i64(_CLOCK)), self.thread(b))
+
+    def _is_before(self, b: Builder, record: Value) -> Value:
+        """Whether what a thread did, since the last barrier, comes before what this one does now."""
+        this = self.warp(b)
+        other = b.and_(b.lshr(record, i64(5)), i64(WARPS - 1))
+        clock = b.lshr(record, i64(_CLOCK))
+        mine = b.load("i64", self.place(b, "clock", "i64", WARPS, this))
+        row = b.add(b.mul(this, i64(WARPS)), other)
+        known = b.load("i64", self.place(b, "known", "i64", WARPS * WARPS, row))
+        within = b.icmp_signed("<", clock, mine)
+        return b.select(b.icmp_signed("==", this, other), within, b.icmp_signed("<=", clock, known))
+
+    def _is_own(self, b: Builder, record: Value) -> Value:
+        return b.icmp_signed("==", b.and_(record, i64(_THREAD)), self.thread(b))
+
+    # Global memory
+
+    def check(self, bytes: int) -> Function:
+        """An access of so many bytes at `p`, by a pointer made from `base`, where there are `size` bytes.
+
+        `mask` is the alignment less one; the base is aligned to 16.
+        """
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            offset = b.sub(b.ptrtoint(p.p, "i64"), b.ptrtoint(p.base, "i64"))
+            starts = b.intrinsic("llvm.usub.sat", "i64", [p.size, i64(bytes - 1)])
+            bad = b.or_(
+                b.icmp_unsigned(">=", offset, starts), b.icmp_signed("!=", b.and_(offset, p.mask), i64(0))
+            )
+            with b.if_then(bad):
+                b.call(self._bad_access(), [offset, p.size, p.mask, starts, p.site])
+                b.unreachable()
+
+        params = "ptr p, ptr base, i64 size, i64 mask, ptr site"
+        return self.function(f"check.{bytes}", params, write, attributes="alwaysinline")
+
+    def _bad_access(self) -> Function:
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            self.fail_unless(b, b.icmp_unsigned("<", p.offset, p.starts), OUTSIDE, p.site, p.offset, p.size)
+            self.fail(b, MISALIGNED, p.site, p.offset, b.add(p.mask, i64(1)))
+
+        params = "i64 offset, i64 size, i64 mask, i64 starts, ptr site"
+        return self.function("bad_access", params, write, attributes=COLD)
+
+    def access(self, kind: str) -> Function:
+        """An access by a pointer that nothing is known of: to shared memory, an argument, or the thread's own stack.
+
+        Or to another allocation, if none of the arguments lies in it: what a pointer in memory points to.
+        """
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            with b.if_then(b.icmp_signed("==", p.bytes, i64(0))):
+                b.ret()
+            shared = b.ptrtoint(self.shared(), "i64")
+            address = b.ptrtoint(p.p, "i64")
+            with b.if_then(b.icmp_unsigned("<", b.sub(address, shared), i64(SHARED_BYTES))):
+                b.call(self.shared_bytes_access(kind), [p.p, p.bytes, p.mask, p.site])
+                b.ret()
+            fits = b.icmp_signed("==", b.and_(address, p.mask), i64(0))
+            with b.if_then(b.icmp_signed("==", b.call(self._is_known(), [address, p.bytes]), integer("i1", 0))):
+                self.fail(b, NOWHERE, p.site, address)
+            self.fail_unless(b, fits, MISALIGNED, p.site, address, b.add(p.mask, i64(1)))
+
+        return self.function(f"access.{kind}", "ptr p, i64 bytes, i64 mask, ptr site", write)
+
+    def _is_known(self) -> Function:
+        """Whether bytes lie in one of the launch's arguments, on a stack, or in an allocation without arguments."""
+
+        def write(b: Builder, p: SimpleNamespace) -> Value:
+            words, count = b.inttoptr(self.launched(b, "words")), self.launched(b, "pointers")
+            scalars = b.add(count, self.launched(b, "scalars"))
+            stacks, size = self.launched(b, "stacks"), self.launched(b, "all_stacks")
+
+            def within(start: Value, size: Value) -> Value:
+                offset = b.sub(p.address, start)
+                enough = b.icmp_unsigned("<=", p.bytes, b.sub(size, offset))
+                return b.and_(b.icmp_unsigned("<", offset, size), enough)
+
+            with b.if_then(within(stacks, size)):
+                b.ret(integer("i1", 1))
+            with b.for_loop(i64(0), count) as i:
+                start = b.load("i64", b.gep("i64", words, i))
+                with b.if_then(within(start, b.load("i64", b.gep("i64", words, b.add(scalars, i))))):
+                    b.ret(integer("i1", 1))
+            table = b.inttoptr(self.launched(b, "allocations"))
+            with b.for_loop(i64(0), self.launched(b, "allocation_count")) as i:
+                start, size = (b.load("i64", b.gep("i64", table, b.add(b.mul(i, i64(2)), i64(n)))) for n in (0, 1))
+                with b.if_then(within(start, size)):
+
+                    def other(n: Value, carried: list[Value]) -> list[Value]:
+                        lies = b.icmp_unsigned("<", b.sub(b.load("i64", b.gep("i64", words, n)), start), size)
+                        return [b.or_(carried[0], lies)]
+
+                    b.ret(b.not_(b.for_loop_carrying(i64(0), count, [integer("i1", 0)], other)[0]))
+            return integer("i1", 0)
+
+        return self.function("known", "i64 address, i64 bytes", write, "i1")
+
+    # Shared memory
+
+    def shared(self) -> Value:
+        """The block's shared memory."""
+        return self.variable("shared", f"[{SHARED_BYTES} x i8]", 1024)
+
+    def _record(self, b: Builder, name: str, offset: Value) -> Value:
+        return self.place(b, name, "i64", SHARED_BYTES, offset)
+
+    def shared_access(self, kind: str, bytes: int) -> Function:
+        """An access to so many bytes of shared memory: the plain cases at once, others byte by byte."""
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            offset = self._shared_offset(b, p, i64(bytes))
+            if kind in (READ, WRITE):
+                self._shared_at_once(b, kind, bytes, offset)
+            b.call(self._each_byte(kind), [offset, i64(bytes), p.site])
+
+        return self.function(f"shared.{kind}.{bytes}", "ptr p, i64 mask, ptr site", write)
+
+    def shared_bytes_access(self, kind: str) -> Function:
+        """An access to any number of bytes of shared memory."""
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            b.call(self._each_byte(kind), [self._shared_offset(b, p, p.bytes), p.bytes, p.site])
+
+        return self.function(f"shared.{kind}", "ptr p, i64 bytes, i64 mask, ptr site", write)
+
+    def _shared_offset(self, b: Builder, p: SimpleNamespace, bytes: Value) -> Value:
+        size = self.launched(b, "shared_bytes")
+        offset = b.sub(b.ptrtoint(p.p, "i64"), b.ptrtoint(self.shared(), "i64"))
+        starts = b.intrinsic("llvm.usub.sat", "i64", [size, b.sub(bytes, i64(1))])
+        self.fail_unless(b, b.icmp_unsigned("<", offset, starts), OUTSIDE, p.site, offset, size)
+        fits = b.icmp_signed("==", b.and_(offset, p.mask), i64(0))
+        self.fail_unless(b, fits, MISALIGNED, p.site, offset, b.add(p.mask, i64(1)))
+        return offset
+
+    def _shared_at_once(self, b: Builder, kind: str, bytes: int, offset: Value) -> None:
+        """Returns if all records are this thread's last, or of before the barrier: then there is nothing to say."""
+        type = vector_type("i64", bytes) if bytes > 1 else "i64"
+        stamp, limit, start = (
+            b.splat(value, bytes if bytes > 1 else 0)
+            for value in (self._stamp(b), self.get(b, "limit"), self.get(b, "start"))
+        )
+        places = [self._record(b, name, offset) for name in ("written", "read")]
+        written, read = (b.load(type, place, align=8) for place in places)
+
+        def in_order(record: Value) -> Value:
+            return b.or_(b.icmp_signed("<", record, limit), b.icmp_signed("==", record, stamp))
+
+        good = b.and_(in_order(written), in_order(read))
+        if kind == READ:
+            good = b.and_(good, b.icmp_signed(">=", written, start))
+        if bytes > 1:
+            good = b.intrinsic("llvm.vector.reduce.and", "i1", [good], overloads=[good.type])
+        with b.if_then(good):
+            b.store(stamp, places[0] if kind == WRITE else places[1], align=8)
+            b.ret()
+
+    def _each_byte(self, kind: str) -> Function:
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            with b.for_loop(i64(0), p.bytes) as i:
+                at = b.add(p.offset, i)
+                written = b.load("i64", self._record(b, "written", at))
+                now = b.icmp_signed(">=", written, self.get(b, "start"))
+                if kind != WRITE:
+                    self.fail_unless(b, now, UNSET, p.site, at, p.offset)
+                pending = b.icmp_signed("!=", b.and_(written, i64(_PENDING)), i64(0))
+                other = b.and_(written, i64(_THREAD))
+                self.fail_unless(b, b.not_(b.and_(now, pending)), PENDING, p.site, at, p.offset, other)
+                self._check_written(b, kind, p, written)
+                if kind == READ:
+                    self._put_reader(b, at)
+                elif kind != LOOK:
+                    self._check_read(b, p, at)
+                    flags = _ATOMIC if kind == ATOMIC else 0
+                    b.store(b.or_(self._stamp(b), i64(flags)), self._record(b, "written", at))
+
+        return self.function(f"bytes.{kind}", "i64 offset, i64 bytes, ptr site", write)
+
+    def _check_written(self, b: Builder, kind: str, p: SimpleNamespace, written: Value) -> None:
+        """Fails if a write of another thread is not in order with this access."""
+        recent = b.icmp_signed(">=", written, self.get(b, "limit"))
+        with b.if_then(b.and_(recent, b.not_(self._is_own(b, written)))):
+            good = self._is_before(b, written)
+            if kind in (ATOMIC, LOOK):
+                good = b.or_(good, b.icmp_signed("!=", b.and_(written, i64(_ATOMIC)), i64(0)))
+            other = b.and_(written, i64(_THREAD))
+            with b.if_then(b.not_(good)):
+                self._fail_race(b, p, "writes", other)
+
+    def _fail_race(self, b: Builder, p: SimpleNamespace, what: str, other: Value) -> None:
+        self.fail(b, RACE.replace("{0}", what), p.site, i64(0), p.offset, other)
+
+    def _check_read(self, b: Builder, p: SimpleNamespace, at: Value) -> None:
+        """Fails if a read of another thread is not in order with this write."""
+        read = b.load("i64", self._record(b, "read", at))
+        several = b.icmp_signed("!=", b.and_(read, i64(_WARP_READS | _MANY_READ)), i64(0))
+        many = b.icmp_signed("!=", b.and_(read, i64(_MANY_READ)), i64(0))
+        suspect = b.or_(several, b.not_(self._is_own(b, read)))
+        recent = b.icmp_signed(">=", read, self.get(b, "limit"))
+        with b.if_then(b.and_(recent, suspect)), b.if_then(b.or_(many, b.not_(self._is_before(b, read)))):
+            self._fail_race(b, p, "reads", b.and_(read, i64(_THREAD)))
+
+    def _put_reader(self, b: Builder, at: Value) -> None:
+        """Adds this thread to the readers of a byte: its record is of one, of several of a warp, or of many."""
+        place, stamp = self._record(b, "read", at), self._stamp(b)
+        read = b.load("i64", place)
+        flags = b.and_(read, i64(_WARP_READS | _MANY_READ))
+        alone = b.and_(b.icmp_signed("==", flags, i64(0)), self._is_own(b, read))
+        old = b.or_(b.icmp_signed("<", read, self.get(b, "limit")), alone)
+        many = b.icmp_signed("!=", b.and_(read, i64(_MANY_READ)), i64(0))
+        before = b.and_(self._is_before(b, read), b.not_(many))
+        warp_stamp, many_stamp = b.or_(stamp, i64(_WARP_READS)), b.or_(stamp, i64(_MANY_READ))
+        # With the flags out of the way, equal clocks and warps are equal records but for the thread.
+        same_warp = b.icmp_signed("==", b.lshr(b.xor(b.xor(read, flags), stamp), i64(5)), i64(0))
+        joined = b.select(b.and_(same_warp, b.not_(many)), warp_stamp, many_stamp)
+        b.store(b.select(b.or_(old, before), stamp, joined), place)
+
+    # Asynchronous copies
+
+    def copy(self) -> Function:
+        """Begins a copy of `live` of `bytes` bytes; what is to be seen later is kept with the thread."""
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            offset = self._shared_offset(b, p, p.bytes)
+            b.call(self._each_byte(WRITE), [offset, p.bytes, p.site])
+            this = self.thread(b)
+            place = self.of_thread(b, "copies", "i64", this)
+            count = b.load("i64", place)
+            self.fail_unless(b, b.icmp_signed("<", count, i64(_COPIES)), CROWD, p.site, i64(_COPIES))
+            b.store(b.add(count, i64(1)), place)
+            with b.for_loop(i64(0), p.bytes) as i:
+                b.store(b.or_(self._stamp(b), i64(_PENDING)), self._record(b, "written", b.add(offset, i)))
+            copy = self._copy(b, this, count)
+            group = b.load("i64", self.of_thread(b, "groups", "i64", this))
+            b.store(b.or_(b.shl(group, i64(32)), p.bytes), copy)
+            b.store(offset, b.gep("i64", copy, i64(1)))
+            data = b.gep("i64", copy, i64(2))
+            b.store(integer("<2 x i64>", 0), data, align=8)
+            b.memcpy(data, p.source, p.live)
+
+        return self.function("copy", "ptr p, ptr source, i64 bytes, i64 live, i64 mask, ptr site", write)
+
+    def _copy(self, b: Builder, thread: Value, number: Value) -> Value:
+        """A copy under way: its group and bytes, its offset, 16 bytes of data."""
+        index = b.mul(b.add(b.mul(thread, i64(_COPIES)), number), i64(4))
+        return self.place(b, "copying", "i64", THREADS * _COPIES * 4, index)
+
+    def commit(self) -> Function:
+        """The copies begun since the last time are a group."""
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            place = self.of_thread(b, "groups", "i64", self.thread(b))
+            b.store(b.add(b.load("i64", place), i64(1)), place)
+
+        return self.function("commit", "", write)
+
+    def wait_copies(self) -> Function:
+        """Lets the copies of all groups but the last `groups` be seen by this thread."""
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            this = self.thread(b)
+            place = self.of_thread(b, "copies", "i64", this)
+            limit = b.sub(b.load("i64", self.of_thread(b, "groups", "i64", this)), p.groups)
+
+            def one(number: Value, carried: list[Value]) -> list[Value]:
+                copy, kept = self._copy(b, this, number), self._copy(b, this, carried[0])
+                head = b.load("i64", copy)
+                offset = b.load("i64", b.gep("i64", copy, i64(1)))
+                done = b.icmp_signed("<", b.lshr(head, i64(32)), limit)
+                with b.if_then(done):
+                    size = b.and_(head, i64(0xFFFFFFFF))
+                    b.memcpy(b.gep("i8", self.shared(), offset), b.gep("i64", copy, i64(2)), size)
+                    with b.for_loop(i64(0), size) as i:
+                        b.store(self._stamp(b), self._record(b, "written", b.add(offset, i)))
+                b.store(b.load("<4 x i64>", copy, align=8), kept, align=8)
+                return [b.select(done, carried[0], b.add(carried[0], i64(1)))]
+
+            count = b.load("i64", place)
+            b.store(b.for_loop_carrying(i64(0), count, [i64(0)], one)[0], place)
+
+        return self.function("wait_copies", "i64 groups", write)

@@ -1,0 +1,75 @@
+"""NVIDIA's GPUs as the emulator runs them: kernels are written as for an architecture, and made code of this CPU."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import llvmlite.binding as llvm
+
+from hloc.codegen.gpu.emitters import FORMS
+from hloc.codegen.gpu.emulated import Emulated
+from hloc.codegen.targets import cpu, nvptx
+from hloc.codegen.targets.target import DeviceTraits, Target
+from hloc.options import Options
+
+
+@cache
+def target(arch: str) -> Target:
+    """The record of an emulated architecture, such as `sm_80`; HloError for one that is not known."""
+    machine, real = cpu.target(), nvptx.target(arch).device
+    assert real is not None
+    traits = DeviceTraits(real.arch, real.sm, real.is_specific, real.shared_bytes, real.threads, Emulated(machine))
+    return Target(
+        name="cuda-emulated" if arch == "sm_80" else f"cuda-emulated:{arch}",
+        pipeline="gpu",
+        triple=machine.triple,
+        data_layout=machine.data_layout,
+        cpu=machine.cpu,
+        features=machine.features,
+        vector_bytes=16,
+        function_attributes=machine.function_attributes,
+        enter_flushing=machine.enter_flushing,
+        leave_flushing=machine.leave_flushing,
+        enter_exact=machine.enter_exact,
+        stages={"llvm-opt": optimized_text, "asm": assembly, "obj": object_code},
+        kernels=FORMS,
+        image="obj",
+        device=traits,
+    )
+
+
+@cache
+def _machine() -> llvm.TargetMachine:
+    llvm.initialize_native_asmparser()
+    return cpu.new_machine(1)
+
+
+def _optimized(llvm_ir: str) -> llvm.ModuleRef:
+    """Cheap passes: a kernel runs once or twice, over arrays that are small."""
+    try:
+        module = llvm.parse_assembly(llvm_ir)
+        module.verify()
+    except RuntimeError as error:
+        raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
+    tuning = llvm.create_pipeline_tuning_options(speed_level=1)
+    tuning.loop_vectorization = False
+    tuning.slp_vectorization = False
+    tuning.loop_unrolling = False
+    passes = llvm.create_pass_builder(_machine(), tuning)
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
+def optimized_text(llvm_ir: str, options: Options) -> str:
+    """LLVM IR after LLVM's passes."""
+    return str(_optimized(llvm_ir))
+
+
+def assembly(llvm_ir: str, options: Options) -> str:
+    """Assembly text."""
+    return _machine().emit_assembly(_optimized(llvm_ir))
+
+
+def object_code(llvm_ir: str, options: Options) -> bytes:
+    """An object file."""
+    return _machine().emit_object(_optimized(llvm_ir))
