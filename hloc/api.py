@@ -129,7 +129,9 @@ def compile(
             slot.keep(program)
     elif options.dump_to or options.print_after:
         _optimized(source, target, options, name)
-    return Executable(program) if program.device is None else device_executable.DeviceExecutable(program)
+    if program.device is not None:
+        return device_executable.DeviceExecutable(program)
+    return Executable(program, program_cache.new_call_code if slot is None else program_cache.call_code)
 
 
 def _compiled(source: str | Module, target: str, options: Options, name: str | None) -> Program:

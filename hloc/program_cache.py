@@ -24,6 +24,7 @@ from hloc.options import Options
 from hloc.records import replace
 
 gpus = lazy("hloc.host.gpus")
+call_stub = lazy("hloc.codegen.call_stub")
 targets = lazy("hloc.codegen.targets.target")
 
 _OUTSIDE_OF_PROGRAMS = {"cache": True, "dump_to": None, "dump_constants": True, "print_after": ()}
@@ -53,6 +54,25 @@ class Slot:
             return
         data = pickle.dumps((replace(program, constants=None), program.constants.tobytes()), protocol=5)
         cache.write(self._name, self._digest, data, f"{program.name} for {program.target}")
+        if program.object_code:
+            call_code()  # a process that finds the program is to find this too
+
+
+def call_code() -> bytes:
+    """What `new_call_code` makes, from the cache if it is there; it is afterwards."""
+    digest = hashlib.blake2b(_surroundings().encode(), digest_size=20).hexdigest()
+    name, key = f"calls-{digest}", digest.encode()
+    data = cache.read(name, key)
+    if data is None:
+        data = new_call_code()
+        cache.write(name, key, data, "calls of all programs for cpu")
+    return data
+
+
+@once
+def new_call_code() -> bytes:
+    """The object file that calls programs of this machine's processor without Python."""
+    return call_stub.object_code(targets.target_named("cpu"))
 
 
 @once

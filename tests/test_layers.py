@@ -94,7 +94,7 @@ def test_imports_point_down(path: Path) -> None:
         if there != here:
             assert RANK[there] < RANK[here] or here == "api", f"{place}: between neighbours of one layer"
         if here == "runtime" and there == "codegen":
-            records = ([], ["program"], ["device_program"], ["targets"])
+            records = ([], ["program"], ["call_layout"], ["device_program"], ["targets"])
             assert parts[2:3] in records, f"{place}: runtime takes only the records of codegen"
 
 

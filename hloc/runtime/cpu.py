@@ -25,7 +25,8 @@ class NativeCode:
     def __init__(self, program: Program):
         load = elf.Loaded if elf.is_loadable(program.object_code) else mcjit.Loaded
         self._loaded = load(program.object_code)
-        self._entry = _ENTRY_TYPE(self._loaded.address(program.entry))
+        self.entry_address = self._loaded.address(program.entry)
+        self._entry = _ENTRY_TYPE(self.entry_address)
         self._args = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.parameters)
         self._results = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.results)
 

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_FAILED, ERRORS, Program, communicator_bytes
 from hloc.errors import HloError
+from hloc.host.values import structured
+from hloc.ir.shapes import Shape
 from hloc.lazy import lazy
 from hloc.runtime.arguments import flat_arguments
+from hloc.runtime.callable_type import has_room, with_room
 from hloc.runtime.cpu import NativeCode
 from hloc.runtime.externals import Deserted, Externals, Run
 from hloc.runtime.memory import Memory, address
 from hloc.runtime.padding import live, padded
 from hloc.runtime.runner import RNG_SEED, Runner
 
+if TYPE_CHECKING:
+    from hloc.runtime.native_call import NativeCall
+
 guards = lazy("hloc.runtime.guarded")
+native_call = lazy("hloc.runtime.native_call")
 
 
 class Executable(Runner):
     """A program of native code, ready to run on this machine's processor. See Runner for what arguments may be.
 
+    From the second run on, calls with NumPy arrays that fit do not go through Python; `call_code` gives the object
+    file for this (`codegen.call_stub`). Results and working memory then come from a pool, to which an array's memory
+    goes back when the array and all views of it are gone.
+
     With `Options.guard_pages`, an access beyond a buffer ends the process with a message (`runtime.guarded`).
     """
 
-    def __init__(self, program: Program):
+    def __new__(cls, program: Program, call_code: Callable[[], bytes] | None = None):
+        return super().__new__(with_room(cls))
+
+    def __init__(self, program: Program, call_code: Callable[[], bytes] | None = None):
         super().__init__(program)
+        self._call_code = call_code
+        self._runs = 0
+        self._lock = threading.Lock()
+        self._native: NativeCall | None = None
         self._code = NativeCode(program)
         guarded = program.guards is not None
         self._memory = guards.GuardedMemory(program, self._code.name_at) if guarded else Memory(program)
@@ -35,6 +54,16 @@ class Executable(Runner):
         self._externals = Externals(program.externals)
         self._communicator = self._new_communicator()
         self._alone = self._new_context(0, self._communicator)
+
+    def execute(self, *arguments: Any) -> list[np.ndarray]:
+        if self._native is None:
+            return super().execute(*arguments)
+        value = self(*arguments)
+        return [value] if value.__class__ is np.ndarray else list(_leaves(self.program.result_shape, value))
+
+    def call_slowly(self, arguments: Sequence[Any]) -> Any:
+        """What a call gives, by way of Python."""
+        return structured(self.program.result_shape, iter(super().execute(*arguments)))
 
     def _given(self, arguments: Sequence[Any]) -> list[np.ndarray]:
         return flat_arguments(self.program, arguments)
@@ -66,6 +95,8 @@ class Executable(Runner):
     def _run(
         self, device: int, arguments: list[np.ndarray], context: np.ndarray, communicator: np.ndarray
     ) -> list[np.ndarray]:
+        if self._call_code is not None:
+            self._count_run(self._call_code)
         if self._is_padded:
             arguments = padded(arguments, [leaf.shape for leaf in self.program.parameters])
         arguments = self._memory.arguments(arguments)
@@ -78,9 +109,24 @@ class Executable(Runner):
             run = None
             status = self._run_native(arguments, results, context)
         if status:
-            raise self._failure(device, status, run)
+            raise self.failure(device, status, run)
         results = self._memory.finished(results)
         return live(results, [leaf.shape for leaf in self.program.results]) if self._is_padded else results
+
+    def _count_run(self, call_code: Callable[[], bytes]) -> None:
+        """Makes calls native at the second run: a process with but one does not pay for it."""
+        self._runs += 1
+        if self._runs <= self.device_count or not has_room(self):
+            return
+        self._call_code = None
+        host = native_call.host(call_code, _call_slowly, _raise_for)
+        if self._externals.have_hosts or not native_call.fits(self.program):
+            return
+        addresses = self._code.entry_address, self._memory.constants, address(self._alone)
+        with self._lock:
+            if self._native is None:
+                self._native = native_call.NativeCall(host, self.program, *addresses)
+                self._native.enter(self)
 
     def _run_native(
         self, arguments: list[np.ndarray], results: list[np.ndarray], context: np.ndarray
@@ -97,7 +143,7 @@ class Executable(Runner):
         finally:
             self._memory.give_arena(arena)
 
-    def _failure(self, device: int, status: int, run: Run | None) -> BaseException:
+    def failure(self, device: int, status: int, run: Run | None) -> BaseException:
         """What to raise for the status of a device's run."""
         failure = None if run is None else self._externals.failure(status, run)
         if failure is not None:
@@ -105,3 +151,24 @@ class Executable(Runner):
         reason = ERRORS.get(status, f"status {status}")
         kind = Deserted if status == DEVICE_FAILED else HloError
         return kind(f"{self.program.name} failed on device {device}: {reason}")
+
+
+def _leaves(shape: Shape, value: Any) -> Iterator[np.ndarray]:
+    """The arrays in the result of a call."""
+    if shape.is_tuple:
+        for element, part in zip(shape.elements, value, strict=True):
+            yield from _leaves(element, part)
+    elif shape.is_array:
+        yield value
+
+
+def _call_slowly(executable: Executable, arguments: Sequence[Any], names: Sequence[str] | None) -> Any:
+    """A call that the native function leaves to Python; the last arguments are those of the names."""
+    if names:
+        given = dict(zip(names, arguments[-len(names) :], strict=True))
+        return Runner.__call__(executable, *arguments[: -len(names)], **given)  # raises Python's own TypeError
+    return executable.call_slowly(arguments)
+
+
+def _raise_for(executable: Executable, status: int) -> None:
+    raise executable.failure(0, status, None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -18,10 +19,26 @@ def address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
+def _no_pool(size: int) -> None:
+    return None
+
+
+_source: Callable[[int], np.ndarray | None] = _no_pool
+
+
+def draw_from(source: Callable[[int], np.ndarray | None]) -> None:
+    """From now on blocks come from a pool: `source(size)` gives bytes at a 64-byte boundary, or None."""
+    global _source
+    _source = source
+
+
 def block(size: int, what: str) -> np.ndarray:
     """Uninitialized bytes at a 64-byte boundary. HloError, with the size, if `what` finds no memory."""
-    if size > _physical_bytes():
-        raise HloError(f"{what} takes {size} bytes, and this machine has {_physical_bytes()} bytes of memory")
+    if size > physical_bytes():
+        raise HloError(f"{what} takes {size} bytes, and this machine has {physical_bytes()} bytes of memory")
+    pooled = _source(size)
+    if pooled is not None:
+        return pooled
     try:
         room = np.empty(size + ALIGNMENT, np.uint8)
     except (MemoryError, ValueError):
@@ -51,16 +68,17 @@ class Memory:
     """
 
     def __init__(self, program: Program):
-        self._arenas = Pool(program.arena_bytes, f"the working memory of {program.name}")
+        self._arena_bytes = program.arena_bytes
+        self._arena_name = f"the working memory of {program.name}"
         self.constants = address(program.constants)
 
     def take_arena(self) -> tuple[int, object]:
         """The address of working memory for one run, and what keeps it alive."""
-        return self._arenas.take()
+        arena = block(self._arena_bytes, self._arena_name)
+        return address(arena), arena
 
     def give_arena(self, used: tuple[int, object]) -> None:
-        """Takes a run's working memory back."""
-        self._arenas.give(used)
+        """Takes a run's working memory back: it goes where it came from when the last reference does."""
 
     def arguments(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """The arrays where a run may read them."""
@@ -75,27 +93,15 @@ class Memory:
         return results
 
 
-class Pool:
-    """Blocks of one size, handed out and taken back; safe among threads."""
-
-    def __init__(self, size: int, what: str):
-        self.size = size
-        self.what = what
-        self._free: list[tuple[int, np.ndarray]] = []
-
-    def take(self) -> tuple[int, np.ndarray]:
-        """The address of a block that nobody else uses, and what keeps it alive."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            fresh = block(self.size, self.what)
-            return address(fresh), fresh
-
-    def give(self, used: tuple[int, np.ndarray]) -> None:
-        """Takes a block back."""
-        self._free.append(used)
-
-
 @cache
-def _physical_bytes() -> int:
+def physical_bytes() -> int:
+    """The memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_bytes() -> int:
+    """What this process may have of it: a container may have less than the machine."""
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError), open(file, encoding="ascii") as limit:
+            return min(physical_bytes(), int(limit.read()))
+    return physical_bytes()
