@@ -104,10 +104,17 @@ class DotPlan:
     """A dot as products c[m, n] = sum over k of a[m, k] b[k, n], one for each index of the batch dimensions.
 
     `is_fused` says that it is one of a fused computation, where operands may be computed; `holder` is the output in
-    whose memory the result can lie before the `epilogue` is applied to it, if there is such an output.
+    whose memory the result can lie before the `epilogue` is applied to it, if there is such an output. Rather than at
+    most `few_rows` columns, the product has as few rows.
     """
 
-    def __init__(self, instruction: Instruction, epilogue: Epilogue | None = None, is_fused: bool = False):
+    def __init__(
+        self,
+        instruction: Instruction,
+        epilogue: Epilogue | None = None,
+        is_fused: bool = False,
+        few_rows: int = MOST_ROWS,
+    ):
         self.epilogue = epilogue
         self.holder = None if epilogue is None else epilogue.holder()
         lhs, rhs = instruction.operands
@@ -133,7 +140,7 @@ class DotPlan:
         self.k = prod(self.lhs.sizes(self.lhs.columns))
         self.dtype = summing_type(lhs.shape.dtype, rhs.shape.dtype, out.dtype)
         _, row, column = self.out.strides
-        if self.n <= MOST_ROWS < self.m or (column != 1 and row == 1 and self.m > MOST_ROWS):
+        if self.n <= few_rows < self.m or (column != 1 and row == 1 and self.m > few_rows):
             self._transpose()
 
     def _transpose(self) -> None:
