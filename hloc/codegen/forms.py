@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 attention_plan = lazy("hloc.codegen.attention_plan")
 row_stages = lazy("hloc.codegen.row_stages")
 
-CPU_KERNELS = Kernels(KERNELS, rows=True, attention=True)
+CPU_KERNELS = Kernels(KERNELS, rows=lambda stages: stages.scratch_bytes, attention=True)
 
 
 @record
@@ -38,14 +38,15 @@ class Form:
     """How a kernel is made: `own` is the op with loops of its own, or None for loop nests over `roots`.
 
     `row` is that op's entry in the target's table. `epilogue` says what is done with each of the op's results, if they
-    are not the roots themselves. `stages` is how a kernel goes through its rows, if it does; `attention` how it goes
-    through two products and what lies between.
+    are not the roots themselves. `stages` is how a kernel goes through its rows, if it does, for which it needs
+    `row_bytes` of temporary memory; `attention` how it goes through two products and what lies between.
     """
 
     own: Instruction | None
     roots: tuple[Leaf, ...]
     epilogue: Epilogue | None = None
     stages: RowStages | None = None
+    row_bytes: int = 0
     attention: AttentionPlan | None = None
     row: KernelRow | None = None
 
@@ -83,8 +84,8 @@ def _fusion_form(body: Computation, kernels: Kernels) -> Form | None:
         plan = attention_plan.attention_plan(body, roots, lambda dot: _epilogue(dot, roots, len(body)))
         return None if plan is None else Form(None, roots, plan.epilogue, attention=plan)
     has_reduce = any(i.opcode == "reduce" for i in body)
-    stages = row_stages.row_stages(body, roots) if kernels.rows and has_reduce else None
-    return None if stages is None else Form(None, roots, stages=stages)
+    stages = row_stages.row_stages(body, roots) if kernels.rows is not None and has_reduce else None
+    return None if stages is None else Form(None, roots, stages=stages, row_bytes=kernels.rows(stages))
 
 
 def _takes_operands(own: Instruction, row: KernelRow, size: int) -> bool:

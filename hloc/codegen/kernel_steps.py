@@ -106,8 +106,7 @@ def kernel_step(instruction: Instruction, form: Form, leaves: dict[Instruction, 
     step = KernelStep(instruction, form)
     border = _border(instruction, leaves)
     arrays: set[Leaf] = set()
-    if form.stages is not None:
-        step.scratch_bytes = form.stages.scratch_bytes
+    step.scratch_bytes = form.row_bytes
     if form.attention is not None:
         step.scratch_bytes = form.attention.scratch_bytes
     if form.own is not None:

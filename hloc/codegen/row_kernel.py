@@ -31,11 +31,92 @@ def write_rows(k: KernelContext, stages: RowStages, roots: Sequence[Leaf]) -> No
         RowWriter(k, stages, roots).write_all()
 
 
-class RowWriter:
-    """Writes the code for one row, whose running values are in registers."""
+class RowParts:
+    """What a row's work is made of: values of a row, what reduces fold, roots."""
 
     def __init__(self, k: KernelContext, stages: RowStages, roots: Sequence[Leaf]):
         self.k, self.b, self.stages, self.roots = k, k.b, stages, roots
+
+    def write(self, row: Index) -> None:
+        """Everything of a row: level by level its values, then its loops."""
+        for level in range(len(self.stages.values)):
+            self._values(level, row)
+            for loop in self.stages.loops:
+                if loop.level == level:
+                    self._loop(loop, row)
+
+    def _loop(self, loop: RowLoop, row: Index) -> None:
+        """A loop over the columns; a way to write it is to be given."""
+        raise NotImplementedError
+
+    def _values(self, level: int, row: Index) -> None:
+        """What has one element a row."""
+        for leaf in self.stages.values[level]:
+            self.value(leaf, row)
+        self.store_row_roots(level, row)
+
+    def store_row_roots(self, level: int, row: Index) -> None:
+        for number in self.stages.row_roots[level]:
+            leaf = self.roots[number]
+            index = self.index(leaf, Place(self.stages.rows[leaf], ()), row, ())
+            self.k.outputs[number].store(index, self.value(leaf, row))
+
+    def value(self, leaf: Leaf, row: Index) -> Register:
+        """What has one element a row. Computed here, it is found again by the loops inside."""
+        index = self.index(leaf, Place(self.stages.rows[leaf], ()), row, ())
+        return self.k.body.evaluate(self.k, *leaf, index)
+
+    def index(self, leaf: Leaf, place: Place, row: Index, column: Index) -> Index:
+        """The index of a value's element in a row."""
+        dims = shape_of(leaf).dims
+        index = [index_constant(0)] * len(dims)
+        rows = reshape_index(self.b, row, self.stages.space.sizes, [dims[d] for d in place.rows]) if row else ()
+        for dimension, value in zip((*place.rows, *place.columns), (*rows, *column), strict=True):
+            index[dimension] = value
+        return tuple(index)
+
+    def folded(self, reduce: Instruction, place: Place, row: Index, column: Index) -> list[Register]:
+        """What a reduce folds at a column."""
+        leaves = inputs_of(reduce)
+        values = [self.k.body.evaluate(self.k, *leaf, self.index(leaf, place, row, column)) for leaf in leaves]
+        return reducer_of(reduce).widen(self.b, values)
+
+    def initial(self, reduce: Instruction) -> list[Register]:
+        given = operands_of((reduce, ()))[len(inputs_of(reduce)) :]
+        return reducer_of(reduce).widen(self.b, [self.k.body.evaluate(self.k, *leaf, ()) for leaf in given])
+
+    def bind(self, reduces: Sequence[Instruction], results: Values) -> None:
+        """Lets reduces have these results from here on."""
+        for reduce, values in zip(reduces, results, strict=True):
+            for (leaf, _), value in zip(reduce.shape.leaves(), values, strict=True):
+                self.k.body.bind((reduce, leaf), partial(_given, value))
+
+    def place(self, total: Instruction) -> Place:
+        """Where a reduce over all rows finds what it folds."""
+        return Place(self.stages.rows[inputs_of(total)[0]], ())
+
+    def store_roots(self, loop: RowLoop, row: Index, columns: Sequence[Index]) -> None:
+        """All values first: an output may lie where an input does."""
+        places = [
+            (number, self.index(self.roots[number], place, row, column))
+            for number, place in loop.roots
+            for column in columns
+        ]
+        values = [self.k.body.evaluate(self.k, *self.roots[number], index) for number, index in places]
+        for (number, index), value in zip(places, values, strict=True):
+            self.k.outputs[number].store(index, value)
+
+    def store_whole(self, number: int) -> None:
+        """A root that is made of all rows."""
+        index = self.index(self.roots[number], Place((), ()), (), ())
+        self.k.outputs[number].store(index, self.k.body.evaluate(self.k, *self.roots[number], index))
+
+
+class RowWriter(RowParts):
+    """Writes the code for one row, whose running values are in registers."""
+
+    def __init__(self, k: KernelContext, stages: RowStages, roots: Sequence[Leaf]):
+        super().__init__(k, stages, roots)
         self.kept: dict[Leaf, tuple[ArrayRef, Place]] = {}
         offset = 0
         for loop in stages.loops:
@@ -50,98 +131,41 @@ class RowWriter:
 
         def elements(row: Index) -> Values:
             self.write(row)
-            return [self._folded(reduce, self._place(reduce), row, ()) for reduce in totals]
+            return [self.folded(reduce, self.place(reduce), row, ()) for reduce in totals]
 
         totals = self.stages.totals
         reducers = [reducer_of(reduce) for reduce in totals]
         folds = Folds(self.k, reducers, self.stages.space.sizes, elements)
-        self._bind_results(totals, folds.run([self._initial(reduce) for reduce in totals]))
+        self._bind_results(totals, folds.run([self.initial(reduce) for reduce in totals]))
         for number in self.stages.whole_roots:
-            index = self._index(self.roots[number], Place((), ()), (), ())
-            self.k.outputs[number].store(index, self.k.body.evaluate(self.k, *self.roots[number], index))
-
-    def _place(self, total: Instruction) -> Place:
-        return Place(self.stages.rows[inputs_of(total)[0]], ())
+            self.store_whole(number)
 
     def _bind_results(self, reduces: Sequence[Instruction], totals: Values) -> None:
-        for reduce, total in zip(reduces, totals, strict=True):
-            values = reducer_of(reduce).narrow(self.b, total)
-            for (leaf, _), value in zip(reduce.shape.leaves(), values, strict=True):
-                self.k.body.bind((reduce, leaf), partial(_given, value))
-
-    def write(self, row: Index) -> None:
-        """Everything of a row: level by level its values, then its loops."""
-        for level in range(len(self.stages.values)):
-            self._values(level, row)
-            for loop in self.stages.loops:
-                if loop.level == level:
-                    self._loop(loop, row)
-
-    def _values(self, level: int, row: Index) -> None:
-        """What has one element a row."""
-        for leaf in self.stages.values[level]:
-            self._value(leaf, row)
-        self._store_row_roots(level, row)
-
-    def _store_row_roots(self, level: int, row: Index) -> None:
-        for number in self.stages.row_roots[level]:
-            leaf = self.roots[number]
-            index = self._index(leaf, Place(self.stages.rows[leaf], ()), row, ())
-            self.k.outputs[number].store(index, self._value(leaf, row))
-
-    def _value(self, leaf: Leaf, row: Index) -> Register:
-        """Computed here, it is found again by the loops inside."""
-        index = self._index(leaf, Place(self.stages.rows[leaf], ()), row, ())
-        return self.k.body.evaluate(self.k, *leaf, index)
-
-    def _index(self, leaf: Leaf, place: Place, row: Index, column: Index) -> Index:
-        """The index of a value's element in a row."""
-        dims = shape_of(leaf).dims
-        index = [index_constant(0)] * len(dims)
-        rows = reshape_index(self.b, row, self.stages.space.sizes, [dims[d] for d in place.rows]) if row else ()
-        for dimension, value in zip((*place.rows, *place.columns), (*rows, *column), strict=True):
-            index[dimension] = value
-        return tuple(index)
+        pairs = zip(reduces, totals, strict=True)
+        self.bind(reduces, [reducer_of(reduce).narrow(self.b, total) for reduce, total in pairs])
 
     def _loop(self, loop: RowLoop, row: Index) -> None:
         reducers = [reducer_of(reduce) for reduce, _ in loop.reduces]
 
         def elements(column: Index) -> Values:
-            found = [self._folded(reduce, place, row, column) for reduce, place in loop.reduces]
+            found = [self.folded(reduce, place, row, column) for reduce, place in loop.reduces]
             for leaf, place in loop.kept:
-                value = self.k.body.evaluate(self.k, *leaf, self._index(leaf, place, row, column))
+                value = self.k.body.evaluate(self.k, *leaf, self.index(leaf, place, row, column))
                 self.kept[leaf][0].store(column, value)
-            self._store_roots(loop, row, column)
+            self.store_roots(loop, row, [column])
             return found
 
-        initial = [self._initial(reduce) for reduce, _ in loop.reduces]
+        initial = [self.initial(reduce) for reduce, _ in loop.reduces]
         totals = Folds(self.k, reducers, loop.sizes, elements).run(initial)
         self._bind_results([reduce for reduce, _ in loop.reduces], totals)
         for leaf, _ in loop.kept:
             self.k.body.bind(leaf, partial(self._load_kept, leaf, row))
 
-    def _folded(self, reduce: Instruction, place: Place, row: Index, column: Index) -> list[Register]:
-        """What a reduce folds at a column."""
-        leaves = inputs_of(reduce)
-        values = [self.k.body.evaluate(self.k, *leaf, self._index(leaf, place, row, column)) for leaf in leaves]
-        return reducer_of(reduce).widen(self.b, values)
-
-    def _initial(self, reduce: Instruction) -> list[Register]:
-        given = operands_of((reduce, ()))[len(inputs_of(reduce)) :]
-        return reducer_of(reduce).widen(self.b, [self.k.body.evaluate(self.k, *leaf, ()) for leaf in given])
-
-    def _store_roots(self, loop: RowLoop, row: Index, column: Index) -> None:
-        """All values first: an output may lie where an input does."""
-        places = [(number, self._index(self.roots[number], place, row, column)) for number, place in loop.roots]
-        values = [self.k.body.evaluate(self.k, *self.roots[number], index) for number, index in places]
-        for (number, index), value in zip(places, values, strict=True):
-            self.k.outputs[number].store(index, value)
-
     def _load_kept(self, leaf: Leaf, row: Index, index: Index) -> Register:
         """What is kept of a row; that of another row is computed."""
         array, place = self.kept[leaf]
         column = tuple(index[d] for d in place.columns)
-        if index_key(index) == index_key(self._index(leaf, place, row, column)):
+        if index_key(index) == index_key(self.index(leaf, place, row, column)):
             return array.load(column)
         operands = [self.k.body.element(self.k, operand) for operand in leaf[0].operands]
         return self.k.compute(leaf[0], operands, index)
@@ -157,7 +181,7 @@ class _StripWriter(RowWriter):
         super().__init__(k, stages, roots)
         self.strip = Strip(k, stages.strip, stages.width)
         lanes = prod(self.strip.dims)
-        self.place: Index = ()
+        self.at: Index = ()
         self.held: dict[Leaf, ArrayRef] = {}
         self.running: dict[Instruction, Row] = {}
         offset = 0
@@ -179,7 +203,7 @@ class _StripWriter(RowWriter):
         """Runs body(row) for each row of the strip; `row` has the dimensions outside of it."""
 
         def one(at: Index, place: Index) -> None:
-            self.place = place
+            self.at = place
             body((*row, *at))
 
         self.strip.along(one)
@@ -189,18 +213,18 @@ class _StripWriter(RowWriter):
         held = [leaf for leaf in self.stages.values[level] if leaf in self.held]
 
         def one(row: Index) -> None:
-            made = [self._value(leaf, row) for leaf in held]
+            made = [self.value(leaf, row) for leaf in held]
             for leaf, value in zip(held, made, strict=True):
-                self.held[leaf].store(self.place, value)
-            self._store_row_roots(level, row)
+                self.held[leaf].store(self.at, value)
+            self.store_row_roots(level, row)
 
         if held or self.stages.row_roots[level]:
             self._along(row, one)
         for leaf in held:
-            self.k.body.bind(leaf, lambda index, leaf=leaf: self.held[leaf].load(self.place))
+            self.k.body.bind(leaf, lambda index, leaf=leaf: self.held[leaf].load(self.at))
 
     def _loop(self, loop: RowLoop, row: Index) -> None:
-        initial = [self._initial(reduce) for reduce, _ in loop.reduces]
+        initial = [self.initial(reduce) for reduce, _ in loop.reduces]
         if initial:
             self._along(row, lambda row: self._start(loop, initial))
         last = loop.sizes[-1] if loop.sizes else 1
@@ -221,7 +245,7 @@ class _StripWriter(RowWriter):
 
     def _start(self, loop: RowLoop, initial: Values) -> None:
         for (reduce, _), values in zip(loop.reduces, initial, strict=True):
-            self.running[reduce].put(self.place, values)
+            self.running[reduce].put(self.at, values)
 
     def _columns(self, loop: RowLoop, row: Index, before: Index, first: Value, count: int) -> None:
         """Folds some columns into the running values of all rows, and stores those of the roots."""
@@ -230,16 +254,16 @@ class _StripWriter(RowWriter):
 
         def one(row: Index) -> None:
             for reduce, place in loop.reduces:
-                groups = [self._folded(reduce, place, row, column) for column in columns]
-                self.running[reduce].fold(self.place, groups)
+                groups = [self.folded(reduce, place, row, column) for column in columns]
+                self.running[reduce].fold(self.at, groups)
             for column in columns:
-                self._store_roots(loop, row, column)
+                self.store_roots(loop, row, [column])
 
         self._along(row, one)
 
     def _total(self, reduce: Instruction, number: int, index: Index) -> Register:
         row = self.running[reduce]
-        return row.reducer.narrow(self.b, row.get(self.place))[number]
+        return row.reducer.narrow(self.b, row.get(self.at))[number]
 
 
 def _given(value: Register, index: Index) -> Register:

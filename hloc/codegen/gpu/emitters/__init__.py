@@ -12,8 +12,10 @@ GPU_HOMES: dict[str, str] = homes(
         "hloc.codegen.gpu.emitters.control": "conditional while",
         "hloc.codegen.gpu.emitters.indexing": "dynamic-update-slice",
         "hloc.codegen.gpu.emitters.rng": "rng-bit-generator rng-get-and-update-state",
+        "hloc.codegen.gpu.emitters.sort": "sort",
         "hloc.codegen.gpu.emitters.convolution": "convolution",
         "hloc.codegen.gpu.emitters.dot": "dot",
+        "hloc.codegen.gpu.emitters.fft": "fft",
         "hloc.codegen.gpu.emitters.linalg": "cholesky triangular-solve",
         "hloc.codegen.gpu.emitters.reduce": "reduce",
     }
@@ -26,4 +28,4 @@ GPU_KERNELS: Table[KernelRow] = Table(GPU_HOMES)
 gpu_kernel = partial(kernel, table=GPU_KERNELS)
 """Decorator: the function is the GPU_KERNELS entry of these opcodes; it takes a GpuStep and the instruction."""
 
-FORMS = Kernels(GPU_KERNELS, rows=False, attention=False)
+FORMS = Kernels(GPU_KERNELS, rows=None, attention=False)
