@@ -7,93 +7,31 @@ l at j * lines + l, real and imaginary parts in arrays of their own, so that vec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import cos, isqrt, pi, prod, sin
 from types import SimpleNamespace
 
-import numpy as np
-
 from hloc.codegen import scalar
+from hloc.codegen.fourier_parts import (
+    Split,
+    butterfly,
+    convolution_length,
+    factors,
+    groups_of,
+    inverse,
+    multiply,
+    padded,
+    pass_roots,
+    root_tables,
+)
 from hloc.codegen.llvm import Builder, Function, Value, const, integer, lane_count, vector_type
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.dtypes import DType
 from hloc.records import record
 
-_ODD = (3, 5, 7, 11, 13)
-"""Odd radices."""
-
 _TABLE = 4096
 """Up to this length roots of unity are constants; beyond, they are computed from two short tables."""
 
 
-def padded(size: int) -> int:
-    """A size in bytes, rounded up to whole cache lines."""
-    return -(-size // 64) * 64
-
-
-def factors(length: int) -> list[int] | None:
-    """The radices of the passes for a length; None if it has a prime factor that none of them is."""
-    found = []
-    for radix in (4, 2, *_ODD):
-        while length % radix == 0:
-            found.append(radix)
-            length //= radix
-    return found if length == 1 else None
-
-
-def convolution_length(length: int) -> int:
-    """The least length of the passes that holds a convolution of `length` points with a chirp."""
-    wanted = 2 * length - 1
-    while factors(wanted) is None:
-        wanted += 1
-    return wanted
-
-
-Split = tuple[Value, Value]
-"""Addresses of the real parts and of the imaginary parts."""
-
-
 # One pass
-
-
-def _multiply(b: Builder, x: Split, y: Split) -> Split:
-    """The product of two complex numbers."""
-    real = b.fsub(b.fmul(x[0], y[0]), b.fmul(x[1], y[1]))
-    return real, b.fadd(b.fmul(x[0], y[1]), b.fmul(x[1], y[0]))
-
-
-def _butterfly(b: Builder, x: list[Split]) -> list[Split]:
-    """The transform of 2, 4 or an odd number of values."""
-
-    def add(p: Split, q: Split) -> Split:
-        return b.fadd(p[0], q[0]), b.fadd(p[1], q[1])
-
-    def sub(p: Split, q: Split) -> Split:
-        return b.fsub(p[0], q[0]), b.fsub(p[1], q[1])
-
-    if len(x) == 2:
-        return [add(*x), sub(*x)]
-    if len(x) == 4:
-        even, odd, low, high = add(x[0], x[2]), add(x[1], x[3]), sub(x[0], x[2]), sub(x[1], x[3])
-        turned = high[1], b.fneg(high[0])
-        return [add(even, odd), add(low, turned), sub(even, odd), sub(low, turned)]
-    half = len(x) // 2
-    sums = [add(x[j], x[-j]) for j in range(1, half + 1)]
-    differences = [sub(x[j], x[-j]) for j in range(1, half + 1)]
-    total = x[0]
-    for value in sums:
-        total = add(total, value)
-    result = [total] + [x[0]] * (len(x) - 1)
-    for k in range(1, half + 1):
-        even, odd = x[0], None
-        for j, (value, difference) in enumerate(zip(sums, differences, strict=True), 1):
-            angle = 2 * pi * (j * k % len(x)) / len(x)
-            c, s = const(value[0].type, cos(angle)), const(value[0].type, sin(angle))
-            even = add(even, (b.fmul(value[0], c), b.fmul(value[1], c)))
-            term = b.fmul(difference[1], s), b.fneg(b.fmul(difference[0], s))
-            odd = term if odd is None else add(odd, term)
-        result[k], result[-k] = add(even, odd), sub(even, odd)
-    return result
 
 
 def _pass_routine(routines: Routines, dtype: DType, radix: int, lanes: int, single: bool) -> Function:
@@ -144,22 +82,16 @@ class _PassWriter:
         b, p, lanes = self.b, self.p, lane_count(kind)
         rows = [b.add(group, b.mul(p.groups, i64(j))) for j in range(self.radix)]
         offsets = [b.add(b.mul(row, p.width), place) for row in rows]
-        y = _butterfly(b, [(self.load(kind, p.xr, at), self.load(kind, p.xi, at)) for at in offsets])
+        y = butterfly(b, [(self.load(kind, p.xr, at), self.load(kind, p.xi, at)) for at in offsets])
         for k, value in enumerate(y):
             if k:
-                value = _multiply(b, value, tuple(b.splat(part, lanes) for part in roots[k - 1]))
+                value = multiply(b, value, tuple(b.splat(part, lanes) for part in roots[k - 1]))
             at = b.add(b.mul(b.add(b.mul(group, i64(self.radix)), i64(k)), p.width), place)
             for part, target in zip(value, (p.yr, p.yi), strict=True):
                 b.store(part, b.gep(self.type, target, at), align=self.align)
 
 
 # Roots of unity
-
-
-def _roots(numerators: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of -2 pi numerator / length."""
-    angles = -2 * np.pi * (numerators % length) / length
-    return np.cos(angles), np.sin(angles)
 
 
 def _roots_routine(routines: Routines, dtype: DType) -> Function:
@@ -181,7 +113,7 @@ def _roots_routine(routines: Routines, dtype: DType) -> Function:
             high = b.lshr(number, p.shift)
             low = b.sub(number, b.shl(high, p.shift))
             fine = b.add(b.lshr(b.sub(p.length, i64(1)), p.shift), i64(1))
-            root = _multiply(b, entry(b, p.table, high), entry(b, p.table, b.add(fine, low)))
+            root = multiply(b, entry(b, p.table, high), entry(b, p.table, b.add(fine, low)))
             for part, target in zip(root, (p.to_real, p.to_imaginary), strict=True):
                 b.store(part if type == "double" else b.fptrunc(part, type), b.gep(type, target, j))
 
@@ -196,11 +128,8 @@ class RootTable:
 
     def __init__(self, b: Builder, routines: Routines, dtype: DType, length: int):
         self.b, self.length = b, length
-        self.shift = max(isqrt(length - 1).bit_length(), 1)
-        coarse = _roots(np.arange(((length - 1) >> self.shift) + 1) << self.shift, length)
-        fine = _roots(np.arange(1 << self.shift), length)
-        table = np.concatenate([np.stack(part, axis=1).reshape(-1) for part in (coarse, fine)])
-        self.table = b.module.constant_bytes(table.astype("<f8").tobytes())
+        data, self.shift = root_tables(length)
+        self.table = b.module.constant_bytes(data)
         self.routine = _roots_routine(routines, dtype)
 
     def fill(self, to: Split, count: int, factor: int, square: bool = False) -> None:
@@ -251,23 +180,13 @@ class Passes:
         self.lanes = max(routines.target.vector_bytes // shape.dtype.itemsize, 2)
         self.roots = self._constant_roots() if shape.length <= _TABLE else self._computed_roots(scratch)
 
-    def _groups(self) -> list[int]:
-        """Groups of each pass."""
-        return [prod(self.radices[i + 1 :]) for i in range(len(self.radices))]
-
     def _constant_roots(self) -> Value:
-        parts = []
-        for radix, groups in zip(self.radices, self._groups(), strict=True):
-            for k in range(1, radix):
-                parts += _roots(np.arange(groups) * k, groups * radix)
-        dtype = self.shape.dtype.numpy.newbyteorder("<")
-        data = np.concatenate(parts).astype(dtype).tobytes() if parts else b""
-        return self.b.module.constant_bytes(data or bytes(8))
+        return self.b.module.constant_bytes(pass_roots(self.shape.dtype, self.radices))
 
     def _computed_roots(self, scratch: Value) -> Value:
         table = RootTable(self.b, self.routines, self.shape.dtype, self.shape.length)
         type, at = scalar.memory_type(self.shape.dtype), 0
-        for radix, groups in zip(self.radices, self._groups(), strict=True):
+        for radix, groups in zip(self.radices, groups_of(self.radices), strict=True):
             for k in range(1, radix):
                 place = tuple(self.b.gep(type, scratch, i64(at + part * groups)) for part in range(2))
                 table.fill(place, groups, k * (self.shape.length // (groups * radix)))
@@ -277,7 +196,7 @@ class Passes:
     def run(self, x: Split, y: Split, lines: int) -> Split:
         """Transforms lines in x, with y for work; where the result is, one of both."""
         type, width, at = scalar.memory_type(self.shape.dtype), lines, 0
-        for radix, groups in zip(self.radices, self._groups(), strict=True):
+        for radix, groups in zip(self.radices, groups_of(self.radices), strict=True):
             routine = _pass_routine(self.routines, self.shape.dtype, radix, self.lanes, width == 1)
             roots = self.b.gep(type, self.roots, i64(at))
             self.b.call(routine, [*x, *y, roots, i64(groups), i64(width)])
@@ -299,7 +218,7 @@ def _scale_routine(routines: Routines, dtype: DType) -> Function:
             factor = tuple(b.load(type, b.gep(type, t, j)) for t in (p.tr, p.ti))
             with b.for_loop(i64(0), p.lines) as line:
                 places = [b.gep(type, x, b.add(b.mul(j, p.lines), line)) for x in (p.xr, p.xi)]
-                value = _multiply(b, tuple(b.load(type, place) for place in places), factor)
+                value = multiply(b, tuple(b.load(type, place) for place in places), factor)
                 for part, place in zip(value, places, strict=True):
                     b.store(part, place)
 
@@ -383,8 +302,3 @@ class Transform:
         result = inverse(self.passes.run(inverse(x), inverse(y), self.shape.lines))
         b.call(scale, [*result, *self.chirp, i64(self.shape.length), lines])
         return result
-
-
-def inverse(parts: Sequence[Value]) -> Split:
-    """The parts exchanged: on both sides of a transform this makes it the inverse, times the length."""
-    return parts[1], parts[0]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Element, Register
-from hloc.codegen.fourier import Shape, Split, Transform, inverse, padded
+from hloc.codegen.fourier import Shape, Transform
+from hloc.codegen.fourier_parts import Fft, Split, inverse
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, const
 from hloc.codegen.routines import Routines, i64
-from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
 _LINES = 8
@@ -35,34 +35,13 @@ class _Stage:
         return [(0, whole, self.lines), *([(whole * self.lines, 1, rest)] if rest else [])]
 
 
-def _real_type(instruction: Instruction) -> DType:
-    return max(
-        (instruction.operands[0].shape.dtype.real_part, instruction.shape.dtype.real_part),
-        key=lambda dtype: dtype.bits,
-    )
-
-
-class _Plan:
-    """The stages of an fft in order, and where the values between them are."""
+class _Plan(Fft):
+    """An fft with the lines that are taken together, and where the values between its stages are."""
 
     def __init__(self, instruction: Instruction):
-        self.kind = instruction.attributes["fft_type"]
-        self.lengths = tuple(instruction.attributes["fft_length"])
-        self.dtype = _real_type(instruction)
-        operand, result = instruction.operands[0].shape, instruction.shape
-        # A real transform halves the last dimension; its other dimensions are those of complex arrays.
-        self.complex_shape = operand if self.kind == "IRFFT" else result
-        rank = len(self.complex_shape.dims)
+        super().__init__(instruction)
         order = self.complex_shape.minor_to_major[::-1]
-        dimensions = list(range(rank - len(self.lengths), rank))
-        if self.kind != "IRFFT":
-            dimensions.reverse()
-        self.stages = [_Stage(self.complex_shape.dims, d, self.lengths[d - rank], order) for d in dimensions]
-
-    @property
-    def between_bytes(self) -> int:
-        """A complex array between the stages of an inverse real transform."""
-        return padded(self.complex_shape.byte_size) if self.kind == "IRFFT" and len(self.stages) > 1 else 0
+        self.stages = [_Stage(self.complex_shape.dims, d, length, order) for d, length in self.dimensions]
 
     @property
     def scratch_bytes(self) -> int:
@@ -81,12 +60,8 @@ def fft(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)
     if k.outputs[0].shape.count == 0:
         return
-    if plan.dtype.bits < 32:
-        raise k.error(
-            f"fft of {instruction.operands[0].shape.dtype} is not supported: only of f32, f64, c64 and c128"
-        )
-    if plan.complex_shape.count == 0:
-        raise k.error("fft of an empty array to one with elements is not supported")
+    if plan.fault:
+        raise k.error(plan.fault)
     _Fft(k, plan).write()
 
 
@@ -142,12 +117,8 @@ class _Fft:
 
             self.k.loop_nest(dims, group)
 
-    @property
-    def _is_inverse(self) -> bool:
-        return self.plan.kind in ("IFFT", "IRFFT")
-
     def _parts(self, parts: Split) -> Split:
-        return inverse(parts) if self._is_inverse else parts
+        return inverse(parts) if self.plan.is_inverse else parts
 
     def _each(self, count: int, lines: int, body: Callable[[Value, Value], None]) -> None:
         """Runs body(j, line) for all elements of some lines."""
@@ -199,7 +170,7 @@ class _Fft:
         def element(j: Value, line: Value) -> None:
             offset = b.add(b.mul(j, i64(lines)), line)
             value = [b.load(self.type, b.gep(self.type, part, offset)) for part in parts]
-            if self._is_inverse:
+            if self.plan.is_inverse:
                 value = [b.fmul(part, factor) for part in value]
             target.store(place(line, j), value[0] if real else tuple(value))
 
