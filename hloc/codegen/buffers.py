@@ -60,7 +60,7 @@ def assign(plan: Schedule, temporary: Sequence[int], guard: str = "", stack: boo
     ]
     arguments = [view.value for view in plan.arguments]
     flow = Flow(arguments, steps, [view.value for view in plan.results], plan.slots)
-    small = SMALL_BYTES if stack and len(steps) <= LONG and not guard else 0
+    small = (SMALL_BYTES if len(steps) <= LONG and not guard else 0) if stack else -1
     buffers = Buffers()
     chains = buffers.chains = chains_of(flow, small + 1)
     _lay_out(chains, temporary, buffers, small, guard)

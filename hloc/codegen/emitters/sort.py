@@ -21,7 +21,8 @@ from hloc.ir.dtypes import BF16, F16, F32, F64, U16, U32, U64, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 
-_INTEGERS = {F16: U16, BF16: U16, F32: U32, F64: U64}
+MOVED = {F16: U16, BF16: U16, F32: U32, F64: U64}
+"""Moved as integers: what selects floats may flush denormals, and does with NaNs as it likes."""
 
 _RUN = 8
 """Elements sorted by insertion."""
@@ -37,7 +38,17 @@ def _scratch(instruction: Instruction) -> int:
     return 2 * sum(_rounded(size * operand.shape.dtype.itemsize) for operand in instruction.operands)
 
 
-@kernel("sort", element_operands="all", scratch=_scratch)
+def as_moved(b: Builder, value: Register, dtype: DType) -> Register:
+    """An element as it is moved."""
+    return scalar.to_bits(b, dtype, value) if dtype in MOVED else value
+
+
+def compared(b: Builder, value: Register, dtype: DType) -> Register:
+    """A moved value as an element."""
+    return scalar.from_bits(b, dtype, value) if dtype in MOVED else value
+
+
+@kernel("sort", element_operands="all", scratch=_scratch, is_loop=True)
 def sort(k: KernelContext, instruction: Instruction) -> None:
     if instruction.operands[0].shape.count:
         _Sort(k, instruction).write()
@@ -53,8 +64,7 @@ class _Sort:
         self.shape = instruction.operands[0].shape
         self.size = self.shape.dims[self.dimension]
         self.dtypes = [operand.shape.dtype for operand in instruction.operands]
-        # Moved as integers: what selects floats may flush denormals, and does with NaNs as it likes.
-        self.moved = [_INTEGERS.get(dtype, dtype) for dtype in self.dtypes]
+        self.moved = [MOVED.get(dtype, dtype) for dtype in self.dtypes]
         self.buffers: list[list[ArrayRef]] = []
         offset = 0
         for _ in range(2):
@@ -78,7 +88,7 @@ class _Sort:
 
         with self.b.for_loop(0, self.size) as i:
             values = [self.k.input(number)(at(i)) for number in range(len(self.dtypes))]
-            self._put(source, i, [self._as_moved(v, d) for v, d in zip(values, self.dtypes, strict=True)])
+            self._put(source, i, [as_moved(self.b, v, d) for v, d in zip(values, self.dtypes, strict=True)])
         self._sort_runs(source)
         result = self._merge_runs(source, target)
         with self.b.for_loop(0, self.size) as i:
@@ -94,15 +104,9 @@ class _Sort:
         for array, value in zip(arrays, values, strict=True):
             array.store((i,), value)
 
-    def _as_moved(self, value: Register, dtype: DType) -> Register:
-        return scalar.to_bits(self.b, dtype, value) if dtype in _INTEGERS else value
-
     def _compared(self, values: Sequence[Register]) -> list[Register]:
         """Moved values as elements."""
-        return [
-            scalar.from_bits(self.b, dtype, value) if dtype in _INTEGERS else value
-            for dtype, value in zip(self.dtypes, values, strict=True)
-        ]
+        return [compared(self.b, value, dtype) for dtype, value in zip(self.dtypes, values, strict=True)]
 
     def _before(self, first: Sequence[Register], second: Sequence[Register]) -> Value:
         """Whether the comparator puts the first before the second, an i1."""

@@ -109,14 +109,15 @@ def check(
     computations: str = "",
     arguments: list[np.ndarray] | None = None,
     tolerance: float | None = None,
+    target: str = "cpu",
 ) -> list[np.ndarray]:
-    """Runs a program natively, without passes, and by the evaluator; the results, which must be the same."""
+    """Runs a program on a target, without passes, and by the evaluator; the results, which must be the same."""
     text = program(parameters, ops, computations)
     if arguments is None:
         arguments = [value(shape, number) for number, shape in enumerate(parameters)]
     with np.errstate(all="ignore"):
         expected = [np.asarray(result) for result in evaluate(hloc.parse(text), arguments)]
-    got = hloc.compile(text, options=NONE).execute(*arguments)
+    got = hloc.compile(text, target, NONE).execute(*arguments)
     leaves = [op for op in ops for _ in parse_shape(_result_shape(op)).leaves()]
     for op, result, wanted in zip(leaves, got, expected, strict=True):
         same(result, wanted, tolerance, op)
