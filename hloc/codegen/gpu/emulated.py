@@ -17,12 +17,16 @@ from hloc.codegen.gpu.intrinsics import WARP, Dialect, Intrinsics
 from hloc.codegen.llvm import Block, Builder, Callee, Function, Module, Value, bit_width, lane_count
 from hloc.codegen.routines import i64
 from hloc.codegen.targets.target import Target
+from hloc.errors import HloError
 
 _MEETS = '"hloc.meets"'
 """Attribute of functions whose threads wait for each other, or know of each other through shared memory."""
 
 MEETS, FLUSHES = 1, 2
 """Bits of a kernel's traits: to be run by fibers; with denormals flushed."""
+
+STACK_ROOM = 32 << 10
+"""The most bytes of local arrays of one function. A thread's stack is twice as large."""
 
 _VERBS = {READ: "reads", WRITE: "writes", ATOMIC: "updates", LOOK: "looks at"}
 
@@ -103,7 +107,10 @@ def _set_traits(kernel: Function) -> None:
 
 
 def _bytes_of(type: str) -> int:
-    return -(-bit_width(type) // 8) if type[0] != "<" else -(-bit_width(type) * lane_count(type) // 8)
+    array = re.fullmatch(r"\[(\d+) x (.*)\]", type)
+    if array:
+        return int(array[1]) * _bytes_of(array[2])
+    return -(-bit_width(type) * max(lane_count(type), 1) // 8)
 
 
 def _natural(bytes: int) -> int:
@@ -123,6 +130,7 @@ class EmulatedBuilder(Builder):
         self._origins: dict[str, str] = {}
         self._bounds = function.bounds if isinstance(function, Kernel) else {}
         self._sites = 0
+        self._stack = 0
 
     # Threads that meet
 
@@ -183,6 +191,10 @@ class EmulatedBuilder(Builder):
     def alloca(self, type: str, count: int | Value = 1, align: int = 0) -> Value:
         value = super().alloca(type, count, align)
         self._origins[value.text] = _OWN
+        number = count if isinstance(count, int) else getattr(count, "number", STACK_ROOM + 1)
+        self._stack += number * _bytes_of(type)
+        if self._stack > STACK_ROOM:
+            raise HloError(f"a thread of {self.function.name} takes {self._stack} bytes or more of its stack")
         return value
 
     # Accesses

@@ -8,7 +8,6 @@ blocks of 4e columns; b is the same by columns; c and d hold two columns a lane,
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -25,19 +24,27 @@ from hloc.errors import HloError
 SLOTS, OUTPUTS = 264, 128
 """Slots of a thread, of which the results begin at OUTPUTS. A size of few factors spreads threads over caches."""
 
+_EIGHTS, _FOURS = "m8n8k16 m16n8k16 m16n8k32", "m8n8k32 m16n8k32 m16n8k64"
+
 _FORMATS = {
-    "f16": (16, "float"),
-    "bf16": (16, "float"),
-    "tf32": (32, "float"),
-    "e4m3": (8, "float"),
-    "e5m2": (8, "float"),
-    "f64": (64, "double"),
-    "s8": (8, "i32"),
-    "u8": (8, "i32"),
-    "s4": (4, "i32"),
-    "u4": (4, "i32"),
+    "f16": (16, "float", "m16n8k8 m16n8k16"),
+    "bf16": (16, "float", "m16n8k8 m16n8k16"),
+    "tf32": (32, "float", "m16n8k4 m16n8k8"),
+    "e4m3": (8, "float", "m16n8k16 m16n8k32"),
+    "e5m2": (8, "float", "m16n8k16 m16n8k32"),
+    "f64": (64, "double", "m8n8k4 m16n8k4 m16n8k8 m16n8k16"),
+    "s8": (8, "i32", _EIGHTS),
+    "u8": (8, "i32", _EIGHTS),
+    "s4": (4, "i32", _FOURS),
+    "u4": (4, "i32", _FOURS),
 }
-"""Types of the elements of a and b: bits, and what they are multiplied in."""
+"""Types of the elements of a and b: bits, what they are multiplied in, and the shapes of products.
+
+The `f16` product m8n8k4 is four small ones, and none of these.
+"""
+
+_SUMS = {"float": ("f32", "f16"), "double": ("f64",), "i32": ("s32",)}
+"""Types of c and d."""
 
 _BYTES = {"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}
 
@@ -107,20 +114,17 @@ class _Product:
     """d = a b + c of one shape and types: the fragments are put together to whole matrices, rows of eight."""
 
     def __init__(self, code: EmulatedMatrices, shape: str, types: str):
-        found = re.fullmatch(r"m(8|16)n8k(\d+)", shape)
         names = types.split(".")
-        if found is None or len(names) != 4 or names[1] not in _FORMATS or names[2] not in _FORMATS:
-            raise HloError(f"the emulator has no mma {shape} of {types}")
+        if not _exists(shape, names):
+            raise HloError(f"there is no mma {shape} of {types} to emulate")
         self.code, self.types = code, names
-        self.m, self.k = int(found[1]), int(found[2])
-        bits, self.kind = _FORMATS[names[1]]
+        self.m, self.k = (int(size) for size in shape[1:].split("n8k"))
+        bits, self.kind, _ = _FORMATS[names[1]]
         self.each = max(32 // bits, 1)
         self.halves = self.m // 8
         blocks = self.k // (4 * self.each)
         packed = names[3] == "f16"
         self.registers = (self.halves * blocks, blocks, self.halves * (1 if packed else 2))
-        if _FORMATS[names[2]][0] != bits or not blocks or (self.m == 8 and names[1] in ("f16", "bf16", "tf32")):
-            raise HloError(f"the emulator has no mma {shape} of {types}")
 
     def write(self, b: Builder, first: Value) -> None:
         """Code for the warp of a first thread."""
@@ -203,3 +207,11 @@ class _Product:
             sums = b.for_loop_carrying(i64(0), i64(self.k), [b.load(type, place, align=8)], step)
             b.store(sums[0], place, align=8)
         b.fast = ""
+
+
+def _exists(shape: str, types: list[str]) -> bool:
+    """Whether PTX has a product of that shape, and of these types of d, a, b, c."""
+    if len(types) != 4 or not set(types[1:3]) <= _FORMATS.keys():
+        return False
+    of_a, of_b = (_FORMATS[name] for name in types[1:3])
+    return of_a == of_b and shape in of_a[2].split() and {types[0], types[3]} <= set(_SUMS[of_a[1]])
