@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,16 @@ from hloc.runtime.padding import is_within
 _SCALARS = (bool, int, float, complex)
 
 
-def flat_arguments(program: Program, arguments: Sequence[Any]) -> list[np.ndarray]:
+View = Callable[[Any, str], Any]
+"""Sees a value as an array, NumPy's or one that has dtype, shape, strides and size like it; the text is its place."""
+
+
+def flat_arguments(program: Program, arguments: Sequence[Any], view: View | None = None) -> list[Any]:
     """An array for each parameter leaf. ArgumentError if count, type, shape or layout is not the program's.
 
     `arguments` are the leaves in order, or one argument a parameter, tuples and lists nested as its shape is.
     """
+    view = view or viewed
     leaves = program.parameters
     if any(isinstance(argument, tuple | list) for argument in arguments):
         _check_count(len(arguments), len(program.parameter_shapes), "arguments")
@@ -30,7 +35,7 @@ def flat_arguments(program: Program, arguments: Sequence[Any]) -> list[np.ndarra
         _check_count(len(arguments), len(leaves), "arguments")
         given = list(arguments)
     pairs = zip(given, leaves, strict=True)
-    return [_leaf_array(value, leaf, position) for position, (value, leaf) in enumerate(pairs)]
+    return [_leaf_array(value, leaf, position, view) for position, (value, leaf) in enumerate(pairs)]
 
 
 def _check_count(got: int, expected: int, what: str) -> None:
@@ -53,10 +58,10 @@ def _nested(argument: Any, shape: Shape, place: str) -> Iterator[Any]:
         yield from _nested(element, part, f"{place}[{number}]")
 
 
-def _leaf_array(value: Any, leaf: ParameterLeaf, position: int) -> np.ndarray:
+def _leaf_array(value: Any, leaf: ParameterLeaf, position: int, view: View) -> Any:
     place = f"argument {position} (%{leaf.name}{''.join(f'[{i}]' for i in leaf.index)})"
     shape = leaf.shape
-    array = _scalar_array(value, shape, place) if isinstance(value, _SCALARS) else _viewed(value, place)
+    array = _scalar_array(value, shape, place) if isinstance(value, _SCALARS) else view(value, place)
     if shape.is_dynamic and array.dtype == shape.dtype.numpy and is_within(array, shape):
         return array
     if array.dtype != shape.dtype.numpy or array.shape != shape.dims:
@@ -66,10 +71,10 @@ def _leaf_array(value: Any, leaf: ParameterLeaf, position: int) -> np.ndarray:
         expected = f"those of {shape!r}{{{layout}}}: {_strides(shape)}"
         hint = "numpy.ascontiguousarray gives the row-major layout"
         raise ArgumentError(f"{place} has strides {array.strides}, expected {expected}", hint=hint)
-    return array if array.flags.aligned else array.copy(order="K")
+    return array if not isinstance(array, np.ndarray) or array.flags.aligned else array.copy(order="K")
 
 
-def _viewed(value: Any, place: str) -> np.ndarray:
+def viewed(value: Any, place: str) -> np.ndarray:
     """A NumPy view of an array of another library, or of an object with a buffer."""
     if isinstance(value, np.ndarray):
         return value
@@ -119,7 +124,7 @@ def _lies_as(array: np.ndarray, shape: ArrayShape) -> bool:
 
 def _described(value: Any) -> str:
     """An array by its HLO type where it has one; anything else by its Python type."""
-    if not isinstance(value, np.ndarray):
+    if not isinstance(getattr(value, "dtype", None), np.dtype):
         return f"a {type(value).__name__}"
     known = BY_NUMPY.get(value.dtype)
     return f"{known.name if known else value.dtype}[{','.join(map(str, value.shape))}]"

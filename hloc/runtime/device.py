@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from hloc.codegen.device_program import Launch
+from hloc.ir.shapes import ArrayShape
 from hloc.runtime.device_plan import Step
 
 
@@ -61,3 +63,18 @@ class Device(ABC):
     def record(self, steps: Sequence[Step]) -> Callable[[], None] | None:
         """What does all of the steps at once when it is called; None if the device finds that not worth it."""
         return None
+
+    def imported(self, value: Any, place: str) -> Any:
+        """A view of an array in the device's memory, as `arguments.View` gives; None if it is in the host's.
+
+        It has an `address`, too. ArgumentError, with its place, if it is on another device.
+        """
+        return None
+
+    def release(self, arrays: Sequence[Any]) -> None:
+        """All work that reads imported arrays was begun: when it is done, others may change them."""
+        return None
+
+    def new_array(self, shape: ArrayShape) -> Any:
+        """A fresh array in the shape's layout in the device's memory, which it gives back when nobody holds it."""
+        raise NotImplementedError("a device that imports no arrays exports none")

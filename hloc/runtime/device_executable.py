@@ -21,7 +21,7 @@ from hloc.errors import HloError
 from hloc.host.values import structured
 from hloc.ir.shapes import ArrayShape, Shape
 from hloc.lazy import lazy
-from hloc.runtime.arguments import flat_arguments
+from hloc.runtime.arguments import flat_arguments, viewed
 from hloc.runtime.device import Device
 from hloc.runtime.device_plan import (
     ChoiceStep,
@@ -45,12 +45,20 @@ from hloc.runtime.runner import RNG_SEED, Runner
 
 devices = lazy("hloc.runtime.devices")
 
+_ALIGNMENT = 16
+"""Bytes at whose multiples kernels take it that arrays begin."""
+
 _PLANS = 16
 """Sets of addresses whose steps are kept for the next call."""
 
 
 class DeviceExecutable(Runner):
     """A program of kernels, ready to run on the devices of its target. See Runner for what arguments may be.
+
+    Arrays in the memory of the program's GPU, of hloc or of a library with `__dlpack__` or
+    `__cuda_array_interface__`, are used where they lie, and if there is one among the arguments, results stay on the
+    GPU as `device_array.DeviceArray`s; the call then returns before they are computed. Otherwise, and where shapes are
+    dynamic, results are NumPy's.
 
     The devices are opened at the first call, or by `load`; constants, working memory and the memory that arguments
     are copied to stay on them until the executable goes. Calls run one after the other.
@@ -78,23 +86,34 @@ class DeviceExecutable(Runner):
         with self._lock:
             return super().execute_replicated(arguments)
 
-    def _given(self, arguments: Sequence[Any]) -> list[np.ndarray]:
+    def _given(self, device: int, arguments: Sequence[Any]) -> list[Any]:
         self.load()
-        return flat_arguments(self.program, arguments)
+        imported = self._homes[device].device.imported
 
-    def _run_alone(self, arguments: list[np.ndarray]) -> list[np.ndarray]:
-        return self._run_among(0, arguments, Assembly(1, self.patience))
+        def view(value: Any, place: str) -> Any:
+            there = imported(value, place)
+            return viewed(value, place) if there is None else there
 
-    def _run_among(self, device: int, arguments: list[np.ndarray], communicator: Assembly) -> list[np.ndarray]:
+        return flat_arguments(self.program, arguments, view)
+
+    def _run_alone(self, arguments: list[Any]) -> list[Any]:
+        return self._run_among(0, arguments, self._new_communicator())
+
+    def _run_among(self, device: int, arguments: list[Any], communicator: Assembly) -> list[Any]:
         if self._is_padded:
-            arguments = padded(arguments, [leaf.shape for leaf in self.program.parameters])
+            arguments = padded(list(map(np.asarray, arguments)), [leaf.shape for leaf in self.program.parameters])
         home = self._homes[device]
+        lent = [array for array in arguments if not isinstance(array, np.ndarray)]
+        kept = [home.device.new_array(shape) for shape in self._result_shapes] if lent else None
+        results = tuple([array.address for array in kept]) if kept is not None else home.results
+        plan = home.plan(home.addresses(arguments), results)
         run = Run(self._queues[device], self.patience, communicator.words)
-        addresses = home.uploaded(arguments)
-        plan = home.plan(addresses, home.results)
         DeviceRun(home.device, device, self._externals, run, communicator).do(plan)
-        results = [home.downloaded(*result) for result in zip(self._result_shapes, home.results, strict=True)]
-        return live(results, [leaf.shape for leaf in self.program.results]) if self._is_padded else results
+        if kept is not None:
+            home.device.release(lent)
+            return kept
+        found = [home.downloaded(*result) for result in zip(self._result_shapes, results, strict=True)]
+        return live(found, [leaf.shape for leaf in self.program.results]) if self._is_padded else found
 
     def _new_communicator(self) -> Assembly:
         return Assembly(self.device_count, self.patience)
@@ -118,8 +137,8 @@ class Home:
         self._context = self._kept(np.array(words, np.int64), "the context")
         shapes = [shape for leaf in program.parameters for shape in buffers(leaf.shape)]
         self._arguments: list[int | None] = [None] * len(shapes)
-        result_shapes = [shape for leaf in program.results for shape in buffers(leaf.shape)]
-        self.results = tuple(self._room(shape.byte_size, "a result") for shape in result_shapes)
+        self._result_bytes = [shape.byte_size for leaf in program.results for shape in buffers(leaf.shape)]
+        self._result_places: tuple[int, ...] | None = None
         self._plans: dict[tuple, Steps] = {}
 
     def _room(self, size: int, what: str) -> int:
@@ -132,17 +151,29 @@ class Home:
             self.device.upload(address, array)
         return address
 
-    def uploaded(self, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
-        """The addresses of copies of the arguments, in the same memory at every call."""
-        return tuple([self._uploaded(number, array) for number, array in enumerate(arrays)])
+    def addresses(self, arrays: Sequence[Any]) -> tuple[int, ...]:
+        """Where arguments lie on the device: where they are there, if kernels can read that, else at copies' places."""
+        return tuple([self._address(number, array) for number, array in enumerate(arrays)])
 
-    def _uploaded(self, number: int, array: np.ndarray) -> int:
-        address = self._arguments[number]
-        if address is None:
-            address = self._arguments[number] = self._room(array.nbytes, f"argument {number}")
-        if array.nbytes:
-            self.device.upload(address, array)
-        return address
+    def _address(self, number: int, array: Any) -> int:
+        on_device = not isinstance(array, np.ndarray)
+        if on_device and array.address and not array.address % _ALIGNMENT:
+            return array.address
+        place = self._arguments[number]
+        if place is None:
+            place = self._arguments[number] = self._room(array.nbytes, f"argument {number}")
+        if on_device:
+            self.device.copy(place, array.address, array.nbytes)
+        elif array.nbytes:
+            self.device.upload(place, array)
+        return place
+
+    @property
+    def results(self) -> tuple[int, ...]:
+        """Where the results lie that are copied to the host; the same memory at every call."""
+        if self._result_places is None:
+            self._result_places = tuple([self._room(size, "a result") for size in self._result_bytes])
+        return self._result_places
 
     def downloaded(self, shape: ArrayShape, address: int) -> np.ndarray:
         """The array that lies on the device."""

@@ -17,7 +17,7 @@ def open_device(program: Program, number: int) -> Device:
     if kind == "cuda-emulated":
         return emulator.EmulatedDevice(program)
     if kind == "cuda":
-        return cuda.open_device(program, int(rest or 0) + number)
+        return cuda.open_device(program, int(rest or 0), number)
     raise HloError(
         f"{program.name} was compiled for {program.target}, to look at: `--target=cuda` compiles for this machine's GPU"
     )

@@ -65,7 +65,7 @@ class Executable(Runner):
         """What a call gives, by way of Python."""
         return structured(self.program.result_shape, iter(super().execute(*arguments)))
 
-    def _given(self, arguments: Sequence[Any]) -> list[np.ndarray]:
+    def _given(self, device: int, arguments: Sequence[Any]) -> list[np.ndarray]:
         return flat_arguments(self.program, arguments)
 
     def _run_alone(self, arguments: list[np.ndarray]) -> list[np.ndarray]:

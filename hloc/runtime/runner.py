@@ -51,8 +51,8 @@ class Runner(ABC):
         self._result_shapes = [shape for leaf in program.results for shape in buffers(leaf.shape)]
 
     @abstractmethod
-    def _given(self, arguments: Sequence[Any]) -> Leaves:
-        """An array for each parameter leaf; ArgumentError if they do not fit."""
+    def _given(self, device: int, arguments: Sequence[Any]) -> Leaves:
+        """An array for each parameter leaf of a device's run; ArgumentError if they do not fit."""
 
     @abstractmethod
     def _run_alone(self, arguments: Leaves) -> Leaves:
@@ -80,7 +80,7 @@ class Runner(ABC):
         A program for several devices runs on all of them with the same arguments; the results are device 0's.
         ArgumentError for an argument that does not fit, HloError if memory is missing or a device fails.
         """
-        given = self._given(arguments)
+        given = self._given(0, arguments)
         if self.device_count == 1:
             return self._run_alone(given)
         return self._run_all([given] * self.device_count)[0]
@@ -92,7 +92,7 @@ class Runner(ABC):
         """
         if len(arguments) != self.device_count:
             raise ArgumentError(f"got arguments for {len(arguments)} devices, expected {self.device_count}")
-        return self._run_all([self._given(of_device) for of_device in arguments])
+        return self._run_all([self._given(*each) for each in enumerate(arguments)])
 
     def cost_analysis(self) -> ModuleCost:
         """Arithmetic and bytes of one run on one device, for each kernel and together."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-import hloc
 from hloc.analysis.costs import ModuleCost
 from hloc.codegen.device_program import (
     ARENA,
@@ -383,7 +382,3 @@ def test_a_target_to_look_at_does_not_run() -> None:
     run = DeviceExecutable(program([]))
     with pytest.raises(HloError, match="was compiled for numpy, to look at"):
         run(X)
-
-
-def test_devices_have_the_interface_of_executables() -> None:
-    assert {name for name in dir(hloc.Executable) if not name.startswith("_")} <= set(dir(DeviceExecutable))
