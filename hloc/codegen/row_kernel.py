@@ -95,12 +95,12 @@ class RowParts:
         """Where a reduce over all rows finds what it folds."""
         return Place(self.stages.rows[inputs_of(total)[0]], ())
 
-    def store_roots(self, loop: RowLoop, row: Index, columns: Sequence[Index]) -> None:
-        """All values first: an output may lie where an input does."""
+    def store_roots(self, loop: RowLoop, at: Sequence[tuple[Index, Index]]) -> None:
+        """Those at some rows and columns. All values first: an output may lie where an input does."""
         places = [
             (number, self.index(self.roots[number], place, row, column))
             for number, place in loop.roots
-            for column in columns
+            for row, column in at
         ]
         values = [self.k.body.evaluate(self.k, *self.roots[number], index) for number, index in places]
         for (number, index), value in zip(places, values, strict=True):
@@ -152,7 +152,7 @@ class RowWriter(RowParts):
             for leaf, place in loop.kept:
                 value = self.k.body.evaluate(self.k, *leaf, self.index(leaf, place, row, column))
                 self.kept[leaf][0].store(column, value)
-            self.store_roots(loop, row, [column])
+            self.store_roots(loop, [(row, column)])
             return found
 
         initial = [self.initial(reduce) for reduce, _ in loop.reduces]
@@ -257,7 +257,7 @@ class _StripWriter(RowWriter):
                 groups = [self.folded(reduce, place, row, column) for column in columns]
                 self.running[reduce].fold(self.at, groups)
             for column in columns:
-                self.store_roots(loop, row, [column])
+                self.store_roots(loop, [(row, column)])
 
         self._along(row, one)
 

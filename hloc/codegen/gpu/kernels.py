@@ -10,7 +10,10 @@ from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Module
 from hloc.codegen.program import External, Kernel
 from hloc.codegen.targets.target import Target
+from hloc.lazy import lazy
 from hloc.options import Options
+
+row_launches = lazy("hloc.codegen.gpu.row_launches")
 
 
 class GpuKernels:
@@ -82,5 +85,7 @@ def _write(g: GpuStep) -> None:
     if form.own is not None:
         assert form.row is not None
         form.row.emit(g, form.own)
+    elif form.stages is not None:
+        row_launches.write_launches(g, form.stages, form.roots)
     else:
         write_loops(g)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 from hloc.codegen.kernel import KernelRow, Kernels, kernel
-from hloc.lazy import Table, homes
+from hloc.lazy import Table, homes, lazy
+
+row_launches = lazy("hloc.codegen.gpu.row_launches")
 
 GPU_HOMES: dict[str, str] = homes(
     {
         "hloc.codegen.gpu.emitters.control": "conditional while",
         "hloc.codegen.gpu.emitters.indexing": "dynamic-update-slice",
         "hloc.codegen.gpu.emitters.rng": "rng-bit-generator rng-get-and-update-state",
+        "hloc.codegen.gpu.emitters.scatter": "scatter",
         "hloc.codegen.gpu.emitters.sort": "sort",
         "hloc.codegen.gpu.emitters.convolution": "convolution",
         "hloc.codegen.gpu.emitters.dot": "dot",
@@ -28,4 +31,4 @@ GPU_KERNELS: Table[KernelRow] = Table(GPU_HOMES)
 gpu_kernel = partial(kernel, table=GPU_KERNELS)
 """Decorator: the function is the GPU_KERNELS entry of these opcodes; it takes a GpuStep and the instruction."""
 
-FORMS = Kernels(GPU_KERNELS, rows=None, attention=False)
+FORMS = Kernels(GPU_KERNELS, rows=lambda stages: row_launches.launches_bytes(stages), attention=False)

@@ -1,0 +1,163 @@
+"""Fused computations that go by rows on devices: softmax, normalization, their gradients, and what goes with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from against_evaluator import agree, random
+
+REDUCERS = """add {
+  a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT r = f32[] add(a, b)
+}
+most {
+  a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT r = f32[] maximum(a, b)
+}
+"""
+
+SOFTMAX = """HloModule m
+{reducers}
+fused {{
+  x = {dtype}[{shape}]{layout} parameter(0)
+  wide = f32[{shape}]{layout} convert(x)
+  least = f32[] constant(-inf)
+  zero = f32[] constant(0)
+  top = f32[{rows}] reduce(wide, least), dimensions={{{dim}}}, to_apply=most
+  tops = f32[{shape}]{layout} broadcast(top), dimensions={{{kept}}}
+  less = f32[{shape}]{layout} subtract(wide, tops)
+  e = f32[{shape}]{layout} exponential(less)
+  sum = f32[{rows}] reduce(e, zero), dimensions={{{dim}}}, to_apply=add
+  sums = f32[{shape}]{layout} broadcast(sum), dimensions={{{kept}}}
+  ratio = f32[{shape}]{layout} divide(e, sums)
+  ROOT r = {dtype}[{shape}]{layout} convert(ratio)
+}}
+ENTRY e {{
+  x = {dtype}[{shape}]{layout} parameter(0)
+  ROOT r = {dtype}[{shape}]{layout} fusion(x), kind=kInput, calls=fused
+}}
+"""
+
+
+def softmax(dtype: str, rows: int, columns: int, layout: str = "", dim: int = 1) -> str:
+    return SOFTMAX.format(
+        reducers=REDUCERS, dtype=dtype, shape=f"{rows},{columns}", layout=layout, dim=dim, kept=1 - dim,
+        rows=rows if dim else columns,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [(1, 1), (3, 31), (33, 32), (5, 33), (300, 64), (4, 1000), (2, 1025), (2, 4096), (1, 20001)],
+)
+def test_softmax(rows: int, columns: int) -> None:
+    agree(softmax("f32", rows, columns), random(f"f32[{rows},{columns}]"))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_softmax_of_narrow_types(dtype: str) -> None:
+    agree(softmax(dtype, 9, 200), random(f"{dtype}[9,200]"), rtol=0.02)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1000, 3), (65, 70), (33, 128), (2000, 40)])
+def test_softmax_over_rows_side_by_side(rows: int, columns: int) -> None:
+    agree(softmax("f32", rows, columns, dim=0), random(f"f32[{rows},{columns}]"))
+    agree(softmax("f32", columns, rows, "{0,1}"), random(f"f32[{columns},{rows}]"))
+
+
+NORM = """HloModule m
+{reducers}
+fused {{
+  x = f32[{rows},{columns}] parameter(0)
+  scale = f32[{columns}] parameter(1)
+  residual = f32[{rows},{columns}] parameter(2)
+  zero = f32[] constant(0)
+  size = f32[] constant({columns})
+  small = f32[] constant(1e-5)
+  y = f32[{rows},{columns}] add(x, residual)
+  sum = f32[{rows}] reduce(y, zero), dimensions={{1}}, to_apply=add
+  sizes = f32[{rows}] broadcast(size), dimensions={{}}
+  mean = f32[{rows}] divide(sum, sizes)
+  means = f32[{rows},{columns}] broadcast(mean), dimensions={{0}}
+  centered = f32[{rows},{columns}] subtract(y, means)
+  square = f32[{rows},{columns}] multiply(centered, centered)
+  squares = f32[{rows}] reduce(square, zero), dimensions={{1}}, to_apply=add
+  variance = f32[{rows}] divide(squares, sizes)
+  smalls = f32[{rows}] broadcast(small), dimensions={{}}
+  safe = f32[{rows}] add(variance, smalls)
+  inverse = f32[{rows}] rsqrt(safe)
+  inverses = f32[{rows},{columns}] broadcast(inverse), dimensions={{0}}
+  normal = f32[{rows},{columns}] multiply(centered, inverses)
+  scales = f32[{rows},{columns}] broadcast(scale), dimensions={{1}}
+  scaled = f32[{rows},{columns}] multiply(normal, scales)
+  narrow = bf16[{rows},{columns}] convert(scaled)
+  ROOT r = (bf16[{rows},{columns}], f32[{rows}], f32[{rows}], f32[{rows},{columns}]) tuple(narrow, mean, inverse, y)
+}}
+ENTRY e {{
+  x = f32[{rows},{columns}] parameter(0)
+  scale = f32[{columns}] parameter(1)
+  residual = f32[{rows},{columns}] parameter(2)
+  ROOT r = (bf16[{rows},{columns}], f32[{rows}], f32[{rows}], f32[{rows},{columns}]) fusion(x, scale, residual),
+    kind=kInput, calls=fused
+}}
+"""
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(7, 48), (33, 100), (5, 1024), (300, 8), (2, 5000)])
+def test_normalization_with_roots_of_all_kinds(rows: int, columns: int) -> None:
+    shape = f"f32[{rows},{columns}]"
+    text = NORM.format(reducers=REDUCERS, rows=rows, columns=columns)
+    agree(text, random(shape), random(f"f32[{columns}]", 1), random(shape, 2), rtol=1e-2, atol=1e-3)
+
+
+LOSS = """HloModule m
+{reducers}
+fused {{
+  x = f32[{rows},{columns}] parameter(0)
+  labels = s32[{rows}] parameter(1)
+  least = f32[] constant(-inf)
+  zero = f32[] constant(0)
+  top = f32[{rows}] reduce(x, least), dimensions={{1}}, to_apply=most
+  tops = f32[{rows},{columns}] broadcast(top), dimensions={{0}}
+  less = f32[{rows},{columns}] subtract(x, tops)
+  e = f32[{rows},{columns}] exponential(less)
+  sum = f32[{rows}] reduce(e, zero), dimensions={{1}}, to_apply=add
+  log = f32[{rows}] log(sum)
+  places = s32[{rows},{columns}] iota(), iota_dimension=1
+  wanted = s32[{rows},{columns}] broadcast(labels), dimensions={{0}}
+  hits = pred[{rows},{columns}] compare(places, wanted), direction=EQ
+  zeros = f32[{rows},{columns}] broadcast(zero), dimensions={{}}
+  chosen = f32[{rows},{columns}] select(hits, less, zeros)
+  hit = f32[{rows}] reduce(chosen, zero), dimensions={{1}}, to_apply=add
+  loss = f32[{rows}] subtract(log, hit)
+  ROOT total = f32[] reduce(loss, zero), dimensions={{0}}, to_apply=add
+}}
+ENTRY e {{
+  x = f32[{rows},{columns}] parameter(0)
+  labels = s32[{rows}] parameter(1)
+  ROOT r = f32[] fusion(x, labels), kind=kInput, calls=fused
+}}
+"""
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(5, 100), (300, 33), (1, 2000)])
+def test_total_over_all_rows(rows: int, columns: int) -> None:
+    labels = np.random.default_rng(1).integers(0, columns, rows).astype(np.int32)
+    agree(LOSS.format(reducers=REDUCERS, rows=rows, columns=columns), random(f"f32[{rows},{columns}]"), labels)
+
+
+def test_in_place() -> None:
+    """The result takes the memory of a value that dies there."""
+    text = softmax("f32", 40, 100).replace(
+        "ROOT r = f32[40,100] fusion(x), kind=kInput, calls=fused",
+        "y = f32[40,100] add(x, x)\n  z = f32[40,100] sort(y), dimensions={1}, to_apply=before\n"
+        "  ROOT r = f32[40,100] fusion(z), kind=kInput, calls=fused",
+    ).replace("ENTRY", """before {
+  a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT r = pred[] compare(a, b), direction=LT
+}
+ENTRY""")
+    agree(text, random("f32[40,100]"))
