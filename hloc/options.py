@@ -82,6 +82,13 @@ class Options:
     XLA's CPU backend always allows it; here it is off, so that a program's numbers are the evaluator's. Products in
     dot and convolution are added so whatever this says, as in XLA."""
 
+    num_threads: int = 0
+    """Threads that work on a kernel at most; 0: as many as this process may use. Results do not depend on it."""
+
+    allow_tf32: bool = False
+    """Products of f32 matrices on a GPU's matrix units may round their operands to tf32 (10 bits of mantissa), where
+    their `operand_precision` is the default; sums stay f32. Off, f32 is multiplied in full."""
+
     guard_pages: str = ""
     """For debugging: "end" lays every buffer against an inaccessible page behind it, "start" against one before it.
     An access beyond a buffer then ends the process, with a message. The empty string: nothing is guarded."""

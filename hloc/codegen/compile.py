@@ -18,9 +18,11 @@ from hloc.codegen.computations import (
 from hloc.codegen.device_program import DeviceCode
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
-from hloc.codegen.program import ENTRY, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.program import ENTRY, WORKER, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.routines import Routines
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
+from hloc.codegen.threads_code import worker_entry
 from hloc.codegen.values import CallStep, argument_shapes, array_shapes
 from hloc.errors import HloError
 from hloc.ir.module import Module as HloModule
@@ -63,6 +65,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         kernels=code.kernels.kernels,
         externals=tuple(code.kernels.externals),
         memory=code.memory,
+        threads=code.kernels.threads,
         guards=code.guards,
     )
 
@@ -171,6 +174,8 @@ def _generate(module: HloModule, target: Target, options: Options) -> _Generated
         compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled).write()
     main = compiled[variant]  # the entry comes last
     _write_entry(llvm, main, target, options)
+    if kernels.threads > 1:
+        worker_entry(Routines(llvm, target), WORKER)
     guards = None
     if constants.arena is not None:
         apart = tuple(constants.guarded)

@@ -186,7 +186,8 @@ class ComputationCode:
 
     def _temporary_bytes(self, step: Step) -> int:
         if isinstance(step, KernelStep):
-            return step.scratch_bytes
+            workers = self.kernels.workers(step)
+            return aligned(step.scratch_bytes) * workers if workers > 1 else step.scratch_bytes
         return self._rooms(step)[1]
 
     def _rooms(self, step: CallStep) -> tuple[list[int], int]:

@@ -52,7 +52,8 @@ class KernelRow:
     (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome
     in `k.status`. An op of which `takes_epilogue(instruction)` stores its results through `k.store`, and
     `written_once(instruction, epilogue)` are the roots of whose elements it writes each once, at the end.
-    The arrays of a `strided` one may be seen through ops that leave them where they lie (see `strided.py`).
+    The arrays of a `strided` one may be seen through ops that leave them where they lie (see `strided.py`). The
+    code of one that `is_loop` is a single loop nest; what comes before it may be done again by each thread.
     """
 
     emit: Callable[[KernelContext, Instruction], None]
@@ -64,6 +65,7 @@ class KernelRow:
     fused_scratch: Callable[[Instruction, Epilogue | None], int] | None
     strided: bool
     written_once: Callable[[Instruction, Epilogue], Sequence[int]]
+    is_loop: bool
 
 
 KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
@@ -104,6 +106,7 @@ def kernel(
     fused_scratch: Callable[[Instruction, Epilogue | None], int] | None = None,
     strided: bool = False,
     written_once: Callable[[Instruction, Epilogue], Sequence[int]] = lambda instruction, epilogue: (),
+    is_loop: bool = False,
     table: Table[KernelRow] = KERNELS,
 ) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
     """Decorator: the function is the entry of these opcodes in KERNELS, or another table. See KernelRow for the rest.
@@ -119,7 +122,7 @@ def kernel(
 
     def enter(function: Callable[[KernelContext, Instruction], None]):
         row = KernelRow(
-            function, numbers, scratch, in_place, fails, takes_epilogue, fused_scratch, strided, written_once
+            function, numbers, scratch, in_place, fails, takes_epilogue, fused_scratch, strided, written_once, is_loop
         )
         for opcode in opcodes:
             table.enter(opcode, row)
@@ -136,6 +139,10 @@ class KernelContext:
     aligned), `context` the execution context (`program.CONTEXT_FIELDS`). `is_fused` says that the op is one of a
     fused computation. `status` is an i32 that is not 0 when the op failed (a key of `program.ERRORS`): to be set,
     at the end of its code, by an op whose row says that it fails.
+
+    With a `range` (begin, end), the kernel is one thread's part: the outermost loop of its first nest goes through
+    the range alone. `range_size` is then how many indices that loop has, 0 if there was none to divide;
+    `outer_nests` counts the nests that are in no other.
     """
 
     def __init__(
@@ -165,7 +172,11 @@ class KernelContext:
         self._externals = {} if externals is None else externals
         self._flats: list[tuple[int, list[int], Flat]] = []
         self._nests = count()
+        self._open_nests = 0
         self._level = 0
+        self.range: tuple[Value, Value] | None = None
+        self.range_size = 0
+        self.outer_nests = 0
 
     def inside(self, body: Body, outputs: list[Any], scratch: Value) -> KernelContext:
         """The same kernel, for a part of it that is written with other ops, results and temporary memory.
@@ -303,6 +314,8 @@ class KernelContext:
         if 0 in dims:
             return list(initial)
         nest = next(self._nests)
+        is_outer = not self._open_nests
+        self.outer_nests += is_outer
         order = tuple(range(len(dims))) if order is None else tuple(order)
         groups = loop_groups([dims[d] for d in order], self._splits.get(nest, set()))
         index: list[Value] = [index_constant(0)] * len(dims)
@@ -322,9 +335,16 @@ class KernelContext:
             hints = ""
             if interleave and depth == len(groups) - 1:
                 hints = self.b.module.loop_metadata(interleave=interleave)
-            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration, metadata=hints)
+            begin, end = 0, prod(sizes)
+            if is_outer and depth == 0 and self.range is not None and not initial:
+                self.range_size = end
+                begin, end = self.range
+            return self.b.for_loop_carrying(begin, end, carried, iteration, metadata=hints)
 
-        return grouped(level(0, flattened(initial)), initial)
+        self._open_nests += 1
+        results = grouped(level(0, flattened(initial)), initial)
+        self._open_nests -= 1
+        return results
 
     def needed_splits(self) -> dict[int, set[int]]:
         """Loops to divide, beyond `splits`: {number of the nest: positions in its order}.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from hloc.analysis import cost
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
 from hloc.codegen.epilogue import Finisher
@@ -13,6 +12,7 @@ from hloc.codegen.forms import loop_nests, minor_in_result
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
+from hloc.codegen.kernel_threads import sharing_of, work, write_shared
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.loops import Index, tile_loop
 from hloc.codegen.program import External, Kernel
@@ -47,7 +47,8 @@ class KernelCode:
     """The kernels of a program.
 
     A kernel is `void @name(ptr input..., ptr output..., ptr scratch, ptr context)`, or gives an i32 status if
-    its op may fail; an input that shares an output's memory is no parameter of its own.
+    its op may fail; an input that shares an output's memory is no parameter of its own. `threads` is how many work
+    on one of them at most.
     """
 
     def __init__(self, module: Module, target: Target, options: Options):
@@ -58,6 +59,7 @@ class KernelCode:
         self._known: dict[object, Function] = {}
         self._keys = Keys()
         self.externals: dict[External, int] = {}
+        self.threads = 1
 
     def function(self, step: KernelStep, shared: dict[int, int]) -> Function:
         """The kernel of a step; `shared` maps inputs to the outputs whose memory they are."""
@@ -82,15 +84,42 @@ class KernelCode:
     # Code
 
     def _make(self, step: KernelStep, shared: dict[int, int]) -> Function:
-        """Emits the kernel, and once more if a loop over several dimensions needs dividing."""
+        """Emits the kernel, for several threads if that pays."""
         name = self._name(step)
-        brief = len(self._known) >= MANY and _work(step) <= BRIEF
+        brief = len(self._known) >= MANY and work(step) <= BRIEF
         attributes = self._attributes(step, brief)
+        sharing = None if brief else sharing_of(step, self.options)
+        if sharing is not None:
+            part, k = self._written(f"{name}.part", step, shared, attributes, is_part=True)
+            if k.range_size and k.outer_nests == 1:
+                self.threads = sharing.workers
+                params = self._params(step, shared)
+                rest = attributes, part, sharing, k.range_size, step.scratch_bytes
+                return write_shared(self.module, self.target, self.options, name, params, *rest)
+            del self.module.functions[part.name]
+        return self._written(name, step, shared, attributes, once=brief)[0]
+
+    def workers(self, step: KernelStep) -> int:
+        """Threads of which each needs the step's scratch."""
+        sharing = sharing_of(step, self.options) if step.scratch_bytes else None
+        return 1 if sharing is None else sharing.workers
+
+    def _written(
+        self,
+        name: str,
+        step: KernelStep,
+        shared: dict[int, int],
+        attributes: str,
+        once: bool = False,
+        is_part: bool = False,
+    ) -> tuple[Function, KernelContext]:
+        """The kernel's code, written once more if a loop over several dimensions needs dividing."""
         splits: dict[int, set[int]] = {}
         while True:
-            function, needed = self._emit(name, step, shared, splits, attributes)
-            if brief or not needed:
-                return function
+            function, k = self._emit(name, step, shared, splits, attributes, is_part)
+            needed = k.needed_splits()
+            if once or not needed:
+                return function, k
             for nest, positions in needed.items():
                 splits.setdefault(nest, set()).update(positions)
             del self.module.functions[name]
@@ -104,25 +133,39 @@ class KernelCode:
             name = f"{stem}.{count}"
         return name
 
-    def _emit(
-        self, name: str, step: KernelStep, shared: dict[int, int], splits: dict[int, set[int]], attributes: str
-    ) -> tuple[Function, dict[int, set[int]]]:
+    def _params(self, step: KernelStep, shared: dict[int, int]) -> list[tuple]:
         own = [number for number in range(len(step.inputs)) if number not in shared]
         params = [("ptr", f"in{number}", _memory("readonly", step.inputs[number].shape)) for number in own]
         params += [("ptr", f"out{number}", _memory("", out.shape)) for number, out in enumerate(step.outputs)]
-        params += [("ptr", "scratch", "noalias"), ("ptr", "context")]
+        return [*params, ("ptr", "scratch", "noalias"), ("ptr", "context")]
+
+    def _emit(
+        self,
+        name: str,
+        step: KernelStep,
+        shared: dict[int, int],
+        splits: dict[int, set[int]],
+        attributes: str,
+        is_part: bool,
+    ) -> tuple[Function, KernelContext]:
+        params = self._params(step, shared)
+        limits = [("i64", "begin"), ("i64", "end")] if is_part else []
         fails = step.form.row is not None and step.form.row.fails
         result = "i32" if fails else "void"
-        function = self.module.function(name, result, params, attributes, "internal")
+        function = self.module.function(name, result, params + limits, attributes, "internal")
         b = Builder(function)
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
-        outputs = function.args[len(own) : -2]
-        pointers = dict(zip(own, function.args, strict=False))
+        given = function.args[: len(params)]
+        outputs = given[len(given) - 2 - len(step.outputs) : -2]
+        own = [number for number in range(len(step.inputs)) if number not in shared]
+        pointers = dict(zip(own, given, strict=False))
         pointers |= {number: outputs[output] for number, output in shared.items()}
-        k = self._context(b, step, pointers, outputs, function.args[-2:], splits)
+        k = self._context(b, step, pointers, outputs, given[-2:], splits)
+        if is_part:
+            k.range = function.args[-2], function.args[-1]
         _write(k, step)
         b.ret(k.status if fails else None)
-        return function, k.needed_splits()
+        return function, k
 
     def _context(
         self,
@@ -154,12 +197,6 @@ class KernelCode:
         # With guards, a message names the kernel that went beyond a buffer.
         inline = small and not self.options.guard_pages
         return f"{common} {'alwaysinline' if inline else 'noinline'}"
-
-
-def _work(step: KernelStep) -> float:
-    """Scalar operations of a kernel."""
-    instruction = step.instruction
-    return sum(map(cost.work, instruction.called[0] if instruction.opcode == "fusion" else (instruction,)))
 
 
 def function_attributes(target: Target, options: Options) -> str:

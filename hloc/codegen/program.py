@@ -35,7 +35,15 @@ CONTEXT_FIELDS = (
     "communicator",  # ptr to `communicator_bytes` that all devices of one run share
     "rng_state",  # ptr to u64[2]: the device's generator
     "externals",  # ptr to the addresses of `Program.externals`
+    "pool",  # ptr to the threads' words (POOL_WORDS), 0 if kernels run on the calling thread alone
 )
+
+POOL_WORDS = ("state", "next", "busy", "task", "frame", "count", "grain", "workers", "sleeping", "stop", "syscall")
+"""What the threads of a process share, each word of 8 bytes on a cache line of its own: see `threads_code.py`."""
+
+WORKER = "hloc_worker"
+"""The function in which a program with `threads` above 1 has the life of a helper: `ptr hloc_worker(ptr words)`, the
+words being the pool's address and the helper's number, from 1 on."""
 
 DEVICE_FAILED, DEVICE_LATE, SIZE_FAILED = 1, 2, 3
 
@@ -191,7 +199,7 @@ class Program:
     """A compiled module. `parameter_shapes` and `result_shape` are as the caller sees them.
 
     `memory` has the plans of the computations that run, callees first and the entry last; `cost` what a run
-    costs. A program for a device has `device` in place of object code.
+    costs. At most `threads` work on one kernel. A program for a device has `device` in place of object code.
     """
 
     name: str
@@ -211,6 +219,7 @@ class Program:
     externals: tuple[External, ...]
     memory: tuple[MemoryPlan, ...]
     cost: ModuleCost
+    threads: int = 1
     guards: Guards | None = None
     device: DeviceCode | None = None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-from hloc.codegen.program import Program, buffers
+from hloc.codegen.program import WORKER, Program, buffers
 from hloc.lazy import lazy
 from hloc.runtime import elf
 
 # LLVM's own loader, for what `elf` does not load: object files of other machines and systems.
 mcjit = lazy("hloc.runtime.mcjit")
+threads = lazy("hloc.runtime.threads")
 
 _ENTRY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 5)
 
@@ -19,7 +20,7 @@ class NativeCode:
     """A program's object code in memory. Calls may come from several threads at once.
 
     The code needs nothing from outside but what LLVM itself calls (memcpy, memset, memmove of the C library) and
-    what puts a waiting device to sleep.
+    what puts a waiting device to sleep. `pool` is the address of the threads' words, 0 if the program needs none.
     """
 
     def __init__(self, program: Program):
@@ -27,6 +28,9 @@ class NativeCode:
         self._loaded = load(program.object_code)
         self.entry_address = self._loaded.address(program.entry)
         self._entry = _ENTRY_TYPE(self.entry_address)
+        self.pool = 0
+        if program.threads > 1:
+            self.pool = threads.pool(program.threads, lambda: self._loaded.address(WORKER), self._loaded)
         self._args = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.parameters)
         self._results = ctypes.c_int64 * sum(len(buffers(leaf.shape)) for leaf in program.results)
 

@@ -89,6 +89,7 @@ class Executable(Runner):
             "communicator": address(communicator),
             "rng_state": address(self._rng_states[device]),
             "externals": address(self._externals.table),
+            "pool": self._code.pool,
         }
         return np.array([fields.get(name, 0) for name in CONTEXT_FIELDS], np.int64)
 

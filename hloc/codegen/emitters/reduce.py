@@ -62,6 +62,7 @@ class _Plan:
     element_operands="all",
     scratch=lambda instruction: _Plan(instruction).scratch_bytes,
     takes_epilogue=lambda instruction: True,
+    is_loop=True,
 )
 def reduce(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)

@@ -37,7 +37,7 @@ def _scratch(instruction: Instruction) -> int:
     return _heap_bytes(instruction) + _BLOCK * instruction.operands[0].shape.dtype.itemsize
 
 
-@kernel("topk", element_operands="all", scratch=_scratch)
+@kernel("topk", element_operands="all", scratch=_scratch, is_loop=True)
 def topk(k: KernelContext, instruction: Instruction) -> None:
     dtype = instruction.operands[0].shape.dtype
     if dtype.is_complex:

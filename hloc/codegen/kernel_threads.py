@@ -1,0 +1,152 @@
+"""Kernels shared among threads: which ones, and the code around their parts.
+
+The part of a thread is the kernel with a range of its outermost loop: `kernel.x.part(parameters, begin, end)`. The
+kernel itself gives ranges to all threads (`threads_code.py`), by way of `kernel.x.task(frame, begin, end, worker)`,
+which finds the kernel's parameters in a frame, and its own scratch behind that of others. Iterations do not depend
+on each other, so that results do not depend on who computes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from hloc.analysis import cost
+from hloc.codegen.arena import aligned
+from hloc.codegen.kernel_steps import KernelStep
+from hloc.codegen.llvm import Builder, Function, Module, Value, integer
+from hloc.codegen.program import CONTEXT_FIELDS
+from hloc.codegen.routines import Routines, i64
+from hloc.codegen.targets.target import Target
+from hloc.codegen.threads_code import parallel_routine
+from hloc.options import Options
+from hloc.records import record
+
+_BYTES, _WORK = 8_000, 10_000
+"""Bytes and units of `cost.work` that one thread handles in a microsecond, roughly."""
+
+_LEAST, _WAKES, _CHUNK = 20, 100, 8
+"""Microseconds of work: from which on it is shared, from which on sleeping helpers are woken for it, of a chunk."""
+
+_MOST_CHUNKS = 16
+"""Chunks for each thread at most."""
+
+_MOST_THREADS = 64
+
+_ELEMENTS = 256
+"""Ranges of loops over single elements begin at multiples of this, where vectors and cache lines begin."""
+
+
+def thread_count(options: Options) -> int:
+    """Threads that may work on one kernel: those asked for, or the processors that this process may use."""
+    return min(options.num_threads or processors(), _MOST_THREADS)
+
+
+def processors() -> int:
+    """The processors that this process may use, by its affinity and, on Linux, by its control group's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, round(int(quota) / int(period))))
+
+
+@record
+class Sharing:
+    """How a kernel is shared: among how many `workers`, and the `microseconds` that it takes one of them, about."""
+
+    workers: int
+    microseconds: float
+
+    def grain(self, size: int) -> int:
+        """Indices of a chunk, of so many in all."""
+        chunks = int(self.microseconds / _CHUNK)
+        chunks = max(self.workers, min(chunks, self.workers * _MOST_CHUNKS, size))
+        grain = max(1, -(-size // chunks))
+        return -(-grain // _ELEMENTS) * _ELEMENTS if grain >= _ELEMENTS else grain
+
+    @property
+    def wakes(self) -> bool:
+        return self.microseconds >= _WAKES
+
+
+def work(step: KernelStep) -> float:
+    """Scalar operations of a kernel."""
+    instruction = step.instruction
+    return sum(map(cost.work, instruction.called[0] if instruction.opcode == "fusion" else (instruction,)))
+
+
+def sharing_of(step: KernelStep, options: Options) -> Sharing | None:
+    """How a step's kernel may be shared; None if one thread does it."""
+    workers = thread_count(options)
+    if workers == 1 or options.guard_pages or not _is_loop(step):
+        return None
+    moved = sum(view.shape.byte_size for view in (*step.inputs, *step.outputs))
+    microseconds = max(moved / _BYTES, work(step) / _WORK)
+    return Sharing(workers, microseconds) if microseconds >= _LEAST else None
+
+
+def _is_loop(step: KernelStep) -> bool:
+    """Whether the kernel may be a single loop nest; its code tells for sure."""
+    form = step.form
+    if form.attention is not None:
+        return False
+    if form.row is not None:
+        return form.row.is_loop
+    return form.stages is None or not form.stages.totals
+
+
+def write_shared(
+    module: Module,
+    target: Target,
+    options: Options,
+    name: str,
+    params: Sequence[tuple],
+    attributes: str,
+    part: Function,
+    sharing: Sharing,
+    size: int,
+    scratch_bytes: int,
+) -> Function:
+    """The kernel of a part: `size` is that of the part's outermost loop, `scratch_bytes` what each thread needs."""
+    task = _task(module, target, options, f"{name}.task", params, attributes, part, scratch_bytes)
+    function = module.function(name, "void", params, attributes, "internal")
+    b = Builder(function)
+    frame = b.alloca("ptr", len(params))
+    for number, argument in enumerate(function.args):
+        b.store(argument, b.gep("ptr", frame, i64(number)))
+    context = function.args[-1]
+    pool = b.load("ptr", b.gep("ptr", context, i64(CONTEXT_FIELDS.index("pool"))))
+    parallel = parallel_routine(Routines(module, target))
+    grain, wakes = i64(sharing.grain(size)), integer("i1", sharing.wakes)
+    b.call(parallel, [pool, Value("ptr", task.text), frame, i64(size), grain, i64(sharing.workers), wakes])
+    b.ret()
+    return function
+
+
+def _task(
+    module: Module,
+    target: Target,
+    options: Options,
+    name: str,
+    params: Sequence[tuple],
+    attributes: str,
+    part: Function,
+    scratch_bytes: int,
+) -> Function:
+    types = [("ptr", "frame"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+    function = module.function(name, "void", types, attributes, "internal")
+    frame, begin, end, worker = function.args
+    b = Builder(function)
+    given = [b.load("ptr", b.gep("ptr", frame, i64(number))) for number in range(len(params))]
+    if scratch_bytes:
+        given[-2] = b.gep("i8", given[-2], b.mul(worker, i64(aligned(scratch_bytes))))
+    # A helper's own mode is that of the thread that started it.
+    before = target.enter_flushing(b) if options.flush_denormals else None
+    b.call(part, [*given, begin, end])
+    if before is not None:
+        target.leave_flushing(b, before)
+    b.ret()
+    return function

@@ -1,0 +1,168 @@
+"""Work shared among threads: the loop of a helper, and the call that gives a range of indices to all of them.
+
+The threads of a process share one pool, PoolLayout's words, which the runtime makes and whose helpers it starts in
+`worker`. One call at a time has the pool; whoever comes while it is busy works alone. Indices are handed out in
+chunks by an atomic ticket, and the caller works too: a helper that the system has put aside holds nobody up. A
+helper looks for work for a while after the last, then sleeps.
+
+The word STATE is what all agree on: its lowest bit says that a call takes helpers, the next 15 bits count those
+inside, and the rest counts calls. A helper comes in by counting itself, only while the bit is set; the caller clears
+the bit when no chunk is left, and goes on when nobody is inside.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from hloc.codegen.llvm import Builder, Function, Value, integer
+from hloc.codegen.program import POOL_WORDS
+from hloc.codegen.routines import Routines, i64, least
+
+_OPEN, _INSIDE, _CALL = 1, 2, 1 << 16
+_LOOKS = 4000
+"""Looks for work, with a pause each, before a helper sleeps: about 50 to 150 microseconds."""
+
+_FUTEX, _WAIT, _WAKE = 202, 128, 129
+"""Of Linux on x86-64: the number of the system call, and FUTEX_WAIT and FUTEX_WAKE for threads of one process."""
+
+
+def _word(b: Builder, pool: Value, name: str) -> Value:
+    return b.gep("i64", pool, i64(POOL_WORDS.index(name) * 8))
+
+
+def parallel_routine(routines: Routines) -> Function:
+    """`parallel(pool, task, frame, count, grain, workers, wakes)`: task(frame, begin, end, worker) for 0 .. count - 1.
+
+    Chunks begin at multiples of `grain`. Workers are numbered from 0, the caller, to `workers` - 1 at most. Helpers
+    that sleep are woken only if it `wakes` them.
+    """
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        def alone() -> None:
+            b.call(p.task, [p.frame, i64(0), p.count, i64(0)], "void")
+
+        def together() -> None:
+            _share(routines, b, p)
+            b.store_atomic(i64(0), _word(b, p.pool, "busy"))
+
+        def try_together() -> None:
+            _, taken = b.cmpxchg(_word(b, p.pool, "busy"), i64(0), i64(1), "acquire")
+            b.if_else(taken, together, alone)
+
+        exists = b.icmp_signed("!=", b.ptrtoint(p.pool, "i64"), i64(0))
+        b.if_else(exists, try_together, alone)
+
+    params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 workers, i1 wakes"
+    return routines.get("hloc.parallel", params, write)
+
+
+def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
+    for name in ("task", "frame", "count", "grain", "workers"):
+        b.store(getattr(p, name), _word(b, p.pool, name))
+    b.store_atomic(i64(0), _word(b, p.pool, "next"))
+    state = _word(b, p.pool, "state")
+    b.atomicrmw("add", state, i64(_CALL + _OPEN), "seq_cst")
+    sleeping = b.load_atomic("i64", _word(b, p.pool, "sleeping"), "seq_cst")
+    with b.if_then(b.and_(p.wakes, b.icmp_signed(">", sleeping, i64(0)))):
+        _futex(b, p.pool, _WAKE, i64((1 << 31) - 1))
+    b.call(_chunks_routine(routines), [p.pool, p.task, p.frame, p.count, p.grain, i64(0)])
+    b.atomicrmw("and", state, i64(~_OPEN), "seq_cst")
+
+    def someone_inside(carried: list[Value]) -> Value:
+        now = b.load_atomic("i64", state)
+        return b.icmp_signed("!=", b.and_(now, i64(_CALL - _INSIDE)), i64(0))
+
+    b.while_loop([i64(0)], someone_inside, lambda carried: [_pause(routines, b, carried[0])], "leaving")
+
+
+def _chunks_routine(routines: Routines) -> Function:
+    """`chunks(pool, task, frame, count, grain, worker)`: runs chunks as long as there are any."""
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        ticket = _word(b, p.pool, "next")
+
+        def take(carried: list[Value]) -> Value:
+            return b.icmp_signed("<", carried[0], p.count)
+
+        def run(carried: list[Value]) -> list[Value]:
+            (begin,) = carried
+            end = least(b, b.add(begin, p.grain), p.count)
+            b.call(p.task, [p.frame, begin, end, p.worker], "void")
+            return [b.atomicrmw("add", ticket, p.grain)]
+
+        b.while_loop([b.atomicrmw("add", ticket, p.grain)], take, run, "chunk")
+
+    params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 worker"
+    return routines.get("hloc.chunks", params, write)
+
+
+def worker_routine(routines: Routines) -> Function:
+    """`worker(pool, number)`: the life of helper `number` (from 1 on), until the pool's word `stop` is set."""
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        state = _word(b, p.pool, "state")
+
+        def goes_on(carried: list[Value]) -> Value:
+            return b.icmp_signed("==", b.load_atomic("i64", _word(b, p.pool, "stop")), i64(0))
+
+        def look(carried: list[Value]) -> list[Value]:
+            """`done` is the state's count of the call that this helper worked for last."""
+            looks, done = carried
+            now = b.load_atomic("i64", state)
+            call = b.and_(now, i64(-_CALL))
+            is_open = b.icmp_signed("!=", b.and_(now, i64(_OPEN)), i64(0))
+            wanted = b.and_(is_open, b.icmp_signed("!=", call, done))
+            return b.if_else(wanted, lambda: join(now, call, looks, done), lambda: rest(now, looks, done))
+
+        def join(now: Value, call: Value, looks: Value, done: Value) -> list[Value]:
+            _, inside = b.cmpxchg(state, now, b.add(now, i64(_INSIDE)), "seq_cst")
+            return b.if_else(inside, lambda: help_along(call), lambda: [looks, done])
+
+        def help_along(call: Value) -> list[Value]:
+            task, frame = (b.load("ptr", _word(b, p.pool, name)) for name in ("task", "frame"))
+            count, grain = (b.load("i64", _word(b, p.pool, name)) for name in ("count", "grain"))
+            is_asked = b.icmp_signed("<", p.number, b.load("i64", _word(b, p.pool, "workers")))
+            with b.if_then(is_asked):
+                b.call(_chunks_routine(routines), [p.pool, task, frame, count, grain, p.number])
+            b.atomicrmw("sub", state, i64(_INSIDE), "seq_cst")
+            return [i64(0), call]
+
+        def rest(now: Value, looks: Value, done: Value) -> list[Value]:
+            def sleep() -> list[Value]:
+                sleeping = _word(b, p.pool, "sleeping")
+                b.atomicrmw("add", sleeping, i64(1), "seq_cst")
+                _futex(b, p.pool, _WAIT, b.and_(now, i64(0xFFFFFFFF)))
+                b.atomicrmw("sub", sleeping, i64(1), "seq_cst")
+                return [i64(0), done]
+
+            tired = b.icmp_signed(">", looks, i64(_LOOKS))
+            return b.if_else(tired, sleep, lambda: [_pause(routines, b, looks), done])
+
+        b.while_loop([i64(0), i64(0)], goes_on, look, "look")
+
+    return routines.get("hloc.worker", "ptr pool, i64 number", write)
+
+
+def _pause(routines: Routines, b: Builder, looks: Value) -> Value:
+    """Lets a moment pass; one look more."""
+    if routines.target.triple.startswith("x86_64"):
+        b.intrinsic("llvm.x86.sse2.pause", "void", [], overloads=(), pure=False)
+    return b.add(looks, i64(1))
+
+
+def _futex(b: Builder, pool: Value, what: int, value: Value) -> None:
+    """Sleeps while the lower half of the state is `value`, or wakes so many; the kernel's function is in the pool."""
+    function = b.load("ptr", _word(b, pool, "syscall"))
+    zero = i64(0)
+    args = [i64(_FUTEX), _word(b, pool, "state"), i64(what), value, zero, zero, zero]
+    b.call(function, args, "i64")
+
+
+def worker_entry(routines: Routines, name: str) -> None:
+    """The function that the runtime starts helpers in: `ptr name(ptr words)`, words being the pool and the number."""
+    function = routines.module.function(name, "ptr", [("ptr", "words")], routines.target.function_attributes)
+    b = Builder(function)
+    words = function.args[0]
+    pool = b.load("ptr", words)
+    b.call(worker_routine(routines), [pool, b.load("i64", b.gep("i64", words, integer("i64", 1)))])
+    b.ret(Value("ptr", "null"))

@@ -1,0 +1,129 @@
+"""Kernels shared among threads: the same bits for any number of them, from any number of callers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import hloc
+from hloc.options import Options
+
+CHAIN = """HloModule chain
+ENTRY e {
+  x = f32[700,1003] parameter(0)
+  a = f32[700,1003] tanh(x)
+  ROOT b = f32[700,1003] add(a, x)
+}"""
+
+SOFTMAX = """HloModule softmax
+max { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT m = f32[] maximum(a, b) }
+sum { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT s = f32[] add(a, b) }
+ENTRY e {
+  x = f32[301,2048] parameter(0)
+  low = f32[] constant(-inf)
+  zero = f32[] constant(0)
+  m = f32[301] reduce(x, low), dimensions={1}, to_apply=max
+  mb = f32[301,2048] broadcast(m), dimensions={0}
+  d = f32[301,2048] subtract(x, mb)
+  e = f32[301,2048] exponential(d)
+  s = f32[301] reduce(e, zero), dimensions={1}, to_apply=sum
+  sb = f32[301,2048] broadcast(s), dimensions={0}
+  ROOT r = f32[301,2048] divide(e, sb)
+}"""
+
+SORT = """HloModule sort
+less { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT c = pred[] compare(a, b), direction=LT }
+ENTRY e {
+  x = f32[64,1001] parameter(0)
+  ROOT r = f32[64,1001] sort(x), dimensions={1}, to_apply=less
+}"""
+
+PROGRAMS = {"chain": CHAIN, "softmax": SOFTMAX, "sort": SORT}
+
+
+def compiled(text: str, threads: int) -> hloc.Executable:
+    return hloc.compile(text, options=Options(num_threads=threads, cache=False))
+
+
+def argument(executable: hloc.Executable) -> np.ndarray:
+    shape = executable.program.parameters[0].shape
+    return np.random.default_rng(3).standard_normal(shape.dims, np.float32)
+
+
+@pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
+def test_results_do_not_depend_on_the_number_of_threads(text: str) -> None:
+    alone = compiled(text, 1)
+    x = argument(alone)
+    expected = alone(x)
+    assert alone.program.threads == 1
+    for threads in (2, 3, 8):
+        executable = compiled(text, threads)
+        assert executable.program.threads == threads
+        for _ in range(20):
+            assert np.array_equal(executable(x), expected)
+
+
+def test_small_kernels_stay_on_one_thread() -> None:
+    assert compiled(CHAIN.replace("700,1003", "7,1003"), 4).program.threads == 1
+
+
+@pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
+def test_callers_share_the_pool(text: str) -> None:
+    executable = compiled(text, 2)
+    x = argument(executable)
+    expected = executable(x)
+    wrong: list[int] = []
+
+    def call(number: int) -> None:
+        wrong.extend(number for _ in range(20) if not np.array_equal(executable(x), expected))
+
+    callers = [threading.Thread(target=call, args=(number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are listed by Linux alone")
+def test_helpers_are_as_many_as_processors_at_most() -> None:
+    code = (
+        "import os, hloc, numpy as np\n"
+        "from hloc.options import Options\n"
+        f"e = hloc.compile('''{CHAIN}''', options=Options(num_threads=64, cache=False))\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "e(np.zeros((700, 1003), np.float32))\n"
+        "print(len(os.listdir('/proc/self/task')) - before, before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after, before = map(int, done.stdout.split())
+    assert after == 0
+    assert before <= 2 * len(os.sched_getaffinity(0)) + 2
+
+
+def test_a_forked_child_runs_alone() -> None:
+    code = (
+        "import os, warnings, hloc, numpy as np\n"
+        "warnings.simplefilter('ignore')\n"
+        "from hloc.options import Options\n"
+        f"e = hloc.compile('''{CHAIN}''', options=Options(num_threads=2, cache=False))\n"
+        "x = np.ones((700, 1003), np.float32)\n"
+        "y = e(x)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if np.array_equal(e(x), y) else 1)\n"
+        "print(os.waitpid(child, 0)[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "0"
