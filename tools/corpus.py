@@ -1,6 +1,6 @@
 """Run every program of a corpus folder through an executor and compare the results with those it stores.
 
-    python -m tools.corpus FOLDER [--executor reference|cpu] [--only GLOB] [--optimized] [--jobs 2]
+    python -m tools.corpus FOLDER [--executor reference|cpu|cuda-emulated|cuda] [--only GLOB] [--optimized] [--jobs 2]
     python -m tools.corpus FOLDER --executor cpu [--pipeline none] [--guard-pages end|start]
     python -m tools.corpus FOLDER --executor pass:each|orders:COUNT
 
@@ -92,9 +92,9 @@ def reference(text: str, arguments: list[Arrays], entry: dict) -> Results:
     return evaluated(parsed(text, entry), arguments, entry)
 
 
-def cpu(text: str, arguments: list[Arrays], entry: dict, options: Options) -> Results:
-    """Native code for this machine."""
-    executable = hloc.compile(text, "cpu", options)
+def native(target: str, text: str, arguments: list[Arrays], entry: dict, options: Options) -> Results:
+    """What the program becomes for a target, run there."""
+    executable = hloc.compile(text, target, options)
     shapes = [leaf.shape for leaf in executable.program.parameters]
     given = [[in_layout(a, shape) for a, shape in zip(each, shapes, strict=True)] for each in arguments]
     if len(given) > 1:
@@ -102,7 +102,11 @@ def cpu(text: str, arguments: list[Arrays], entry: dict, options: Options) -> Re
     return [executable.execute(*given[0])]
 
 
-EXECUTORS: dict[str, Callable[..., Results]] = {"reference": reference, "cpu": cpu}
+TARGETS = ("cpu", "cuda-emulated", "cuda")
+
+EXECUTORS: dict[str, Callable[..., Results]] = {
+    "reference": reference, **{target: partial(native, target) for target in TARGETS}
+}
 
 
 def through_passes(
@@ -118,7 +122,7 @@ def executions(
 ) -> Iterator[tuple[str, Callable[[], Results | None]]]:
     """What an executor has to run for a program, by name."""
     if executor in EXECUTORS:
-        settings = {"options": options} if executor == "cpu" else {}
+        settings = {"options": options} if executor in TARGETS else {}
         yield executor, partial(EXECUTORS[executor], text, arguments, entry, **settings)
         return
     for variant in variants(executor, zlib.crc32(entry["name"].encode())):
