@@ -19,6 +19,7 @@ import numpy as np
 
 from hloc import __version__, cache
 from hloc.codegen.program import CUSTOM, Program, aligned_copy
+from hloc.host.processors import processors
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.records import replace

@@ -8,7 +8,6 @@ on each other, so that results do not depend on who computes them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from hloc.analysis import cost
@@ -19,6 +18,7 @@ from hloc.codegen.program import CONTEXT_FIELDS
 from hloc.codegen.routines import Routines, i64
 from hloc.codegen.targets.target import Target
 from hloc.codegen.threads_code import parallel_routine
+from hloc.host.processors import processors
 from hloc.options import Options
 from hloc.records import record
 
@@ -40,17 +40,6 @@ _ELEMENTS = 256
 def thread_count(options: Options) -> int:
     """Threads that may work on one kernel: those asked for, or the processors that this process may use."""
     return min(options.num_threads or processors(), _MOST_THREADS)
-
-
-def processors() -> int:
-    """The processors that this process may use, by its affinity and, on Linux, by its control group's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        return count
-    return count if quota == "max" else max(1, min(count, round(int(quota) / int(period))))
 
 
 @record
