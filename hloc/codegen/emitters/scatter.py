@@ -14,28 +14,20 @@ from hloc.codegen.routines import i64
 from hloc.ir.instruction import Instruction
 
 
-def _count(instruction: Instruction) -> int:
+def operand_count(instruction: Instruction) -> int:
+    """How many arrays a scatter updates."""
     return len(instruction.operands) // 2
 
 
-@kernel(
-    "scatter",
-    element_operands=lambda i: range(_count(i), len(i.operands)),
-    in_place=lambda i: [(number, number) for number in range(_count(i))],
-)
-def scatter(k: KernelContext, instruction: Instruction) -> None:
-    for number, output in enumerate(k.outputs):
-        if not k.is_in_place(number, number):
-            k.copy(k.input_array(number), output)
-    _Scatter(k, instruction).write()
+class Places:
+    """Where the windows of a scatter lie. `outer_dims` and `window_dims` are those of the updates.
 
+    `sizes` are those of a window in the operand, of whose dimensions `operand_window` are the ones that windows have.
+    """
 
-class _Scatter:
-    """Writes the loops of one scatter: over the places of updates, and over each one's window."""
-
-    def __init__(self, k: KernelContext, instruction: Instruction):
-        self.k, self.b, self.instruction = k, k.b, instruction
-        self.count = _count(instruction)
+    def __init__(self, instruction: Instruction):
+        self.instruction = instruction
+        self.count = operand_count(instruction)
         self.dims = instruction.operands[0].shape.dims
         self.indices = instruction.operands[self.count].shape
         self.updates = instruction.operands[self.count + 1].shape
@@ -47,22 +39,25 @@ class _Scatter:
         for dimension, update in zip(self.operand_window, self.window_dims, strict=True):
             self.sizes[dimension] = self.updates.dims[update]
 
-    def write(self) -> None:
-        outer = [self.updates.dims[d] for d in self.outer_dims]
-        if 0 in self.updates.dims or any(size > dim for size, dim in zip(self.sizes, self.dims, strict=True)):
-            return
+    @property
+    def none_fits(self) -> bool:
+        """Whether there are no updates, or only ones that are dropped."""
+        too_large = any(size > dim for size, dim in zip(self.sizes, self.dims, strict=True))
+        return 0 in self.updates.dims or too_large
 
-        def update(at: Index, carried: list[Register]) -> list[Register]:
-            start, inside = self._start(at)
-            with self.b.if_then(inside):
-                self._window(at, start)
-            return carried
+    @property
+    def outer(self) -> list[int]:
+        """The sizes of the dimensions that count through the windows."""
+        return [self.updates.dims[d] for d in self.outer_dims]
 
-        self.k.reduce_loop(outer, [], update)
+    @property
+    def window(self) -> list[int]:
+        """The sizes of a window."""
+        return [self.updates.dims[d] for d in self.window_dims]
 
-    def _start(self, at: Index) -> tuple[list[Value], Value]:
+    def start(self, k: KernelContext, at: Index) -> tuple[list[Value], Value]:
         """The first place of an update's window in the operand, and whether all of the window lies in it."""
-        b, get = self.b, self.instruction.get
+        b, get = k.b, self.instruction.get
         vector = get("index_vector_dim")
         places = list(at)
         start, inside = [i64(0)] * len(self.dims), integer("i1", 1)
@@ -72,32 +67,61 @@ class _Scatter:
             start[dimension] = places[of_indices - (of_indices > vector)]
         for position, dimension in enumerate(get("scatter_dims_to_operand_dims")):
             index = places[:vector] + [i64(position)] + places[vector:]
-            value = self.k.input(self.count)(tuple(index[: self.indices.rank]))
+            value = k.input(self.count)(tuple(index[: self.indices.rank]))
             wide = b.zext(value, "i64") if self.indices.dtype.is_unsigned else b.sext(value, "i64")
             start[dimension] = wide
             last = i64(self.dims[dimension] - self.sizes[dimension])
             inside = b.and_(inside, b.icmp_unsigned("<=", wide, last))
         return start, inside
 
-    def _window(self, at: Index, start: Sequence[Value]) -> None:
-        k, b = self.k, self.b
-        computation = self.instruction.attributes["to_apply"]
+    def place(self, k: KernelContext, start: Sequence[Value], window: Index) -> Index:
+        """Where an element of the window that begins at `start` lies in the operand."""
+        place = list(start)
+        for dimension, value in zip(self.operand_window, window, strict=True):
+            place[dimension] = k.b.add(start[dimension], value)
+        return tuple(place)
 
-        def element(window: Index) -> None:
-            place = list(start)
-            update = [i64(0)] * self.updates.rank
-            for dimension, value in zip(self.outer_dims, at, strict=True):
-                update[dimension] = value
-            for dimension, of_update, value in zip(
-                self.operand_window, self.window_dims, window, strict=True
-            ):
-                place[dimension] = b.add(start[dimension], value)
-                update[of_update] = value
-            old = [output.load(tuple(place)) for output in k.outputs]
-            new = [k.input(self.count + 1 + number)(tuple(update)) for number in range(self.count)]
-            for output, value in zip(k.outputs, k.apply(computation, [*old, *new]), strict=True):
-                output.store(tuple(place), value)
+    def values(self, k: KernelContext, at: Index, window: Index) -> list[Register]:
+        """The update's elements."""
+        update = [i64(0)] * self.updates.rank
+        for dimension, value in zip((*self.outer_dims, *self.window_dims), (*at, *window), strict=True):
+            update[dimension] = value
+        return [k.input(self.count + 1 + number)(tuple(update)) for number in range(self.count)]
 
-        memory = self.instruction.operands[0].shape.minor_to_major[::-1]
-        order = [self.operand_window.index(d) for d in memory if d in self.operand_window]
-        k.loop_nest([self.sizes[d] for d in self.operand_window], element, order)
+
+@kernel(
+    "scatter",
+    element_operands=lambda i: range(operand_count(i), len(i.operands)),
+    in_place=lambda i: [(number, number) for number in range(operand_count(i))],
+)
+def scatter(k: KernelContext, instruction: Instruction) -> None:
+    for number, output in enumerate(k.outputs):
+        if not k.is_in_place(number, number):
+            k.copy(k.input_array(number), output)
+    places = Places(instruction)
+    if places.none_fits:
+        return
+
+    def update(at: Index, carried: list[Register]) -> list[Register]:
+        start, inside = places.start(k, at)
+        with k.b.if_then(inside):
+            _window(k, places, at, start)
+        return carried
+
+    k.reduce_loop(places.outer, [], update)
+
+
+def _window(k: KernelContext, places: Places, at: Index, start: Sequence[Value]) -> None:
+    """Folds one window into the outputs."""
+    computation = places.instruction.attributes["to_apply"]
+
+    def element(window: Index) -> None:
+        place = places.place(k, start, window)
+        old = [output.load(place) for output in k.outputs]
+        folded = k.apply(computation, [*old, *places.values(k, at, window)])
+        for output, value in zip(k.outputs, folded, strict=True):
+            output.store(place, value)
+
+    memory = places.instruction.operands[0].shape.minor_to_major[::-1]
+    order = [places.operand_window.index(d) for d in memory if d in places.operand_window]
+    k.loop_nest(places.window, element, order)
