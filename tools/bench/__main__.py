@@ -27,9 +27,10 @@ from tools.bench.limits import Gauge
 from tools.bench.plot import draw
 from tools.bench.ratios import OURS, Row, row_of
 from tools.bench.report import Run, markdown, time_of
+from tools.bench.workloads import WORKLOADS
 
 
-def machine() -> dict[str, str]:
+def machine(plan: Plan) -> dict[str, str]:
     """What the figures are of."""
     lines = Path("/proc/cpuinfo").read_text().split("\n") if Path("/proc/cpuinfo").exists() else []
     processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "?")
@@ -39,7 +40,7 @@ def machine() -> dict[str, str]:
             packages.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    threads = str(len(os.sched_getaffinity(0)))
+    threads = f"{len(plan.processors)} of {os.cpu_count()}"
     return {"processor": processor, "threads": threads, "versions": ", ".join(packages)}
 
 
@@ -50,7 +51,7 @@ def line_of(row: Row) -> str:
     ratio = f"{row.to_best.median:.2f} of {row.best}" if row.to_best else "no ratio"
     wrong = "".join(f"; {peer} WRONG: {what}" for peer, what in outcome.wrong.items())
     absent = "".join(f"; no {peer}: {why}" for peer, why in outcome.absent.items() if why != tasks.NO_PROGRAM)
-    return f"{outcome.name:24} {ratio:18} {row.verdict or '':8} {times}{wrong}{absent}"
+    return f"{outcome.name:28} {ratio:18} {row.verdict or '':8} {times}{wrong}{absent}"
 
 
 def arguments() -> argparse.Namespace:
@@ -66,6 +67,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--batch-ms", type=float, default=8.0, help="one peer's share of a round")
     options.add_argument("--seconds", type=float, default=20.0, help="for all rounds of a workload, about")
     options.add_argument("--patience", type=float, default=120.0, help="seconds until a peer is given up")
+    options.add_argument("--threads", type=int, metavar="N", help="keep every peer to N processors")
     options.add_argument("--cold", action="store_true", help="time whole processes from their start, too")
     options.add_argument("--json", type=Path, metavar="OUT", help="everything, for tools.bench.report")
     options.add_argument("--markdown", type=Path, metavar="OUT", help="the report; else it is printed")
@@ -74,8 +76,10 @@ def arguments() -> argparse.Namespace:
     given = options.parse_args()
     given.peers = [name for name in given.peers.split(",") if name and name != OURS]
     unknown = [name for name in given.peers if name not in others]
-    if unknown or given.rounds < 1:
-        options.error(f"peers are {', '.join(others)}; rounds are at least 1")
+    if unknown or given.rounds < 1 or (given.threads is not None and given.threads < 1):
+        options.error(f"peers are {', '.join(others)}; rounds and threads are at least 1")
+    processors = sorted(os.sched_getaffinity(0))
+    given.processors = frozenset(processors[-given.threads :] if given.threads else processors)
     if any("=" not in pair for pair in given.python):
         options.error("--python takes PEER=PATH")
     given.python = dict(pair.split("=", 1) for pair in given.python)
@@ -87,16 +91,17 @@ def arguments() -> argparse.Namespace:
 
 def measure(given: argparse.Namespace) -> Run:
     """The whole run. What is done is kept after each task, if there is a file for it."""
-    plan = Plan(given.rounds, given.batch_ms / 1e3, given.seconds, given.patience)
-    run = Run(machine(), [], {}, left_out=given.left_out)
+    plan = Plan(given.rounds, given.batch_ms / 1e3, given.seconds, given.patience, given.processors)
+    run = Run(machine(plan), [], {}, left_out=given.left_out)
     with Bench([OURS, *given.peers], given.python, plan, given.corpus) as bench:
         run.peers, run.missing = bench.peers, bench.missing
         for peer, modules in run.missing.items():
             print(f"no {peer}: {', '.join(modules)} is missing", flush=True)
-        gauge = Gauge()
+        gauge = Gauge(len(plan.processors))
         for name in given.names:
-            gauge.look()
-            run.limits = gauge.limits
+            if name in WORKLOADS:  # which have a floor
+                gauge.look()
+                run.limits = gauge.limits
             run.outcomes.append(bench.run(name))
             print(line_of(row_of(run.outcomes[-1], run.limits)), flush=True)
             keep(run, given.json)

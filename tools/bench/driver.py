@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -71,12 +71,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: rounds, and seconds: of a batch, of all rounds of a task, until a worker is given up."""
+    """How to measure: rounds; seconds of a batch, of all rounds of a task, until a worker is given up; processors."""
 
     rounds: int = 15
     batch: float = 8e-3
     most: float = 20.0
     patience: float = 120.0
+    processors: frozenset[int] = field(default_factory=lambda: frozenset(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True)
@@ -89,39 +90,52 @@ class Batch:
     seconds: float
 
 
+@contextmanager
+def only_on(processors: frozenset[int]) -> Iterator[None]:
+    """This thread keeps to some processors."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Process:
     """A worker as its parent sees it. One that dies or takes too long is started again."""
 
-    def __init__(self, interpreter: str, folder: Path, patience: float):
-        self._interpreter, self._folder, self._patience = interpreter, folder, patience
+    def __init__(self, interpreter: str, folder: Path, plan: Plan):
+        self._interpreter, self._folder, self._plan = interpreter, folder, plan
         self._start()
 
     def _start(self) -> None:
-        count = str(len(os.sched_getaffinity(0)))
+        processors = self._plan.processors
+        count = str(len(processors))
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
         caches = {"XDG_CACHE_HOME": f"{self._folder}/cache", "TORCHINDUCTOR_CACHE_DIR": f"{self._folder}/inductor"}
         environment = os.environ | threads | caches | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [self._interpreter, "-m", "tools.bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=environment,
-            cwd=ROOT,
-        )
+        with only_on(processors):  # which the process inherits
+            self._process = subprocess.Popen(
+                [self._interpreter, "-m", "tools.bench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env=environment,
+                cwd=ROOT,
+            )
 
     def ask(self, op: str, **request: object) -> dict:
         """The answer: `ok` or `error`."""
         with suppress(BrokenPipeError):  # then there is no answer
             self._process.stdin.write(json.dumps({"op": op, **request}) + "\n")
             self._process.stdin.flush()
-        ready = select.select([self._process.stdout], [], [], self._patience)[0]
+        ready = select.select([self._process.stdout], [], [], self._plan.patience)[0]
         line = self._process.stdout.readline() if ready else ""
         if line:
             return json.loads(line)
-        error = self._last_words() if ready else f"longer than {self._patience:g} s"
+        error = self._last_words() if ready else f"longer than {self._plan.patience:g} s"
         self.stop()
         self._start()
         return {"error": error}
@@ -161,7 +175,7 @@ class Bench:
                 worker.stop()
 
     def _process(self, interpreter: str) -> Process:
-        return Process(interpreter, self._folder, self.plan.patience)
+        return Process(interpreter, self._folder, self.plan)
 
     def __enter__(self) -> Bench:
         return self
