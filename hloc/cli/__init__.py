@@ -29,6 +29,7 @@ VERBS = {
     "memory": "hloc.cli.cost",
     "bisect": "hloc.cli.bisect",
     "cache": "hloc.cli.cache",
+    "devices": "hloc.cli.devices",
 }
 """The module of each verb, in the order of a day's work. The module has the command under the verb's name, or under
 that and `_command` where Python has taken the name."""

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 gpu = lazy("hloc.codegen.gpu.generate")
 
-STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj")
-"""What `emit_stage` can write: the module after its passes, and what becomes of it, in order."""
+STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj", "ptx", "cubin", "sass")
+"""What `emit_stage` can write: the module after its passes, and what becomes of it; each target has some of them."""
 
-_COMMENT = {"llvm-opt": ";", "asm": "#"}
+_COMMENT = {"llvm-opt": ";", "asm": "#", "ptx": "//"}
 """What begins a comment in the text that LLVM writes at a stage."""
 
 
@@ -127,19 +127,41 @@ def _lowered(parts: DeviceParts, target: Target, stage: str, options: Options) -
     return gpu.with_comments(lowered, parts.comments) if stage == "ptx" else lowered
 
 
-def emit_stage(module: HloModule, stage: str, target: str, options: Options) -> str | bytes:
-    """The module at one of STAGES, after the passes of the target or of `options`. The module is changed."""
+def emit_stage(
+    module: HloModule, stage: str, target: str, options: Options, tool: str | None = None
+) -> str | bytes:
+    """The module at one of STAGES, after the passes of the target or of `options`. The module is changed.
+
+    `tool` is the path of the ptxas that makes a cubin, if it is not the first that is found. HloError if the target
+    has no such stage.
+    """
     machine = target_named(target)
+    if stage not in machine.stage_names:
+        raise HloError(f'target {machine.name} has no stage "{stage}"; it has: {", ".join(machine.stage_names)}')
     run_pipeline(module, options.pipeline or machine.pipeline, options)
     if stage == "hlo":
         return module.to_text()
     if machine.device is not None:
-        parts = _device_parts(module, machine, options)
-        return str(parts.llvm) if stage == "llvm" else _lowered(parts, machine, stage, options)
+        return _device_stage(module, stage, machine, options, tool)
     llvm_ir = str(_generate(module, machine, options).llvm)
     if stage == "llvm":
         return llvm_ir
-    lowered = machine.lower(llvm_ir, stage, options)
+    return _headed(machine.lower(llvm_ir, stage, options), stage, options)
+
+
+def _device_stage(
+    module: HloModule, stage: str, machine: Target, options: Options, tool: str | None
+) -> str | bytes:
+    parts = _device_parts(module, machine, options)
+    if stage == "llvm":
+        return str(parts.llvm)
+    if stage in machine.assembly:
+        return machine.assembly[stage](_lowered(parts, machine, machine.image, options), tool)
+    return _headed(_lowered(parts, machine, stage, options), stage, options)
+
+
+def _headed(lowered: str | bytes, stage: str, options: Options) -> str | bytes:
+    """A text with a comment on top that says how floats are computed."""
     return f"{_COMMENT[stage]} {options.numbers}\n{lowered}" if stage in _COMMENT else lowered
 
 

@@ -10,6 +10,7 @@ import llvmlite.binding as llvm
 from hloc.codegen.gpu.emitters import FORMS
 from hloc.codegen.gpu.nvvm import Nvvm
 from hloc.codegen.llvm import Builder, Value, const
+from hloc.codegen.targets import ptxas
 from hloc.codegen.targets.target import DeviceTraits, Target
 from hloc.errors import HloError
 from hloc.host.gpus import target_gpu
@@ -69,6 +70,7 @@ def target(arch: str) -> Target:
         },
         kernels=FORMS,
         image="ptx",
+        assembly={"cubin": partial(_cubin, arch), "sass": partial(_sass, arch)},
         device=DeviceTraits(arch, sm, bool(found[2]), shared_bytes, threads, Nvvm()),
     )
 
@@ -112,6 +114,14 @@ def _optimized_text(arch: str, features: str, llvm_ir: str, options: Options) ->
 
 def _ptx(arch: str, features: str, llvm_ir: str, options: Options) -> str:
     return _machine(arch, features).emit_assembly(_optimized(arch, features, llvm_ir))
+
+
+def _cubin(arch: str, ptx: str, path: str | None) -> bytes:
+    return ptxas.assemble(ptx, arch, path).cubin
+
+
+def _sass(arch: str, ptx: str, path: str | None) -> str:
+    return ptxas.disassemble(ptxas.assemble(ptx, arch, path).cubin)
 
 
 def _unchanged(b: Builder) -> Value:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hloc.codegen.llvm import Builder, Value
@@ -44,7 +45,8 @@ class Target:
     `enter_flushing(b)` emits what makes float operations flush denormals and returns what
     `leave_flushing(b, value)` needs to undo it; `enter_exact(b)` emits what makes them keep denormals, to be
     undone alike. `stages` turns LLVM IR text into later forms: "llvm-opt", "asm" and "ptx" give text, others bytes;
-    `image` is the stage that a Program holds. `kernels` says what can be one kernel, `device` what the target is
+    `image` is the stage that a Program holds. `assembly` makes further stages of a device's PTX, by the tool at a path,
+    or by one that it finds for None. `kernels` says what can be one kernel, `device` what the target is
     if a host launches kernels on it.
     """
 
@@ -63,9 +65,15 @@ class Target:
     kernels: Kernels
     image: str = "obj"
     device: DeviceTraits | None = None
+    assembly: Mapping[str, Callable[[str, str | None], str | bytes]] = MappingProxyType({})
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """What a module becomes on the way to this target, in order."""
+        return ("hlo", "llvm", *self.stages, *self.assembly)
 
     def lower(self, llvm_ir: str, stage: str, options: Options) -> str | bytes:
         """The program at a later stage. RuntimeError, with LLVM's words, if LLVM refuses the text."""
