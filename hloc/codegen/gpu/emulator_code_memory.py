@@ -1,11 +1,12 @@
 """Memory of the emulator: what accesses may touch, and in what order threads do.
 
 Global memory: each access lies within the bytes of one of the launch's arguments, most often of the very argument that
-its pointer is made from. Shared memory has a record of the last write and of the last reads of every byte. A record
-is a *clock* (upwards of _CLOCK) over some flags over the thread. Clocks count meetings of threads, over all of a
-program's life: each warp has the clock of its last meeting, and knows those of others' that come before it. So a
-record of before the block's last barrier (`emulated.limit`) is in order, one of before the block (`emulated.start`)
-is not of this block at all, and others are looked at closely.
+its pointer is made from. Shared memory has a record of the last write and of the reads since then, of every word of
+four bytes, or of its bytes once they are touched apart (_SPLIT). A record is a *clock* (upwards of _CLOCK) over some
+flags over the thread. Clocks count meetings of threads, over all of a program's life: each warp has the clock of its
+last meeting, and knows those of others' that come before it. So a record of before the block's last barrier
+(`emulated.limit`) is in order, one of before the block (`emulated.start`) is not of this block at all, and others are
+looked at closely.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _WARP_READS, _MANY_READ = 1 << 10, 1 << 11
 """Flags: of writes, that it was atomic, or is still under way, which no barrier puts in order; of reads, that several
 threads made them."""
 
+_SPLIT = (1 << 63) - 1
+"""What stands for the last write of a word whose bytes have records of their own."""
+
 _COPIES = 128
 """The most copies of a thread that are under way."""
 
@@ -34,7 +38,7 @@ MISALIGNED = "{site} at offset {0}, which is not a multiple of {1}"
 NOWHERE = "{site} at address {0:#x}, which lies in nothing that the kernel was given"
 UNSET = "{site} at offset {1}, of which byte {0} was never written"
 PENDING = "{site} at offset {1}, and an asynchronous copy to byte {0} of it, by thread {2}, is not waited for"
-RACE = "{site} at offset {1}, and thread {2} {0} it too: nothing says which comes first"
+RACE = "{{site}} at offset {{1}}, and thread {{0}} {} it too: nothing says which comes first"
 MISSHAPEN = "{site}, in a warp of {0} threads"
 CROWD = "{site} more than {0} times before it waits for one of the copies"
 
@@ -179,17 +183,25 @@ class EmulatedMemory(EmulatorCode):
         """The block's shared memory."""
         return self.variable("shared", f"[{SHARED_BYTES} x i8]", 1024)
 
-    def _record(self, b: Builder, name: str, offset: Value) -> Value:
-        return self.place(b, name, "i64", SHARED_BYTES, offset)
+    def _records(self, b: Builder, unit: int, number: Value) -> tuple[Value, Value]:
+        """Where the records of a byte (unit 1) or word (4) are: of its last write, and of the reads since then."""
+        count = SHARED_BYTES // unit
+        written, read = (self.place(b, f"{name}.{unit}", "i64", count, number) for name in ("written", "read"))
+        return written, read
 
     def shared_access(self, kind: str, bytes: int) -> Function:
-        """An access to so many bytes of shared memory: the plain cases at once, others byte by byte."""
+        """An access to so many bytes of shared memory: the plain cases at once, others piece by piece."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
             offset = self._shared_offset(b, p, i64(bytes))
-            if kind in (READ, WRITE):
-                self._shared_at_once(b, kind, bytes, offset)
-            b.call(self._each_byte(kind), [offset, i64(bytes), p.site])
+            if bytes % 4 or kind not in (READ, WRITE):
+                b.call(self._each(kind, 1 if bytes % 4 else 4), [offset, i64(bytes), p.site])
+                return
+            with b.if_then(b.icmp_signed("==", b.and_(offset, i64(3)), i64(0))):
+                self._words_at_once(b, kind, bytes // 4, offset)
+                b.call(self._each(kind, 4), [offset, i64(bytes), p.site])
+                b.ret()
+            b.call(self._each(kind, 1), [offset, i64(bytes), p.site])
 
         return self.function(f"shared.{kind}.{bytes}", "ptr p, i64 mask, ptr site", write)
 
@@ -197,7 +209,7 @@ class EmulatedMemory(EmulatorCode):
         """An access to any number of bytes of shared memory."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
-            b.call(self._each_byte(kind), [self._shared_offset(b, p, p.bytes), p.bytes, p.site])
+            b.call(self._each(kind, 1), [self._shared_offset(b, p, p.bytes), p.bytes, p.site])
 
         return self.function(f"shared.{kind}", "ptr p, i64 bytes, i64 mask, ptr site", write)
 
@@ -210,49 +222,103 @@ class EmulatedMemory(EmulatorCode):
         self.fail_unless(b, fits, MISALIGNED, p.site, offset, b.add(p.mask, i64(1)))
         return offset
 
-    def _shared_at_once(self, b: Builder, kind: str, bytes: int, offset: Value) -> None:
-        """Returns if all records are this thread's last, or of before the barrier: then there is nothing to say."""
-        type = vector_type("i64", bytes) if bytes > 1 else "i64"
+    def _words_at_once(self, b: Builder, kind: str, words: int, offset: Value) -> None:
+        """Returns if all writes are this thread's last, or of before the barrier; so too reads, if this is a write."""
+        lanes = words if words > 1 else 0
+        type = vector_type("i64", lanes)
         stamp, limit, start = (
-            b.splat(value, bytes if bytes > 1 else 0)
-            for value in (self._stamp(b), self.get(b, "limit"), self.get(b, "start"))
+            b.splat(value, lanes) for value in (self._stamp(b), self.get(b, "limit"), self.get(b, "start"))
         )
-        places = [self._record(b, name, offset) for name in ("written", "read")]
+        places = self._records(b, 4, b.lshr(offset, i64(2)))
         written, read = (b.load(type, place, align=8) for place in places)
 
         def in_order(record: Value) -> Value:
             return b.or_(b.icmp_signed("<", record, limit), b.icmp_signed("==", record, stamp))
 
-        good = b.and_(in_order(written), in_order(read))
-        if kind == READ:
-            good = b.and_(good, b.icmp_signed(">=", written, start))
-        if bytes > 1:
+        good = b.and_(in_order(written), in_order(read) if kind == WRITE else b.icmp_signed(">=", written, start))
+        if lanes:
             good = b.intrinsic("llvm.vector.reduce.and", "i1", [good], overloads=[good.type])
         with b.if_then(good):
-            b.store(stamp, places[0] if kind == WRITE else places[1], align=8)
+            if kind == WRITE:
+                b.store(stamp, places[0], align=8)
+            else:
+                b.store(self._with_reader(b, read, stamp, limit), places[1], align=8)
             b.ret()
 
-    def _each_byte(self, kind: str) -> Function:
-        def write(b: Builder, p: SimpleNamespace) -> None:
-            with b.for_loop(i64(0), p.bytes) as i:
-                at = b.add(p.offset, i)
-                record = b.load("i64", self._record(b, "written", at))
-                written = b.and_(record, i64(~_PENDING))
-                now = b.icmp_signed(">=", written, self.get(b, "start"))
-                if kind != WRITE:
-                    self.fail_unless(b, now, UNSET, p.site, at, p.offset)
-                pending = b.icmp_signed(">=", record, i64(_PENDING))
-                other = b.and_(written, i64(_THREAD))
-                self.fail_unless(b, b.not_(b.and_(now, pending)), PENDING, p.site, at, p.offset, other)
-                self._check_written(b, kind, p, written)
-                if kind == READ:
-                    self._put_reader(b, at)
-                elif kind != LOOK:
-                    self._check_read(b, p, at)
-                    flags = _ATOMIC if kind == ATOMIC else 0
-                    b.store(b.or_(self._stamp(b), i64(flags)), self._record(b, "written", at))
+    def _with_reader(self, b: Builder, read: Value, stamp: Value, limit: Value) -> Value:
+        """The record of reads (or a vector of records) with this thread's: of one, several of a warp, or many."""
 
-        return self.function(f"bytes.{kind}", "i64 offset, i64 bytes, ptr site", write)
+        def flag(number: int) -> Value:
+            return integer(read.type, number)
+
+        flags = b.and_(read, flag(_WARP_READS | _MANY_READ))
+        apart = b.xor(b.xor(read, flags), stamp)
+        many = b.icmp_unsigned(">=", flags, flag(_MANY_READ))
+        same_warp = b.icmp_signed("==", b.and_(apart, flag((WARPS - 1) << 5)), flag(0))
+        same_time = b.icmp_signed("==", b.lshr(apart, flag(_CLOCK)), flag(0))
+        joins = b.and_(same_warp, b.not_(many))
+        # Within a warp, reads of before its last meeting come before all that it does from now on.
+        alone = b.or_(b.icmp_signed("<", read, limit), b.icmp_signed("==", read, stamp))
+        alone = b.or_(alone, b.and_(joins, b.not_(same_time)))
+        joined = b.select(joins, b.or_(stamp, flag(_WARP_READS)), b.or_(stamp, flag(_MANY_READ)))
+        return b.select(alone, stamp, joined)
+
+    def _each(self, kind: str, unit: int) -> Function:
+        """An access looked at byte by byte (unit 1), or word by word."""
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            with b.for_loop(i64(0), p.bytes, unit) as i:
+                at = b.add(p.offset, i)
+                if unit == 1:
+                    self._split(b, at)
+                    self._one(b, kind, unit, p, at)
+                else:
+                    word = b.load("i64", self._records(b, 4, b.lshr(at, i64(2)))[0])
+                    b.if_else(
+                        b.icmp_signed("==", word, i64(_SPLIT)),
+                        lambda: b.call(self._each(kind, 1), [at, i64(4), p.site]),
+                        lambda: self._one(b, kind, unit, p, at),
+                    )
+            if kind == WRITE and unit == 1:
+                self._join(b, p)
+
+        return self.function(f"each.{kind}.{unit}", "i64 offset, i64 bytes, ptr site", write)
+
+    def _split(self, b: Builder, at: Value) -> None:
+        """Gives the bytes of a byte's word records of their own."""
+        words = self._records(b, 4, b.lshr(at, i64(2)))
+        written, read = (b.load("i64", word) for word in words)
+        with b.if_then(b.icmp_signed("!=", written, i64(_SPLIT))):
+            bytes = self._records(b, 1, b.and_(at, i64(-4)))
+            for place, record in zip(bytes, (written, read), strict=True):
+                b.store(b.splat(record, 4), place, align=8)
+            b.store(i64(_SPLIT), words[0])
+
+    def _join(self, b: Builder, p: SimpleNamespace) -> None:
+        """Whole words that one thread wrote have records of their own again."""
+        whole = b.icmp_signed("==", b.and_(b.or_(p.offset, p.bytes), i64(3)), i64(0))
+        with b.if_then(whole), b.for_loop(i64(0), p.bytes, 4) as i:
+            written, read = self._records(b, 4, b.lshr(b.add(p.offset, i), i64(2)))
+            b.store(self._stamp(b), written)
+            b.store(i64(0), read)
+
+    def _one(self, b: Builder, kind: str, unit: int, p: SimpleNamespace, at: Value) -> None:
+        places = self._records(b, unit, b.lshr(at, i64(unit.bit_length() - 1)))
+        record, read = (b.load("i64", place) for place in places)
+        written = b.and_(record, i64(~_PENDING))
+        now = b.icmp_signed(">=", written, self.get(b, "start"))
+        if kind != WRITE:
+            self.fail_unless(b, now, UNSET, p.site, at, p.offset)
+        pending = b.icmp_signed(">=", record, i64(_PENDING))
+        other = b.and_(written, i64(_THREAD))
+        self.fail_unless(b, b.not_(b.and_(now, pending)), PENDING, p.site, at, p.offset, other)
+        self._check_written(b, kind, p, written)
+        if kind == READ:
+            b.store(self._with_reader(b, read, self._stamp(b), self.get(b, "limit")), places[1])
+        elif kind != LOOK:
+            self._check_read(b, p, read)
+            b.store(b.or_(self._stamp(b), i64(_ATOMIC if kind == ATOMIC else 0)), places[0])
+            b.store(i64(0), places[1])
 
     def _check_written(self, b: Builder, kind: str, p: SimpleNamespace, written: Value) -> None:
         """Fails if a write of another thread is not in order with this access."""
@@ -261,37 +327,17 @@ class EmulatedMemory(EmulatorCode):
             good = self._is_before(b, written)
             if kind in (ATOMIC, LOOK):
                 good = b.or_(good, b.icmp_signed("!=", b.and_(written, i64(_ATOMIC)), i64(0)))
-            other = b.and_(written, i64(_THREAD))
             with b.if_then(b.not_(good)):
-                self._fail_race(b, p, "writes", other)
+                self.fail(b, RACE.format("writes"), p.site, b.and_(written, i64(_THREAD)), p.offset)
 
-    def _fail_race(self, b: Builder, p: SimpleNamespace, what: str, other: Value) -> None:
-        self.fail(b, RACE.replace("{0}", what), p.site, i64(0), p.offset, other)
-
-    def _check_read(self, b: Builder, p: SimpleNamespace, at: Value) -> None:
+    def _check_read(self, b: Builder, p: SimpleNamespace, read: Value) -> None:
         """Fails if a read of another thread is not in order with this write."""
-        read = b.load("i64", self._record(b, "read", at))
         several = b.icmp_signed("!=", b.and_(read, i64(_WARP_READS | _MANY_READ)), i64(0))
         many = b.icmp_signed("!=", b.and_(read, i64(_MANY_READ)), i64(0))
         suspect = b.or_(several, b.not_(self._is_own(b, read)))
         recent = b.icmp_signed(">=", read, self.get(b, "limit"))
         with b.if_then(b.and_(recent, suspect)), b.if_then(b.or_(many, b.not_(self._is_before(b, read)))):
-            self._fail_race(b, p, "reads", b.and_(read, i64(_THREAD)))
-
-    def _put_reader(self, b: Builder, at: Value) -> None:
-        """Adds this thread to the readers of a byte: its record is of one, of several of a warp, or of many."""
-        place, stamp = self._record(b, "read", at), self._stamp(b)
-        read = b.load("i64", place)
-        flags = b.and_(read, i64(_WARP_READS | _MANY_READ))
-        alone = b.and_(b.icmp_signed("==", flags, i64(0)), self._is_own(b, read))
-        old = b.or_(b.icmp_signed("<", read, self.get(b, "limit")), alone)
-        many = b.icmp_signed("!=", b.and_(read, i64(_MANY_READ)), i64(0))
-        before = b.and_(self._is_before(b, read), b.not_(many))
-        warp_stamp, many_stamp = b.or_(stamp, i64(_WARP_READS)), b.or_(stamp, i64(_MANY_READ))
-        # With the flags out of the way, equal clocks and warps are equal records but for the thread.
-        same_warp = b.icmp_signed("==", b.lshr(b.xor(b.xor(read, flags), stamp), i64(5)), i64(0))
-        joined = b.select(b.and_(same_warp, b.not_(many)), warp_stamp, many_stamp)
-        b.store(b.select(b.or_(old, before), stamp, joined), place)
+            self.fail(b, RACE.format("reads"), p.site, b.and_(read, i64(_THREAD)), p.offset)
 
     # Asynchronous copies
 
@@ -300,14 +346,13 @@ class EmulatedMemory(EmulatorCode):
 
         def write(b: Builder, p: SimpleNamespace) -> None:
             offset = self._shared_offset(b, p, p.bytes)
-            b.call(self._each_byte(WRITE), [offset, p.bytes, p.site])
+            b.call(self._each(WRITE, 4), [offset, p.bytes, p.site])
             this = self.thread(b)
             place = self.of_thread(b, "copies", "i64", this)
             count = b.load("i64", place)
             self.fail_unless(b, b.icmp_signed("<", count, i64(_COPIES)), CROWD, p.site, i64(_COPIES))
             b.store(b.add(count, i64(1)), place)
-            with b.for_loop(i64(0), p.bytes) as i:
-                b.store(b.or_(self._stamp(b), i64(_PENDING)), self._record(b, "written", b.add(offset, i)))
+            self._mark(b, offset, p.bytes, b.or_(self._stamp(b), i64(_PENDING)))
             copy = self._copy(b, this, count)
             group = b.load("i64", self.of_thread(b, "groups", "i64", this))
             b.store(b.or_(b.shl(group, i64(32)), p.bytes), copy)
@@ -317,6 +362,11 @@ class EmulatedMemory(EmulatorCode):
             b.memcpy(data, p.source, p.live)
 
         return self.function("copy", "ptr p, ptr source, i64 bytes, i64 live, i64 mask, ptr site", write)
+
+    def _mark(self, b: Builder, offset: Value, bytes: Value, record: Value) -> None:
+        """Says that whole words were last written so."""
+        with b.for_loop(i64(0), bytes, 4) as i:
+            b.store(record, self._records(b, 4, b.lshr(b.add(offset, i), i64(2)))[0])
 
     def _copy(self, b: Builder, thread: Value, number: Value) -> Value:
         """A copy under way: its group and bytes, its offset, 16 bytes of data."""
@@ -348,8 +398,7 @@ class EmulatedMemory(EmulatorCode):
                 with b.if_then(done):
                     size = b.and_(head, i64(0xFFFFFFFF))
                     b.memcpy(b.gep("i8", self.shared(), offset), b.gep("i64", copy, i64(2)), size)
-                    with b.for_loop(i64(0), size) as i:
-                        b.store(self._stamp(b), self._record(b, "written", b.add(offset, i)))
+                    self._mark(b, offset, size, self._stamp(b))
                 b.store(b.load("<4 x i64>", copy, align=8), kept, align=8)
                 return [b.select(done, carried[0], b.add(carried[0], i64(1)))]
 
