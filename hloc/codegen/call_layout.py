@@ -4,8 +4,9 @@ A call of an executable is one native function for all programs. The interpreter
 two words lie behind what Python keeps there (VECTORCALL_OFFSET): the function's address, and that of the program's
 CALL table. All tables are filled by the runtime, and outlive the calls.
 
-Blocks of the pool have BLOCK_HEAD words in front of them, and belong to size classes (`size_class`). The table of the
-pool is POOL, followed by a ring of idle blocks for each class: two words, the first and the last block.
+A block of the pool has a BLOCK_HEAD, whose address stands in the word before the block while that is in use. Blocks
+belong to size classes (`size_class`). The table of the pool is POOL, followed by a ring of idle blocks for each class:
+two words, the first and the last block.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ on top of it that become a tuple."""
 POOL = (
     "idle_bytes",  # i64: in blocks that nobody uses
     "most_bytes",  # i64: what these may come to; the ones idle for longest go
+    "mappings",  # i64: how many there have been
     "newest",  # ptr: a ring of all idle blocks, in the order of time
     "oldest",  # ptr
 )
@@ -76,7 +78,7 @@ BLOCK_HEAD = (
     "ring",  # ptr: the ring of the class itself
     "capacity",  # i64: bytes
     "mapping",  # ptr: what to unmap; 0 for blocks of the C library
-    "mapping_bytes",  # i64
+    "block",  # ptr: the block of a mapping; for those of the C library, which lie right behind, the head itself
 )
 
 UNIT = 64

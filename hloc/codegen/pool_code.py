@@ -24,6 +24,9 @@ from hloc.codegen.call_layout import (
 from hloc.codegen.llvm import Builder, Function, Module, Value, const
 
 _HUGE_PAGE = 1 << 21
+_SHIFTS, _SHIFT = 16, 4096 + UNIT
+"""Mapped blocks begin at one of several distances from a huge page: the lines of a cache that elements of equal index
+fall on would be the same for all arrays else."""
 _LAZY_BYTES = 4 << 20
 
 _NULL = const("ptr", 0)
@@ -84,12 +87,13 @@ class PoolCode:
         b = Builder(function)
         _take_out(b, pool, head)
         mapping = load(b, "ptr", head, at(BLOCK_HEAD, "mapping"))
+        capacity = load(b, "i64", head, at(BLOCK_HEAD, "capacity"))
         free = self.module.declare("free", "void", ["ptr"])
         unmap = self.module.declare("munmap", "i32", ["ptr", "i64"])
         b.if_else(
             b.icmp_unsigned("==", mapping, _NULL),
             lambda: b.call(free, [head]) and None,
-            lambda: b.call(unmap, [mapping, load(b, "i64", head, at(BLOCK_HEAD, "mapping_bytes"))]) and None,
+            lambda: b.call(unmap, [mapping, _mapped_bytes(b, capacity)]) and None,
         )
         b.ret()
         return function
@@ -115,13 +119,11 @@ class PoolCode:
         return function
 
     def _write_mapped(self) -> Function:
-        """The head of a new mapping for `capacity` bytes, which begin at a huge page; null if there is no room."""
-        function = self._function("map", "ptr", ("i64", "capacity"))
+        """The head of a new mapping for `capacity` bytes, in front of a huge page; null if there is no room."""
+        function = self._function("map", "ptr", ("ptr", "pool"), ("i64", "capacity"))
         b = Builder(function)
-        (capacity,) = function.args
-        page = word(_HUGE_PAGE - 1)
-        whole = b.and_(b.add(capacity, page), word(-_HUGE_PAGE))
-        total = b.add(whole, word(_HUGE_PAGE + UNIT))
+        pool, capacity = function.args
+        total = _mapped_bytes(b, capacity)
         map_memory = self.module.declare("mmap", "ptr", ["ptr", "i64", "i32", "i32", "i32", "i64"])
         access = const("i32", mmap.PROT_READ | mmap.PROT_WRITE)
         kind = const("i32", mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -130,31 +132,38 @@ class PoolCode:
         with b.if_then(failed):
             b.ret(_NULL)
         start = b.and_(b.add(mapping, word(_HUGE_PAGE - 1 + UNIT)), word(-_HUGE_PAGE))
-        self._advise(b, b.inttoptr(start, "ptr"), _in_huge_pages(b, capacity), "MADV_HUGEPAGE")
+        number = load(b, "i64", pool, at(POOL, "mappings"))
+        store(b, b.add(number, word(1)), pool, at(POOL, "mappings"))
+        shift = b.add(b.mul(b.and_(number, word(_SHIFTS - 1)), word(_SHIFT)), word(UNIT))
         head = b.inttoptr(b.sub(start, word(UNIT)), "ptr")
         store(b, mapping, head, at(BLOCK_HEAD, "mapping"))
-        store(b, total, head, at(BLOCK_HEAD, "mapping_bytes"))
+        store(b, b.add(start, shift), head, at(BLOCK_HEAD, "block"))
+        self._advise(b, head, capacity, "MADV_HUGEPAGE")
         b.ret(head)
         return function
 
-    def _advise(self, b: Builder, start: Value, size: Value, advice: str) -> None:
-        """Tells the system of pages, if it has that advice; refusal does no harm."""
+    def _advise(self, b: Builder, head: Value, capacity: Value, advice: str) -> None:
+        """Tells the system of the pages of a mapped block, if it has that advice; refusal does no harm."""
         if hasattr(mmap, advice):
             advise = self.module.declare("madvise", "i32", ["ptr", "i64", "i32"])
+            start = b.gep("i8", head, word(UNIT))
+            end = b.add(b.ptrtoint(load(b, "ptr", head, at(BLOCK_HEAD, "block")), "i64"), capacity)
+            size = _in_huge_pages(b, b.sub(end, b.ptrtoint(start, "i64")))
             b.call(advise, [start, size, const("i32", getattr(mmap, advice))])
 
-    def _fresh(self, b: Builder, capacity: Value) -> Value:
+    def _fresh(self, b: Builder, pool: Value, capacity: Value) -> Value:
         """The head of memory from the system, or null."""
         allocate = self.module.declare("aligned_alloc", "ptr", ["i64", "i64"])
 
         def of_library() -> Value:
             head = b.call(allocate, [word(UNIT), b.add(capacity, word(UNIT))])
             with b.if_then(b.icmp_unsigned("!=", head, _NULL)):
-                store(b, word(0), head, at(BLOCK_HEAD, "mapping"))
+                store(b, _NULL, head, at(BLOCK_HEAD, "mapping"))
+                store(b, head, head, at(BLOCK_HEAD, "block"))
             return head
 
         large = b.icmp_unsigned(">=", capacity, word(MAPPED_BYTES))
-        return b.if_else(large, lambda: b.call(self._mapped, [capacity]), of_library)
+        return b.if_else(large, lambda: b.call(self._mapped, [pool, capacity]), of_library)
 
     def _write_take(self) -> Function:
         """The address of a block of a class; null if there is no memory."""
@@ -167,20 +176,20 @@ class PoolCode:
         idle = b.load("ptr", ring)
         with b.if_then(b.icmp_unsigned("!=", idle, ring)):
             _take_out(b, pool, idle)
-            b.ret(b.gep("i8", idle, word(UNIT)))
+            b.ret(_block(b, idle))
         capacity = _capacity(b, number)
-        first = self._fresh(b, capacity)
+        first = self._fresh(b, pool, capacity)
 
         def again() -> Value:
             b.call(self._give_back, [pool, word(0)])
-            return self._fresh(b, capacity)
+            return self._fresh(b, pool, capacity)
 
         head = b.if_else(b.icmp_unsigned("==", first, _NULL), again, lambda: first)
         with b.if_then(b.icmp_unsigned("==", head, _NULL)):
             b.ret(_NULL)
         store(b, ring, head, at(BLOCK_HEAD, "ring"))
         store(b, capacity, head, at(BLOCK_HEAD, "capacity"))
-        b.ret(b.gep("i8", head, word(UNIT)))
+        b.ret(_block(b, head))
         return function
 
     def _write_size_class(self) -> None:
@@ -220,7 +229,7 @@ class PoolCode:
         either = b.or_(b.icmp_unsigned("==", new, _NULL), b.icmp_unsigned("==", old, _NULL))
         with b.if_then(either):
             b.ret(new)
-        held = load(b, "i64", old, at(BLOCK_HEAD, "capacity") - UNIT)
+        held = load(b, "i64", load(b, "ptr", old, -8), at(BLOCK_HEAD, "capacity"))
         b.memcpy(new, old, b.select(b.icmp_unsigned("<", held, size), held, size))
         b.call(free, [pool, old, held])
         b.ret(new)
@@ -232,19 +241,34 @@ class PoolCode:
         pool, block, _ = function.args
         with b.if_then(b.icmp_unsigned("==", block, _NULL)):
             b.ret()
-        head = b.gep("i8", block, word(-UNIT))
+        head = load(b, "ptr", block, -8)
         capacity = load(b, "i64", head, at(BLOCK_HEAD, "capacity"))
         _put(b, load(b, "ptr", head, at(BLOCK_HEAD, "ring")), head)
         _put(b, b.gep("i8", pool, word(at(POOL, "newest"))), b.gep("i8", head, word(at(BLOCK_HEAD, "older"))))
         idle = b.add(load(b, "i64", pool, at(POOL, "idle_bytes")), capacity)
         store(b, idle, pool, at(POOL, "idle_bytes"))
         with b.if_then(b.icmp_unsigned(">=", capacity, word(_LAZY_BYTES))):
-            self._advise(b, block, _in_huge_pages(b, capacity), "MADV_FREE")
+            self._advise(b, head, capacity, "MADV_FREE")
         most = load(b, "i64", pool, at(POOL, "most_bytes"))
         with b.if_then(b.icmp_unsigned(">", idle, most)):
             b.call(self._give_back, [pool, most])
         b.ret()
         return function
+
+
+def _mapped_bytes(b: Builder, capacity: Value) -> Value:
+    """The size of a mapping for a block: with room to begin at a huge page, shifted, and to end with one."""
+    last = b.add(capacity, word(_SHIFTS * _SHIFT + 2 * _HUGE_PAGE - 1))
+    return b.add(b.and_(last, word(-_HUGE_PAGE)), word(UNIT))
+
+
+def _block(b: Builder, head: Value) -> Value:
+    """The block of a head, in use from now on."""
+    block = load(b, "ptr", head, at(BLOCK_HEAD, "block"))
+    behind = b.gep("i8", head, word(UNIT))
+    block = b.select(b.icmp_unsigned("==", block, head), behind, block)
+    store(b, head, block, -8)
+    return block
 
 
 def _in_huge_pages(b: Builder, size: Value) -> Value:
