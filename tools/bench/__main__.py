@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tools.bench import cold, peers, tasks
@@ -34,14 +33,8 @@ def machine(plan: Plan) -> dict[str, str]:
     """What the figures are of."""
     lines = Path("/proc/cpuinfo").read_text().split("\n") if Path("/proc/cpuinfo").exists() else []
     processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "?")
-    packages = [f"Python {sys.version.split()[0]}"]
-    for package in ("jaxlib", "llvmlite", "numpy"):
-        try:
-            packages.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
     threads = f"{len(plan.processors)} of {os.cpu_count()}"
-    return {"processor": processor, "threads": threads, "versions": ", ".join(packages)}
+    return {"processor": processor, "threads": threads, "versions": f"Python {sys.version.split()[0]}"}
 
 
 def line_of(row: Row) -> str:
@@ -95,6 +88,7 @@ def measure(given: argparse.Namespace) -> Run:
     run = Run(machine(plan), [], {}, left_out=given.left_out)
     with Bench([OURS, *given.peers], given.python, plan, given.corpus) as bench:
         run.peers, run.missing = bench.peers, bench.missing
+        run.machine["versions"] = ", ".join(dict.fromkeys([run.machine["versions"], *bench.versions()]))
         for peer, modules in run.missing.items():
             print(f"no {peer}: {', '.join(modules)} is missing", flush=True)
         gauge = Gauge(len(plan.processors))

@@ -114,6 +114,8 @@ class Process:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), count)
         caches = {"XDG_CACHE_HOME": f"{self._folder}/cache", "TORCHINDUCTOR_CACHE_DIR": f"{self._folder}/inductor"}
         environment = os.environ | threads | caches | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        if len(processors) == 1:  # XLA has threads that wait for each other even there
+            environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         with only_on(processors):  # which the process inherits
             self._process = subprocess.Popen(
@@ -188,6 +190,10 @@ class Bench:
     @property
     def peers(self) -> list[str]:
         return list(self._workers)
+
+    def versions(self) -> list[str]:
+        """Of what the peers are made of."""
+        return [text for peer, worker in self._workers.items() for text in worker.ask("versions", peer=peer)["ok"]]
 
     def peaks(self) -> dict[str, float]:
         """Megabytes of each worker at its peak, inputs included."""

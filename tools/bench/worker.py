@@ -57,6 +57,9 @@ class Worker:
     def missing(self, peer: str) -> list[str]:
         return peers.missing(peer)
 
+    def versions(self, peer: str) -> list[str]:
+        return peers.versions(peer)
+
     def lower(self, name: str, folder: str) -> dict[str, int]:
         return tasks.lower(name, Path(folder))
 

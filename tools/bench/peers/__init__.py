@@ -2,7 +2,7 @@
 
 A peer has
 
-* `needs`: modules that have to be installed for it;
+* `needs`: packages that have to be installed for it, each with a module of it;
 * `prepare(task)`: get ready for a `tools.bench.tasks.Task`; facts for the report, `compile_seconds` and
   `compile_cpu_seconds` among them;
 * `call`: one run, its results ready. What it returns is dropped;
@@ -12,6 +12,7 @@ A peer has
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -36,8 +37,13 @@ def peer_class(name: str) -> Any:
 
 
 def missing(name: str) -> list[str]:
-    """Modules that a peer needs and this interpreter does not have."""
-    return [module for module in peer_class(name).needs if not _is_installed(module)]
+    """Packages that a peer needs and this interpreter does not have."""
+    return [package for package, module in peer_class(name).needs.items() if not _is_installed(module)]
+
+
+def versions(name: str) -> list[str]:
+    """Of the packages, none of which is missing."""
+    return [f"{package} {version(package)}" for package in peer_class(name).needs]
 
 
 def _is_installed(module: str) -> bool:

@@ -10,7 +10,7 @@ from tools.bench.tasks import Stopwatch, Task
 
 
 class Iree:
-    needs = ("iree.compiler", "iree.runtime")
+    needs = {"iree-base-compiler": "iree.compiler", "iree-base-runtime": "iree.runtime"}
 
     def __init__(self) -> None:
         import iree.runtime as runtime

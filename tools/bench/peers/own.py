@@ -14,7 +14,7 @@ from tools.bench.tasks import WARM_UP, Stopwatch, Task
 
 
 class Hloc:
-    needs = ("llvmlite", "lark")
+    needs = {"llvmlite": "llvmlite", "lark": "lark"}
 
     def __init__(self) -> None:
         hloc.compile(WARM_UP, options=Options(cache=False))

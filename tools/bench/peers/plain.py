@@ -10,7 +10,7 @@ from tools.bench.tasks import Task
 
 
 class NumPy:
-    needs = ("numpy",)
+    needs = {"numpy": "numpy"}
 
     def prepare(self, task: Task) -> dict | None:
         function = task.workload.numpy if task.workload else None

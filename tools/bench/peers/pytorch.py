@@ -12,7 +12,7 @@ from tools.bench.workloads import FAMILIES
 
 
 class Torch:
-    needs = ("torch",)
+    needs = {"torch": "torch"}
 
     def __init__(self) -> None:
         import torch

@@ -11,7 +11,7 @@ from tools.bench.tasks import Stopwatch, Task
 
 
 class Xla:
-    needs = ("jax", "jaxlib")
+    needs = {"jaxlib": "jaxlib", "jax": "jax"}
 
     def __init__(self) -> None:
         import jax
