@@ -16,11 +16,14 @@ GPU_HOMES: dict[str, str] = homes(
         "hloc.codegen.gpu.emitters.rng": "rng-bit-generator rng-get-and-update-state",
         "hloc.codegen.gpu.emitters.scatter": "scatter",
         "hloc.codegen.gpu.emitters.sort": "sort",
+        "hloc.codegen.gpu.emitters.topk": "topk",
         "hloc.codegen.gpu.emitters.convolution": "convolution",
         "hloc.codegen.gpu.emitters.dot": "dot",
         "hloc.codegen.gpu.emitters.fft": "fft",
         "hloc.codegen.gpu.emitters.linalg": "cholesky triangular-solve",
         "hloc.codegen.gpu.emitters.reduce": "reduce",
+        "hloc.codegen.gpu.emitters.reduce_window": "reduce-window",
+        "hloc.codegen.gpu.emitters.select_and_scatter": "select-and-scatter",
     }
 )
 """The module of each opcode's row in the table GPU_KERNELS."""
