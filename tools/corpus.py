@@ -1,6 +1,7 @@
 """Run every program of a corpus folder through an executor and compare the results with those it stores.
 
-    python -m tools.corpus FOLDER [--executor reference|cpu|cuda-emulated|cuda] [--only GLOB] [--optimized] [--jobs 2]
+    python -m tools.corpus FOLDER [--executor reference|cpu] [--only GLOB] [--optimized] [--jobs 2]
+    python -m tools.corpus FOLDER --executor cuda[:N]|cuda-emulated[:sm_90a]
     python -m tools.corpus FOLDER --executor cpu [--pipeline none] [--guard-pages end|start]
     python -m tools.corpus FOLDER --executor pass:each|orders:COUNT
 
@@ -104,9 +105,10 @@ def native(target: str, text: str, arguments: list[Arrays], entry: dict, options
 
 TARGETS = ("cpu", "cuda-emulated", "cuda")
 
-EXECUTORS: dict[str, Callable[..., Results]] = {
-    "reference": reference, **{target: partial(native, target) for target in TARGETS}
-}
+
+def is_target(executor: str) -> bool:
+    """Whether it is a target, perhaps with a GPU's number or an architecture behind it."""
+    return executor.partition(":")[0] in TARGETS
 
 
 def through_passes(
@@ -121,9 +123,11 @@ def executions(
     executor: str, options: Options, text: str, arguments: list[Arrays], entry: dict
 ) -> Iterator[tuple[str, Callable[[], Results | None]]]:
     """What an executor has to run for a program, by name."""
-    if executor in EXECUTORS:
-        settings = {"options": options} if executor in TARGETS else {}
-        yield executor, partial(EXECUTORS[executor], text, arguments, entry, **settings)
+    if executor == "reference":
+        yield executor, partial(reference, text, arguments, entry)
+        return
+    if is_target(executor):
+        yield executor, partial(native, executor, text, arguments, entry, options)
         return
     for variant in variants(executor, zlib.crc32(entry["name"].encode())):
         yield variant.name, partial(through_passes, variant, text, arguments, entry)
@@ -330,9 +334,9 @@ def report(outcomes: list[Outcome], executor: str) -> int:
 def executor_named(text: str) -> str:
     """The name, checked."""
     with contextlib.suppress(HloError, ValueError):
-        if text in EXECUTORS or is_variant(text):
+        if text == "reference" or is_target(text) or is_variant(text):
             return text
-    raise argparse.ArgumentTypeError(f"{text} is none of {', '.join((*EXECUTORS, *KINDS))}")
+    raise argparse.ArgumentTypeError(f"{text} is none of {', '.join(('reference', *TARGETS, *KINDS))}")
 
 
 def main() -> None:

@@ -2,10 +2,12 @@
 
     python -m tools.fuzz --count 500 --seed 0 [--jobs 2] [--executors reference,cpu,none,jaxlib] [--out DIR]
     python -m tools.fuzz --executors pass:each,orders:2
+    python -m tools.fuzz --executors cuda-emulated
 
 Each seed is one program. Executors are the evaluator, native code of the pipelines `cpu` and `none`, jaxlib,
-and the evaluator again on what passes make of the program: `pass:NAME` one pass alone, `pass:each` every one
-alone, `order:NUMBER` a random order of passes, `orders:COUNT` as many orders for each program.
+the targets `cuda` and `cuda-emulated` (with `:N` or `:sm_90a`), and the evaluator again on what passes make of the
+program: `pass:NAME` one pass alone, `pass:each` every one alone, `order:NUMBER` a random order of passes,
+`orders:COUNT` as many orders for each program.
 
 A finding is a difference between results, a crash, a hang, or a text that does not come back as it went; its
 program goes to DIR as `SEED.hlo` with its arguments in `SEED.npz`, a smaller one that fails alike as
@@ -27,7 +29,7 @@ import numpy as np
 
 from hloc.arrays import to_stored
 from hloc.errors import HloError
-from tools.fuzz.executors import Finding, Outcome, Program, XlaResult
+from tools.fuzz.executors import Finding, Outcome, Program, XlaResult, native
 from tools.fuzz.shrink import shrink
 from tools.fuzz.workers import Reply, Task, Worker
 from tools.passes import KINDS, is_variant
@@ -164,7 +166,7 @@ def executors(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     for name in names:
         try:
-            if name in EXECUTORS or is_variant(name):
+            if name in EXECUTORS or native(name) is not None or is_variant(name):
                 continue
         except (HloError, ValueError) as error:
             raise argparse.ArgumentTypeError(f"{name}: {error}") from None

@@ -18,7 +18,15 @@ from tools.fuzz.compare import PLAIN, SIMPLIFIED, XLA, Judge, evaluated
 from tools.passes import Variant, is_variant, live, transformed, variants
 from tools.roundtrip import explain
 
-PIPELINES = {"cpu": "cpu", "none": "none"}
+NATIVE = {"cpu": ("cpu", "cpu"), "none": ("cpu", "none")}
+"""Executors of native code: target and pipeline. Targets of GPUs, with an architecture or not, are executors too."""
+
+
+def native(executor: str) -> tuple[str, str | None] | None:
+    """The target and pipeline of an executor of compiled code; None for what is none."""
+    if executor.partition(":")[0] in ("cuda", "cuda-emulated"):
+        return executor, None
+    return NATIVE.get(executor)
 
 
 @dataclass
@@ -71,7 +79,7 @@ def check(program: Program, executors: Sequence[str], xla: XlaResult | None = No
         return outcome
     judge = Judge(module, program.arguments, expected)
     for name in executors:
-        if name in PIPELINES:
+        if native(name) is not None:
             _check_native(name, module, program, judge, outcome)
         elif is_variant(name):
             for variant in variants(name, program.seed):
@@ -99,7 +107,8 @@ def _check_text(module: Module, text: str, outcome: Outcome, xla: XlaResult | No
 def _check_native(name: str, module: Module, program: Program, judge: Judge, outcome: Outcome) -> None:
     arguments = laid_out(module, program.arguments)
     try:
-        executable = hloc.compile(module, options=Options(pipeline=PIPELINES[name], cache=False))
+        target, pipeline = native(name)
+        executable = hloc.compile(module, target, Options(pipeline=pipeline, cache=False))
         results = executable.execute_replicated([arguments] * executable.device_count)
         flat = [np.asarray(result) for of_device in results for result in of_device]
         _note(outcome, name, judge.difference(flat, PLAIN if name == "none" else SIMPLIFIED))
