@@ -101,7 +101,8 @@ def _write_entry(module: Module, kernel: Function, types: list[str], pointers: i
 
 
 def _set_traits(kernel: Function) -> None:
-    traits = (MEETS if _MEETS in kernel.attributes else 0) | (FLUSHES if "preserve-sign" in kernel.attributes else 0)
+    flushes = "preserve-sign" in kernel.attributes + kernel.module.attributes
+    traits = (MEETS if _MEETS in kernel.attributes else 0) | (FLUSHES if flushes else 0)
     name = f"{kernel.name}.traits"
     kernel.module.globals[name] = f"@{name} = hidden constant i64 {traits}"
 
