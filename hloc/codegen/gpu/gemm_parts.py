@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import gcd, prod
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from hloc.codegen.loops import Flat, delinearize, linear
 from hloc.codegen.products import added
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import PRED, DType
+from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 
 _RASTER = 8
@@ -86,12 +88,71 @@ def _least(k: GpuContext, value: Value, most: int) -> Value:
     return k.b.select(k.b.icmp_unsigned("<", value, i64(most)), value, i64(most))
 
 
-class Operand:
+class Elements(ABC):
     """A side of a product at a block's batch: its elements by line (row of lhs, column of rhs) and step.
 
     `width` elements lie together in memory, at most 16 bytes of them, along steps or along lines, from any multiple
-    of `width` on. `dtype` is the type that they are given in, `source` the one that they lie in.
+    of `width` on. `dtype` is the type that they are given in, `source` the one that they lie in. `base` is an address
+    in that memory, None if elements have to be computed.
     """
+
+    k: GpuContext
+    lines: int
+    steps: int
+    dtype: DType
+    source: DType
+    along_steps: bool
+    width: int
+    base: Value | None
+
+    @abstractmethod
+    def element(self, line: Value, step: Value) -> Register:
+        """The element of a line and step that exist."""
+
+    @abstractmethod
+    def address(self, line: Value, step: Value) -> Value:
+        """Where the element lies, if there is a `base`; any address in that memory where it is not `inside`."""
+
+    def inside(self, line: Value, step: Value) -> Value | None:
+        """Whether the element is one of memory, and not zero; None if all are."""
+        return None
+
+    def group(self, line: Value, step: Value, count: int) -> list[Register]:
+        """`count` elements that lie together, from one of a line and step on."""
+        return [self.element(*self.neighbour(line, step, number)) for number in range(count)]
+
+    def neighbour(self, line: Value, step: Value, number: int) -> tuple[Value, Value]:
+        """The line and step of an element that lies a number of elements behind another."""
+        b, more = self.k.b, i64(number)
+        return (line, b.add(step, more)) if self.along_steps else (b.add(line, more), step)
+
+
+class OwnSide(ABC):
+    """A side of a product that is no dot's: it has its own way to its elements. `value` is of the type that they have.
+
+    It stands for a `Side` of which elements are computed.
+    """
+
+    value: Instruction
+    shape: ArrayShape
+    copied = True
+
+    def operand(self, k: GpuContext, batch: Index, dtype: DType) -> Elements:
+        """Its elements, of an operand."""
+        raise NotImplementedError
+
+    def index(self, k: GpuContext, batch: Index, row: Value, column: Value) -> Index:
+        """The index of its array, of a result."""
+        raise NotImplementedError
+
+
+def operand_of(k: GpuContext, side: Side | OwnSide, batch: Index, dtype: DType) -> Elements:
+    """The elements of a side at a batch, as elements of `dtype`."""
+    return side.operand(k, batch, dtype) if isinstance(side, OwnSide) else Operand(k, side, batch, dtype)
+
+
+class Operand(Elements):
+    """A side of a dot: see `Elements`."""
 
     def __init__(self, k: GpuContext, side: Side, batch: Index, dtype: DType):
         self.k, self.side, self.batch, self.dtype = k, side, batch, dtype
@@ -105,7 +166,6 @@ class Operand:
             self.base = k.b.gep(scalar.memory_type(self.source), side.place.pointer(k), offset)
 
     def element(self, line: Value, step: Value) -> Register:
-        """The element of a line and step that exist."""
         b = self.k.b
         if self.base is not None:
             value = scalar.load(b, self.source, self.address(line, step))
@@ -115,15 +175,17 @@ class Operand:
         return scalar.convert(b, value, self.source, self.dtype)
 
     def address(self, line: Value, step: Value) -> Value:
-        """Where an element lies, of an operand that lies in memory with one stride a direction."""
+        """Of an operand that lies in memory with one stride a direction."""
         b, (_, line_stride, step_stride) = self.k.b, self.side.strides
         assert self.base is not None
         offset = b.add(b.mul(line, i64(line_stride)), b.mul(step, i64(step_stride)))
         return b.gep(scalar.memory_type(self.source), self.base, offset)
 
 
-def side_index(k: GpuContext, side: Side, batch: Index, row: Value, column: Value) -> Index:
+def side_index(k: GpuContext, side: Side | OwnSide, batch: Index, row: Value, column: Value) -> Index:
     """The index of a side's array at a batch, row and column."""
+    if isinstance(side, OwnSide):
+        return side.index(k, batch, row, column)
     index = dict(zip(side.batch, batch, strict=True))
     for dims, value in ((side.rows, row), (side.columns, column)):
         index |= zip(dims, delinearize(k.b, value, side.sizes(dims)), strict=True)
