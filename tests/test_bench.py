@@ -51,7 +51,7 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 def test_best_peer_is_the_hardest_to_reach() -> None:
     row = row_of(outcome(hloc=timing(1, 1), xla=timing(4, 4), torch=timing(0.5, 0.5), numpy=timing(2, 2)), None)
-    assert row.best == "torch"
+    assert row.best == "torch" and row.to_best_cpu == 1
     assert row.to_best.median == 2 and row.to_xla.median == 0.25 and row.verdict == "missed"
 
 
@@ -73,7 +73,7 @@ def test_summary() -> None:
     rows = [row_of(outcome(hloc=timing(a, cpu=2.0), xla=timing(1.0)), None) for a in (0.25, 1.0, 4.0)]
     summary = Summary.of(rows)
     assert summary.of_xla == pytest.approx(1.0) and summary.at_most_xla == pytest.approx(2 / 3)
-    assert summary.of_xla_cpu == pytest.approx(2.0)
+    assert summary.of_xla_cpu == summary.of_best_cpu == pytest.approx(2.0)
     assert summary.verdicts == {"stretch": 1, "bar": 0, "missed": 2}
 
 

@@ -23,10 +23,12 @@ class Row:
     to_best: Spread | None
     to_best_least: float | None
     """Of the fastest calls of the whole run."""
+    to_best_cpu: float | None
+    """Of processor time, to the peer that is hardest to reach in it: what the load of the machine does to the clock is
+    not in it; threads that spin are. With one processor for each peer it is the figure to read on a busy machine."""
     to_xla: Spread | None
     to_xla_least: float | None
     to_xla_cpu: float | None
-    """Of processor time: what threads and the load of the machine do to the clock is not in it."""
     floor: float | None
     goal: Goal | None
 
@@ -68,6 +70,7 @@ def row_of(outcome: Outcome, limits: Limits | None) -> Row:
     others = [peer for peer in timings if peer != OURS and peer not in outcome.wrong]
     races = OURS in timings and OURS not in outcome.wrong
     to = {peer: spread_of_ratios(timings[OURS].seconds, timings[peer].seconds) for peer in others} if races else {}
+    cpu = {peer: spread_of_ratios(timings[OURS].cpu, timings[peer].cpu).median for peer in to}
     best = max(to, key=lambda peer: to[peer].median) if to else None
     if best is None and others:
         best = min(others, key=lambda peer: spread(timings[peer].seconds).median)
@@ -80,9 +83,10 @@ def row_of(outcome: Outcome, limits: Limits | None) -> Row:
         best,
         to.get(best),
         timings[OURS].least / min(timings[peer].least for peer in others) if to else None,
+        max(cpu.values(), default=None),
         to.get("xla"),
         timings[OURS].least / xla.least if xla else None,
-        spread_of_ratios(timings[OURS].cpu, xla.cpu).median if xla else None,
+        cpu.get("xla"),
         floor if floor is not None and floor > _LEAST_FLOOR else None,
         GOALS.get(outcome.name),
     )
@@ -95,6 +99,7 @@ class Summary:
     count: int
     of_best: float
     of_best_least: float
+    of_best_cpu: float
     of_xla: float
     of_xla_least: float
     of_xla_cpu: float
@@ -111,6 +116,7 @@ class Summary:
             sum(row.to_best is not None for row in rows),
             geometric_mean(row.to_best.median for row in rows if row.to_best),
             geometric_mean(row.to_best_least for row in rows if row.to_best_least),
+            geometric_mean(row.to_best_cpu for row in rows if row.to_best_cpu),
             geometric_mean(to_xla),
             geometric_mean(row.to_xla_least for row in rows if row.to_xla_least),
             geometric_mean(row.to_xla_cpu for row in rows if row.to_xla_cpu),

@@ -106,8 +106,8 @@ def _head(run: Run) -> list[str]:
 
 def _workload_table(rows: Sequence[Row]) -> list[str]:
     """The widest gaps first."""
-    head = ["workload", "floor", "hloc", "best peer", "hloc / best (quartiles)", "fastest", "hloc / XLA"]
-    head += ["processor", "hloc / floor", "bar", "stretch", "goal"]
+    head = ["workload", "floor", "hloc", "best peer", "hloc / best (quartiles)", "fastest", "processor"]
+    head += ["hloc / XLA", "processor", "hloc / floor", "bar", "stretch", "goal"]
     ordered = sorted(rows, key=lambda row: -(row.judged or float("inf")))
     return table(head, [_workload_cells(row) for row in ordered])
 
@@ -123,6 +123,7 @@ def _workload_cells(row: Row) -> list[str]:
         best,
         _spread(row.to_best),
         _ratio(row.to_best_least),
+        _ratio(row.to_best_cpu),
         _ratio(row.to_xla.median if row.to_xla else None),
         _ratio(row.to_xla_cpu),
         _ratio(row.over_floor),
@@ -157,7 +158,7 @@ def _verdicts(summary: Summary) -> list[str]:
         *table(
             ["geometric mean of hloc /", "rounds", "fastest calls", "processor time", "bar", "stretch", "goal"],
             [
-                ["best peer", _ratio(summary.of_best), _ratio(summary.of_best_least), "-"]
+                ["best peer", _ratio(summary.of_best), _ratio(summary.of_best_least), _ratio(summary.of_best_cpu)]
                 + [f"{best.bar:g}", f"{best.stretch:g}", best.verdict(max(summary.of_best, summary.of_best_least))],
                 ["XLA", _ratio(summary.of_xla), _ratio(summary.of_xla_least), _ratio(summary.of_xla_cpu)]
                 + [f"{xla.bar:g}", f"{xla.stretch:g}", xla.verdict(max(summary.of_xla, summary.of_xla_least))],
