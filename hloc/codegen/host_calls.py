@@ -9,7 +9,7 @@ from hloc.codegen.kernel import KernelContext, index_constant
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.program import External, external_failed
 from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import Shape, TupleShape
+from hloc.ir.shapes import ArrayShape, Shape, TupleShape
 
 
 def operand_arrays(k: KernelContext, instruction: Instruction, number: int) -> list[ArrayRef]:
@@ -18,11 +18,11 @@ def operand_arrays(k: KernelContext, instruction: Instruction, number: int) -> l
     return [k.input_array(number, leaf) for leaf, shape in leaves if shape.is_array]
 
 
-def shape_in_memory(shape: Shape, arrays: Iterator[ArrayRef]) -> Shape:
-    """The shape with the layouts in which its leaves do lie."""
+def shape_in_memory(shape: Shape, leaves: Iterator[ArrayShape]) -> Shape:
+    """The shape with its leaves as they do lie."""
     if isinstance(shape, TupleShape):
-        return TupleShape(tuple(shape_in_memory(element, arrays) for element in shape.elements))
-    return next(arrays).shape if shape.is_array else shape
+        return TupleShape(tuple(shape_in_memory(element, leaves) for element in shape.elements))
+    return next(leaves) if shape.is_array else shape
 
 
 def call_external(

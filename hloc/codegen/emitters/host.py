@@ -12,10 +12,17 @@ from hloc.codegen.kernel import KernelContext, index_constant, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.program import INFEED, OUTFEED, RECV, SEND, External
 from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import Shape
 
 
-def _channel(instruction: Instruction) -> str:
+def channel_name(instruction: Instruction) -> str:
+    """The External's name of an op's channel."""
     return str(instruction.get("channel_id") or 0)
+
+
+def _lying(instruction: Instruction, arrays: list[ArrayRef]) -> Shape:
+    """The shape of what an op sends, as it lies in memory."""
+    return shape_in_memory(instruction.operands[0].shape, (array.shape for array in arrays))
 
 
 def _pointers(arrays: list[ArrayRef]) -> list[Value]:
@@ -35,15 +42,14 @@ def infeed(k: KernelContext, instruction: Instruction) -> None:
 @kernel("outfeed", fails=True)
 def outfeed(k: KernelContext, instruction: Instruction) -> None:
     arrays = operand_arrays(k, instruction, 0)
-    external = External(OUTFEED, "", (shape_in_memory(instruction.operands[0].shape, iter(arrays)),))
+    external = External(OUTFEED, "", (_lying(instruction, arrays),))
     call_external(k, external, _pointers(arrays), [])
 
 
 @kernel("send", fails=True)
 def send(k: KernelContext, instruction: Instruction) -> None:
     arrays = operand_arrays(k, instruction, 0)
-    shape = shape_in_memory(instruction.operands[0].shape, iter(arrays))
-    external = External(SEND, _channel(instruction), (shape,))
+    external = External(SEND, channel_name(instruction), (_lying(instruction, arrays),))
     for array, output in zip(arrays, k.outputs, strict=False):
         k.copy(array, output)
     _clear(k, k.outputs[-1])
@@ -58,7 +64,7 @@ def recv(k: KernelContext, instruction: Instruction) -> None:
 
 @kernel("recv-done", fails=True)
 def recv_done(k: KernelContext, instruction: Instruction) -> None:
-    external = External(RECV, _channel(instruction), (), instruction.shape.elements[0])
+    external = External(RECV, channel_name(instruction), (), instruction.shape.elements[0])
     call_external(k, external, [], _pointers(k.outputs))
 
 

@@ -202,12 +202,16 @@ class GpuStep:
         if size:
             self.templates.append(FillTemplate(output, offset, byte, size))
 
-    def host_call(self, external: External, outputs: Sequence[int] | None = None) -> None:
-        """A function outside of the program, called by the host with all leaves of the operands.
+    def host_call(
+        self, external: External, operands: Sequence[int] | None = None, outputs: Sequence[int] | None = None
+    ) -> None:
+        """A function outside of the program, called by the host with all leaves of these operands (default: of all).
 
         It gives these outputs of the step (default: all).
         """
-        inputs = [self.input_number(number, leaf) for number, leaf, _ in operand_leaves(self.instruction)]
+        operands = range(len(self.instruction.operands)) if operands is None else operands
+        leaves = [(number, leaf) for number, leaf, _ in operand_leaves(self.instruction) if number in operands]
+        inputs = [self.input_number(number, leaf) for number, leaf in leaves]
         outputs = range(len(self.step.outputs)) if outputs is None else outputs
         number = self._externals.setdefault(external, len(self._externals))
         self.templates.append(HostTemplate(number, tuple(inputs), tuple(outputs)))

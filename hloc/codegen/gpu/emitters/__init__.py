@@ -12,6 +12,7 @@ row_launches = lazy("hloc.codegen.gpu.row_launches")
 GPU_HOMES: dict[str, str] = homes(
     {
         "hloc.codegen.gpu.emitters.control": "conditional while",
+        "hloc.codegen.gpu.emitters.host": "custom-call infeed outfeed recv recv-done send send-done",
         "hloc.codegen.gpu.emitters.indexing": "dynamic-update-slice",
         "hloc.codegen.gpu.emitters.rng": "rng-bit-generator rng-get-and-update-state",
         "hloc.codegen.gpu.emitters.scatter": "scatter",
