@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from hloc.codegen.llvm import Builder, Value
+from hloc.codegen import scalar
+from hloc.codegen.arrays import Register, flattened, grouped
+from hloc.codegen.llvm import Builder, Value, integer
+from hloc.codegen.loops import Index
 from hloc.codegen.routines import i64
 from hloc.ir.attributes import WindowDim
+from hloc.ir.instruction import Instruction
 from hloc.records import record
+
+if TYPE_CHECKING:
+    from hloc.codegen.kernel import KernelContext
 
 
 def is_trivial(window: WindowDim) -> bool:
@@ -76,6 +84,44 @@ class WindowSpace:
         """
         return _WindowLoops(b, self, index, body).level(0, list(initial))
 
+    def grows_forward(self, d: int) -> bool:
+        """Whether every window along a dimension starts at or before the first element."""
+        return self._is_dense(d) and self.outputs[d] - 1 <= self.windows[d].pad_low
+
+    def grows_backward(self, d: int) -> bool:
+        """Whether every window along a dimension ends at or after the last element."""
+        window = self.windows[d]
+        return self._is_dense(d) and window.size - window.pad_low >= self.sizes[d]
+
+    def _is_dense(self, d: int) -> bool:
+        window = self.windows[d]
+        return window.stride == window.base_dilation == window.window_dilation == 1
+
+    def scanned(self, either_end: bool) -> int | None:
+        """The dimension of windows that grow from an end, if all other windows are single elements.
+
+        From the last element only if `either_end`: the elements then come in the reverse order.
+        """
+        wide = [d for d, window in enumerate(self.windows) if not is_trivial(window)]
+        if len(wide) != 1 or self.windows[wide[0]].size < 4:
+            return None
+        (d,) = wide
+        return d if self.grows_forward(d) or (either_end and self.grows_backward(d)) else None
+
+    def entering(self, d: int) -> int:
+        """Of windows that grow: the number of the element that the first result ends with, from where they begin."""
+        window = self.windows[d]
+        if self.grows_forward(d):
+            return window.size - 1 - window.pad_low
+        return self.sizes[d] - self.outputs[d] + window.pad_low
+
+    def holders(self, b: Builder, place: Value, d: int) -> tuple[Value, Value]:
+        """The first window along a dimension that may hold a place of the base, and the one behind the last."""
+        window = self.windows[d]
+        at = b.add(b.mul(place, i64(window.base_dilation)), i64(window.pad_low))
+        before = b.add(at, i64(window.stride - window.dilated_size))
+        first = _limit(b, _floor_div(b, before, window.stride), self.outputs[d])
+        return first, _limit(b, b.add(_floor_div(b, at, window.stride), i64(1)), self.outputs[d])
 
     def position(
         self, b: Builder, index: Sequence[Value], window: Sequence[Value]
@@ -139,3 +185,28 @@ class _WindowLoops:
                 self.level(d + 1, carried)
             return []
         return b.if_else(on_element, lambda: self.level(d + 1, carried), lambda: carried)
+
+
+def chosen(k: KernelContext, instruction: Instruction, index: Index) -> tuple[Value, Index]:
+    """Whether a window has any element, and the place of the one chosen.
+
+    The chosen one stays as long as select(chosen, next) holds; the first is chosen to begin with.
+    """
+    b, operand, shape = k.b, k.input(0), instruction.operands[0].shape
+    windows = instruction.get("window").dims
+    nothing: list[Register] = [scalar.zero(shape.dtype)]
+
+    def better(place: list[Value], inside: list[Value], carried: list[Value]) -> list[Value]:
+        found, *rest = carried
+        chosen, value = grouped(rest[len(place) :], nothing)[0], operand(tuple(place))
+        stays = b.and_(found, k.apply(instruction.attributes["select"], [chosen, value])[0])
+        next_values = [*place, *flattened([value])]
+        return [
+            integer("i1", 1),
+            *(b.select(stays, old, new) for old, new in zip(rest, next_values, strict=True)),
+        ]
+
+    start = [integer("i1", 0), *([i64(0)] * len(windows)), *flattened(nothing)]
+    sizes, outputs = shape.dims, instruction.operands[1].shape.dims
+    found, *rest = WindowSpace(windows, sizes, outputs).fold(b, index, start, better)
+    return found, tuple(rest[: len(windows)])

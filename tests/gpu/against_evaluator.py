@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import hloc
@@ -27,12 +29,19 @@ def random(shape: str, seed: int = 0) -> np.ndarray:
     return values.astype(dtype.numpy)
 
 
-def agree(text: str, *arguments: np.ndarray, target: str = "cuda-emulated", rtol: float = 1e-5, atol: float = 1e-5) -> None:
-    """Fails unless the emulator gives what the evaluator does, within a tolerance; exactly for integers."""
+def agree(
+    text: str,
+    *arguments: np.ndarray,
+    expected: Sequence[np.ndarray] = (),
+    target: str = "cuda-emulated",
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> None:
+    """Fails unless the emulator gives what the evaluator does, or what is `expected`: exactly for integers."""
     executable = hloc.compile(text, target, Options(cache=False))
     leaves = [leaf.shape for leaf in executable.program.parameters]
     found = executable.execute(*map(laid_out, arguments, leaves))
-    expected = api.evaluate_leaves(text, list(arguments))
+    expected = expected or api.evaluate_leaves(text, list(arguments))
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         ours = np.asarray(ours)
@@ -46,10 +55,12 @@ def agree(text: str, *arguments: np.ndarray, target: str = "cuda-emulated", rtol
 
 def laid_out(array: np.ndarray, shape: ArrayShape) -> np.ndarray:
     """The array as it lies in memory under a shape."""
+    if not shape.dims:
+        return array
     order = shape.minor_to_major[::-1]
     return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
 
 
-def ptx(text: str, target: str = "sm_90a") -> str:
+def ptx(text: str, target: str = "sm_90a", **options: bool) -> str:
     """A program's kernels as PTX."""
-    return emit_stage(hloc.parse(text), "ptx", target, Options())
+    return emit_stage(hloc.parse(text), "ptx", target, Options(**options))

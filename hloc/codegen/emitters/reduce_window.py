@@ -43,7 +43,8 @@ class _Plan:
             instruction.attributes["to_apply"], [o.shape.dtype for o in instruction.operands[: self.count]]
         )
         self.order = base.minor_to_major[::-1]
-        self.scan = self._scan_dimension()
+        self.space = WindowSpace(self.windows, self.sizes, self.outputs)
+        self.scan = self.space.scanned(either_end=self.reducer.operation is not None)
         trailing: list[int] = []
         for dimension in reversed(self.order):
             if not is_trivial(self.windows[dimension]):
@@ -52,29 +53,6 @@ class _Plan:
         self.row = row_dimensions(self.sizes, trailing)
         if prod(self.sizes[d] for d in self.row) < _FEW:
             self.row = []
-
-    def _scan_dimension(self) -> int | None:
-        """The dimension of windows that grow from an end, if all other windows are single elements."""
-        wide = [d for d, window in enumerate(self.windows) if not is_trivial(window)]
-        if len(wide) != 1 or self.windows[wide[0]].size < 4:
-            return None
-        (dimension,) = wide
-        if self.grows_forward(dimension):
-            return dimension
-        return dimension if self.reducer.operation is not None and self.grows_backward(dimension) else None
-
-    def _is_dense(self, dimension: int) -> bool:
-        window = self.windows[dimension]
-        return window.stride == window.base_dilation == window.window_dilation == 1
-
-    def grows_forward(self, dimension: int) -> bool:
-        """Whether every window starts at or before the first element."""
-        return self._is_dense(dimension) and self.outputs[dimension] - 1 <= self.windows[dimension].pad_low
-
-    def grows_backward(self, dimension: int) -> bool:
-        """Whether every window ends at or after the last element."""
-        window = self.windows[dimension]
-        return self._is_dense(dimension) and window.size - window.pad_low >= self.sizes[dimension]
 
     @property
     def scratch_bytes(self) -> int:
@@ -147,8 +125,7 @@ class _ReduceWindow:
         row.finish(lambda at, totals: self._store(self._in_row(index, at), totals))
 
     def _windows(self, index: Index, initial: list[Value], body) -> list[Value]:
-        plan = self.plan
-        return WindowSpace(plan.windows, plan.sizes, plan.outputs).fold(self.b, index, initial, body)
+        return self.plan.space.fold(self.b, index, initial, body)
 
     # Windows that grow from one end
 
@@ -189,9 +166,8 @@ class _ReduceWindow:
         with no element yet, the last ones of windows with all.
         """
         plan = self.plan
-        size, outputs, window = plan.sizes[plan.scan], plan.outputs[plan.scan], plan.windows[plan.scan]
-        forward = plan.grows_forward(plan.scan)
-        entering = window.size - 1 - window.pad_low if forward else size - outputs + window.pad_low
+        size, outputs = plan.sizes[plan.scan], plan.outputs[plan.scan]
+        forward, entering = plan.space.grows_forward(plan.scan), plan.space.entering(plan.scan)
         begin = min(max(-entering, 0), outputs)
         end = max(min(size - entering, outputs), begin)
 

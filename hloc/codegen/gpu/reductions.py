@@ -11,14 +11,13 @@ these. The order is always the same, and that of the elements for all but known 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from hloc.codegen.folds import Values
 from hloc.codegen.gpu.context import GpuContext
+from hloc.codegen.gpu.fold_plan import FoldSpace, Geometry, across, along
 from hloc.codegen.gpu.intrinsics import WARP
-from hloc.codegen.gpu.running import Running, Slots, running_types, slots_bytes
 from hloc.codegen.gpu.pieces import neighbours
+from hloc.codegen.gpu.running import Running, Slots, running_types
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value
@@ -26,81 +25,6 @@ from hloc.codegen.loops import Flat, linear, row_major_strides
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64, least
 from hloc.ir.shapes import ArrayShape
-from hloc.records import record
-
-THREADS = 256
-_MOST_THREADS = 1024
-
-_BUSY_BLOCKS = 1024
-"""Blocks that keep a large device busy."""
-
-_BUSY_THREADS = 1 << 16
-
-_PART = 8192
-"""Elements that a block folds at least before a result is divided among blocks."""
-
-_TOGETHER = 16
-"""Elements that a thread loads before it folds them: so many are on their way at a time."""
-
-_LONG = 40
-"""Instructions of a fusion beyond which a thread takes one vector at a time."""
-
-_MOST_SHARED = 32 << 10
-
-
-@record
-class FoldSpace:
-    """What is folded: sizes of the `kept` dimensions, the major ones first, and of the `folded` ones.
-
-    The folded dimensions come in runs of those that are neighbours in memory; none is of size 1. `lanes` is how many
-    neighbours in memory belong to different results: those of the last kept dimensions; 1 if they are folded.
-    """
-
-    kept: tuple[int, ...]
-    folded: tuple[tuple[int, ...], ...]
-    lanes: int
-
-    @property
-    def results(self) -> int:
-        return prod(self.kept)
-
-    @property
-    def terms(self) -> int:
-        """Elements a result."""
-        return prod(map(prod, self.folded))
-
-    @property
-    def parts(self) -> int:
-        """Among how many blocks each result is divided."""
-        if not self.results:
-            return 1
-        if self.lanes == 1:
-            wanted = min(self.terms // _PART, -(-_BUSY_BLOCKS // self.results))
-        else:
-            wanted = min(self.terms // 64, _BUSY_BLOCKS // -(-self.results // 128))
-        return wanted if wanted > 1 else 1
-
-    def second(self) -> FoldSpace:
-        """The fold of the parts."""
-        lanes = 1 if self.lanes == 1 else self.results
-        return FoldSpace(self.kept, ((self.parts,),), lanes)
-
-    def scratch_bytes(self, reducers: Sequence[Reducer]) -> int:
-        """Scratch for the parts."""
-        if self.parts == 1:
-            return 0
-        return slots_bytes(running_types(reducers), self.parts * self.results)
-
-
-def runs_of(dims: Sequence[int], order: Sequence[int]) -> list[list[int]]:
-    """Dimensions in runs of those that follow each other in the `order` of memory."""
-    runs: list[list[int]] = []
-    for d in dims:
-        if runs and order.index(d) == order.index(runs[-1][-1]) + 1:
-            runs[-1].append(d)
-        else:
-            runs.append([d])
-    return runs
 
 
 def loaded_size(g: GpuStep, shape: ArrayShape) -> int:
@@ -112,12 +36,13 @@ def loaded_size(g: GpuStep, shape: ArrayShape) -> int:
 class Fold(NamedTuple):
     """How elements are had, and what is done with results, in one kernel.
 
-    `elements(kept, folded)` gives an element widened, reducer by reducer. `finish(kept, totals)` takes the running
-    values of all elements of a result, in one thread.
+    `elements(kept, folded)` gives an element widened, reducer by reducer, or running values if it `is_running`.
+    `finish(kept, totals)` takes the running values of all elements of a result, in one thread.
     """
 
-    elements: Callable[[Index, Index], Values]
+    elements: Callable[[Index, Index], Any]
     finish: Callable[[Index, list[Value]], None]
+    is_running: bool = False
 
 
 Prepare = Callable[[GpuContext, Running], Fold]
@@ -131,10 +56,10 @@ def fold(
     if not space.results:
         return
     if not space.terms:
-        _write(g, FoldSpace(space.kept, (), space.results), reducers, _of_nothing(prepare), 4)
+        fold_once(g, FoldSpace(space.kept, (), space.results), reducers, _of_nothing(prepare), 4)
         return
     if space.parts == 1:
-        _write(g, space, reducers, prepare, itemsize)
+        fold_once(g, space, reducers, prepare, itemsize)
         return
 
     def slots(running: Running) -> Slots:
@@ -152,34 +77,39 @@ def fold(
         def put(kept: Index, totals: list[Value]) -> None:
             slots(running).put(place(k, kept, part), totals)
 
-        return Fold(prepare(k, running).elements, put)
+        return prepare(k, running)._replace(finish=put)
 
     def second(k: GpuContext, running: Running) -> Fold:
         parts = slots(running)
-        return Fold(lambda kept, folded: _Given(parts.get(place(k, kept, folded[0]))), prepare(k, running).finish)
+        return Fold(lambda kept, folded: parts.get(place(k, kept, folded[0])), prepare(k, running).finish, True)
 
-    _write(g, space, reducers, first, itemsize, "parts")
-    _write(g, space.second(), reducers, second, 4, "whole")
-
-
-class _Given(list):
-    """Running values in the place of an element."""
+    fold_once(g, space, reducers, first, itemsize, space.parts, "parts")
+    fold_once(g, space.second(), reducers, second, 4, name="whole")
 
 
 def _of_nothing(prepare: Prepare) -> Prepare:
     def prepared(k: GpuContext, running: Running) -> Fold:
-        return Fold(lambda kept, folded: _Given(running.nothing()), prepare(k, running).finish)
+        return Fold(lambda kept, folded: running.nothing(), prepare(k, running).finish, True)
 
     return prepared
 
 
-def _write(
-    g: GpuStep, space: FoldSpace, reducers: Sequence[Reducer], prepare: Prepare, itemsize: int, name: str = ""
+def fold_once(
+    g: GpuStep,
+    space: FoldSpace,
+    reducers: Sequence[Reducer],
+    prepare: Prepare,
+    itemsize: int,
+    parts: int = 1,
+    name: str = "",
 ) -> None:
-    """One launch; written again if its indices needed divisions in its loops."""
+    """One launch of a fold; with several `parts`, block y of the grid folds part y of each result.
+
+    Written again if its indices needed divisions in its loops.
+    """
     size = len(g.step.instruction.called[0]) if g.is_fused else 1
     types = running_types(reducers)
-    plan = (_along if space.lanes == 1 else _across)(space, types, itemsize, size)
+    plan = (along if space.lanes == 1 else across)(space, types, itemsize, size, parts)
     for by_dimension in (False, True):
         with g.launch(plan.grid, plan.threads, plan.shared_bytes(types), name=name) as k:
             running = Running(k, reducers)
@@ -190,95 +120,12 @@ def _write(
         g.discard()
 
 
-@record
-class _Geometry:
-    """How threads share a fold: `folders` threads of a block fold one result, or `width` neighbours of them.
-
-    A block has `groups` such. `width` elements are neighbours in memory; a thread takes `together` such pieces at a
-    time. `parts` blocks share a result.
-    """
-
-    groups: int
-    folders: int
-    width: int
-    together: int
-    blocks: int
-    parts: int
-    is_along: bool
-
-    @property
-    def threads(self) -> int:
-        return self.groups * self.folders
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        return self.blocks, self.parts, 1
-
-    @property
-    def places(self) -> int:
-        """Running values in shared memory."""
-        if self.is_along:
-            return self.folders // WARP if self.folders > WARP else 0
-        return self.threads * self.width if self.folders > 1 else 0
-
-    def shared_bytes(self, types: Sequence[str]) -> int:
-        return slots_bytes(types, self.places)
-
-
-def _along(space: FoldSpace, types: Sequence[str], itemsize: int, size: int) -> _Geometry:
-    """Neighbours in memory belong to one result."""
-    terms, results, parts = space.terms, space.results, space.parts
-    width = _narrowed(space, 16 // itemsize, prod(space.folded[-1]) if space.folded else 1, results > 1 or len(space.folded) > 1)
-    pieces = -(-terms // width // parts)
-    folders = _power(-(-pieces // 4))
-    if WARP < folders and pieces <= 16 * WARP and results >= _BUSY_THREADS // WARP:
-        folders = WARP
-    while folders < pieces and results * parts * folders < _BUSY_THREADS:
-        folders *= 2
-    folders = min(folders, _MOST_THREADS if parts == 1 else THREADS)
-    groups = max(1, THREADS // folders) if folders <= WARP else 1
-    groups = min(groups, _power(results))
-    together = 1 if size > _LONG else max(1, min(_TOGETHER // width, 4))
-    return _Geometry(groups, folders, width, together, -(-results // groups), parts, True)
-
-
-def _across(space: FoldSpace, types: Sequence[str], itemsize: int, size: int) -> _Geometry:
-    """Neighbours in memory belong to different results."""
-    width = _narrowed(space, 16 // itemsize, space.lanes, True)
-    parts = space.parts
-    terms = -(-space.terms // parts)
-    pieces = space.results // width
-    groups = min(WARP, _power(pieces))
-    folders = min(_power(-(-terms // 4)), THREADS // groups)
-    while folders < terms and folders * groups < _MOST_THREADS and pieces * parts * folders < _BUSY_THREADS:
-        folders *= 2
-    groups = min(max(groups, THREADS // folders), _power(pieces))
-    if folders > 1:
-        width = min(width, folders)
-    while width > 1 and folders > 1 and slots_bytes(types, groups * folders * width) > _MOST_SHARED:
-        width //= 2
-    together = 1 if size > _LONG else max(1, min(_TOGETHER // width, 4))
-    return _Geometry(groups, folders, width, together, -(-(space.results // width) // groups), parts, False)
-
-
-def _narrowed(space: FoldSpace, width: int, run: int, has_others: bool) -> int:
-    """How many neighbours a thread takes: each piece has to be in one run, and there have to be many pieces."""
-    elements = space.terms * space.results
-    while width > 1 and ((has_others and run % width) or elements // width < _BUSY_THREADS // 4):
-        width //= 2
-    return width
-
-
-def _power(number: int) -> int:
-    """The least power of two that is not below a number."""
-    return 1 << max(0, number - 1).bit_length()
-
 
 class _Writer:
     """Writes one kernel."""
 
     def __init__(
-        self, k: GpuContext, space: FoldSpace, plan: _Geometry, running: Running, job: Fold, by_dimension: bool
+        self, k: GpuContext, space: FoldSpace, plan: Geometry, running: Running, job: Fold, by_dimension: bool
     ):
         self.k, self.b, self.space, self.plan, self.running, self.job = k, k.b, space, plan, running, job
         self.by_dimension = by_dimension
@@ -300,7 +147,8 @@ class _Writer:
             result = b.add(b.mul(result, i64(plan.groups)), b.lshr(thread, shift))
             thread = b.and_(thread, i64(plan.folders - 1))
         exists = b.icmp_unsigned("<", result, i64(space.results))
-        result = b.select(exists, result, i64(space.results - 1)) if plan.blocks * plan.groups > space.results else result
+        if plan.blocks * plan.groups > space.results:
+            result = b.select(exists, result, i64(space.results - 1))
         kept = tuple(Flat(b, result, space.kept).parts()) if space.kept else ()
         pieces, tail = divmod(space.terms, plan.width)
         (totals,) = self._fold_pieces([kept], pieces, thread, self._terms_at)
@@ -395,7 +243,7 @@ class _Writer:
 
     def _element(self, kept: Index, folded: Index) -> list[Value]:
         values = self.job.elements(kept, folded)
-        return values if isinstance(values, _Given) else self.running.single(values)
+        return values if self.job.is_running else self.running.single(values)
 
     def _fold_pieces(
         self, kept: Sequence[Index], pieces: int, folder: Value, terms: Callable[[Value], list[Index]]

@@ -12,7 +12,8 @@ from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Leaf
 from hloc.codegen.folds import Values
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.gpu.reductions import THREADS, Fold, FoldSpace, fold, loaded_size
+from hloc.codegen.gpu.fold_plan import THREADS, FoldSpace
+from hloc.codegen.gpu.reductions import Fold, fold, loaded_size
 from hloc.codegen.gpu.running import Running
 from hloc.codegen.gpu.spread import over_elements
 from hloc.codegen.gpu.step import GpuStep
@@ -123,7 +124,8 @@ class _Launches:
 
     def _rows(self, reduce: Instruction) -> tuple[int, ...]:
         """The rows of a reduce's results."""
-        return next(self.stages.rows[reduce, leaf] for leaf, _ in reduce.shape.leaves() if (reduce, leaf) in self.stages.rows)
+        rows = self.stages.rows
+        return next(rows[reduce, leaf] for leaf, _ in reduce.shape.leaves() if (reduce, leaf) in rows)
 
     def fold_totals(self) -> None:
         """What is folded over all rows, and the roots made of it."""
@@ -151,7 +153,7 @@ class _Launches:
         width = max(1, 16 // max(shape_of(self.roots[number]).dtype.itemsize for number, _ in loop.roots))
         while width > 1 and shape.count // width < 1 << 14:
             width //= 2
-        sizes = [shape.dims[d] for d in place.rows]
+        rows, sizes = self.stages.space.sizes, [shape.dims[d] for d in place.rows]
         for by_rows in (False, True):
             with self.g.launch(-(-shape.count // (width * THREADS)), THREADS, name="roots") as k:
                 parts = self._begin(k)
@@ -159,7 +161,7 @@ class _Launches:
                 def together(indices: list[Index], parts: RowParts = parts) -> None:
                     at = []
                     for index in indices:
-                        row = reshape_index(parts.b, tuple(index[d] for d in place.rows), self.stages.space.sizes, sizes)
+                        row = reshape_index(parts.b, tuple(index[d] for d in place.rows), sizes, rows)
                         at.append((row, tuple(index[d] for d in place.columns)))
                     parts.store_roots(loop, at)
 

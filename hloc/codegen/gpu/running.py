@@ -87,8 +87,11 @@ class Running:
 
     def finish(self, initial: Values, totals: Sequence[Value]) -> Values:
         """The reducers' results: the initial values, given widened, followed by all elements; as elements."""
-        first = self.single(initial)
-        parts = self._parts(self.merge(first, totals))
+        return self.narrow(self.merge(self.single(initial), totals))
+
+    def narrow(self, totals: Sequence[Value]) -> Values:
+        """Running values of some elements at least, as elements."""
+        parts = self._parts(totals)
         return [reducer.narrow(self.b, values) for reducer, (_, values) in zip(self.reducers, parts, strict=True)]
 
     def choose(self, condition: Value, these: Sequence[Value], others: Sequence[Value]) -> list[Value]:
@@ -118,11 +121,27 @@ class Running:
             others = [self.k.gpu.shuffle("xor", value, integer("i32", step)) for value in values]
             left, right = values, others
             if not self.is_commutative:
-                is_right = self.b.icmp_signed("!=", self.b.and_(self.k.gpu.lane(), integer("i32", step)), integer("i32", 0))
+                bit = self.b.and_(self.k.gpu.lane(), integer("i32", step))
+                is_right = self.b.icmp_signed("!=", bit, integer("i32", 0))
                 left, right = self.choose(is_right, others, values), self.choose(is_right, values, others)
             values = self.merge(left, right)
             step *= 2
         return values
+
+    def before_lane(self, values: Sequence[Value], width: int) -> tuple[list[Value], list[Value]]:
+        """Of each `width` neighbouring lanes, a power of two: those before this one merged, and with it."""
+        b, gpu = self.b, self.k.gpu
+        lane = b.and_(gpu.lane(), integer("i32", width - 1))
+        values = list(values)
+        step = 1
+        while step < width:
+            others = [gpu.shuffle("up", value, integer("i32", step)) for value in values]
+            has = b.icmp_unsigned(">=", lane, integer("i32", step))
+            values = self.choose(has, self.merge(others, values), values)
+            step *= 2
+        before = [gpu.shuffle("up", value, integer("i32", 1)) for value in values]
+        is_first = b.icmp_unsigned("==", lane, integer("i32", 0))
+        return self.choose(is_first, self.nothing(), before), values
 
     def across_block(self, values: Sequence[Value], threads: int, slots: Slots) -> list[Value]:
         """Those of all threads of a block of one dimension, a power of two; all of them have the result.

@@ -11,7 +11,8 @@ from math import prod
 from hloc.codegen.folds import Values
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.emitters import gpu_kernel
-from hloc.codegen.gpu.reductions import Fold, FoldSpace, fold, loaded_size, runs_of
+from hloc.codegen.gpu.fold_plan import FoldSpace, runs_of
+from hloc.codegen.gpu.reductions import Fold, fold, loaded_size
 from hloc.codegen.gpu.running import Running
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
@@ -47,7 +48,8 @@ class _Plan:
     def index(self, kept: Index, folded: Index) -> Index:
         """An index of the operand."""
         index = [i64(0)] * len(self.dims)
-        for dimension, value in zip([*self.kept, *(d for run in self.runs for d in run)], [*kept, *folded], strict=False):
+        dims = [*self.kept, *(d for run in self.runs for d in run)]
+        for dimension, value in zip(dims, [*kept, *folded], strict=False):
             index[dimension] = value
         return tuple(index)
 
