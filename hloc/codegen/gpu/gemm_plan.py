@@ -7,21 +7,24 @@ several blocks (split-K), whose parts a second launch adds in order.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hloc.codegen.dot_plan import DotPlan
 from hloc.codegen.epilogue import Epilogue
-from hloc.ir.dtypes import DType
+from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, possible_units
 from hloc.ir.instruction import Instruction
 
-PLAIN, THIN, TILED = "plain", "thin", "tiled"
+PLAIN, THIN, TILED, UNITS = "plain", "thin", "tiled", "units"
 
 THIN_ROWS = 8
 """Products of at most so many rows read their matrix once, bound by memory."""
 
 BLOCKS = 132
 """Blocks that keep a large device busy: it has so many multiprocessors."""
+
+_AnyTile = TypeVar("_AnyTile", "Tile", "WarpTile")
 
 _MOST_SPLITS = 64
 _LEAST_STEPS = 256
@@ -54,6 +57,42 @@ TILES: dict[int, tuple[Tile, ...]] = {
 """Bytes of an element that sums are made in -> tiles, the best one for large products first."""
 
 
+class WarpTile(NamedTuple):
+    """A block's part of the result, `m` x `n`, for matrix units: made by `down` x `across` warps."""
+
+    m: int
+    n: int
+    down: int
+    across: int
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.down * self.across
+
+    @property
+    def stage_bytes(self) -> int:
+        """Shared memory of both operands' tiles."""
+        return (self.m + self.n) * ROW_BYTES
+
+
+WARP_TILES = (
+    WarpTile(128, 256, 2, 4),
+    WarpTile(128, 128, 2, 4),
+    WarpTile(64, 128, 2, 2),
+    WarpTile(64, 64, 2, 2),
+    WarpTile(32, 64, 2, 2),
+    WarpTile(16, 64, 1, 4),
+)
+WARP_TILES_OF_DOUBLES = (
+    WarpTile(128, 64, 4, 2),
+    WarpTile(64, 64, 2, 2),
+    WarpTile(32, 32, 2, 2),
+    WarpTile(16, 64, 1, 4),
+)
+
+MOST_STAGES = 4
+
+
 class Columns(NamedTuple):
     """How a block makes a product of few rows: `warps` of them share `columns` columns a thread or warp.
 
@@ -81,7 +120,10 @@ THIN_WARPS = 8
 
 
 class GemmPlan(NamedTuple):
-    """`steps` are those of each of the `splits` parts of the sums; `tile` and `columns` belong to their kinds."""
+    """`steps` are those of each of the `splits` parts of the sums; the rest belongs to its kind.
+
+    `stages` are the tiles that are in shared memory at a time.
+    """
 
     dot: DotPlan
     kind: str
@@ -89,6 +131,9 @@ class GemmPlan(NamedTuple):
     steps: int = 0
     tile: Tile | None = None
     columns: Columns | None = None
+    warps: WarpTile | None = None
+    unit: Unit | None = None
+    stages: int = 0
 
     @property
     def batches(self) -> int:
@@ -107,8 +152,8 @@ def dot_plan(instruction: Instruction, epilogue: Epilogue | None, is_fused: bool
     return DotPlan(instruction, epilogue, is_fused, THIN_ROWS)
 
 
-def gemm_plan(dot: DotPlan) -> GemmPlan:
-    """How to compute a product, by threads' own arithmetic; its sizes must not be 0."""
+def gemm_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
+    """How to compute a product, by a matrix unit if there is one; its sizes must not be 0."""
     m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
     if k <= _PLAIN_STEPS or (max(m, n) <= _PLAIN_SIDE and k <= _LEAST_STEPS):
         return GemmPlan(dot, PLAIN, 1, k)
@@ -117,9 +162,36 @@ def gemm_plan(dot: DotPlan) -> GemmPlan:
         blocks = -(-n // columns.block_columns) * batches
         splits, steps = split(k, 4 * BLOCKS, blocks, columns.steps)
         return GemmPlan(dot, THIN, splits, steps, columns=columns)
-    tile = _tile(m, n, k, batches, dot.dtype)
+    return blocks_plan(dot, unit, shared_bytes)
+
+
+def blocks_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
+    """The same for a large product: in tiles of blocks."""
+    m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
+    if unit is not None:
+        return _units_plan(dot, unit, shared_bytes)
+    tile = _tile(m, n, k, batches, TILES[dot.dtype.itemsize])
     splits, steps = split(k, BLOCKS, tiles_of(m, n, tile.m, tile.n) * batches, tile.k)
     return GemmPlan(dot, TILED, splits, steps, tile)
+
+
+def _units_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> GemmPlan:
+    m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
+    tiles = WARP_TILES if unit.itemsize < 8 else WARP_TILES_OF_DOUBLES
+    tile = _tile(m, n, k, batches, [tile for tile in tiles if 3 * tile.stage_bytes <= shared_bytes])
+    splits, steps = split(k, BLOCKS, tiles_of(m, n, tile.m, tile.n) * batches, unit.steps)
+    stages = min(MOST_STAGES, shared_bytes // tile.stage_bytes, max(2, -(-steps // unit.steps)))
+    return GemmPlan(dot, UNITS, splits, steps, warps=tile, unit=unit, stages=stages)
+
+
+_SHARED_BYTES = (64 * 1024, 99 * 1024, 163 * 1024, 227 * 1024)
+"""Shared memory of a block, of all architectures."""
+
+
+def most_scratch(dot: DotPlan, plan: Callable[[DotPlan, Unit | None, int], GemmPlan] = gemm_plan) -> int:
+    """Memory that is enough for a product on any architecture, computed as `plan` says."""
+    plans = [plan(dot, unit, size) for unit in possible_units(dot) for size in _SHARED_BYTES]
+    return max(plan.scratch_bytes for plan in plans)
 
 
 def tiles_of(m: int, n: int, tile_m: int, tile_n: int) -> int:
@@ -136,9 +208,8 @@ def split(k: int, wanted: int, blocks: int, unit: int) -> tuple[int, int]:
     return -(-k // steps), steps
 
 
-def _tile(m: int, n: int, k: int, batches: int, dtype: DType) -> Tile:
+def _tile(m: int, n: int, k: int, batches: int, tiles: Sequence[_AnyTile]) -> _AnyTile:
     """The first tile of which there are enough, with what splitting adds, and which does not waste too much."""
-    tiles = TILES[dtype.itemsize]
     parts = max(1, min(k // _LEAST_STEPS, _MOST_SPLITS))
     least = min(tiles_of(m, n, tile.m, tile.n) * tile.m * tile.n for tile in tiles)
     fitting = [tile for tile in tiles if 2 * tiles_of(m, n, tile.m, tile.n) * tile.m * tile.n <= 3 * least]

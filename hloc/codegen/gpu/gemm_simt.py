@@ -12,7 +12,7 @@ from functools import partial
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.gpu.gemm_parts import Operand, add_parts, block_place, grid_size
+from hloc.codegen.gpu.gemm_parts import add_parts, block_place, grid_size, operand_of
 from hloc.codegen.gpu.gemm_plan import GemmPlan, Tile
 from hloc.codegen.gpu.gemm_tiles import Slab, TransposedTile, padding, slab_bytes, store_slab
 from hloc.codegen.gpu.step import GpuStep
@@ -45,13 +45,13 @@ def _slab_rows(tile: Tile, dtype: DType) -> int:
 
 
 class _Tiled:
-    """The kernel of a block: thread (x, y) makes rows and columns in groups of 16 bytes, a group of each thread's first."""
+    """The kernel of a block: thread (x, y) makes rows and columns in groups of 16 bytes, a group of each thread."""
 
     def __init__(self, k: GpuContext, plan: GemmPlan, tile: Tile):
         self.k, self.b, self.plan, self.tile = k, k.b, plan, tile
         self.dtype = plan.dot.dtype
         self.place = block_place(k, plan, tile.m, tile.n)
-        lhs, rhs = (Operand(k, side, self.place.batch, self.dtype) for side in (plan.dot.lhs, plan.dot.rhs))
+        lhs, rhs = (operand_of(k, side, self.place.batch, self.dtype) for side in (plan.dot.lhs, plan.dot.rhs))
         self.lhs = TransposedTile(k, lhs, tile.m, tile.k, self.place.row)
         self.rhs = TransposedTile(k, rhs, tile.n, tile.k, self.place.column)
         across = i64(tile.n // tile.tn)

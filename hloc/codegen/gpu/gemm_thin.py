@@ -70,7 +70,7 @@ class _Thin:
             self._store_own(sums)
 
     def _sums(self, zeros: list[Register]) -> list[Register]:
-        """The thread's parts of its sums: all whole turns, several at a time, then the last one, with a look at the end."""
+        """The thread's parts of its sums: whole turns, several at a time, then what is left."""
         b, shape, place = self.b, self.shape, self.place
         share = b.mul(self.part, i64(shape.width))
         if not shape.by_lanes:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.gpu.gemm_parts import BlockPlace, Finish, Operand
+from hloc.codegen.gpu.gemm_parts import BlockPlace, Elements, Finish
 from hloc.codegen.gpu.gemm_plan import GemmPlan
 from hloc.codegen.llvm import Value
 from hloc.codegen.routines import i64
@@ -28,7 +28,7 @@ class TransposedTile:
     the operand are any of its elements: they go into sums that nobody stores. Those beyond the steps are zero.
     """
 
-    def __init__(self, k: GpuContext, operand: Operand, lines: int, steps: int, first_line: Value):
+    def __init__(self, k: GpuContext, operand: Elements, lines: int, steps: int, first_line: Value):
         self.k, self.operand, self.lines, self.steps = k, operand, lines, steps
         threads = k.block[0]
         along = steps if operand.along_steps else lines
@@ -51,10 +51,6 @@ class TransposedTile:
         slow, fast = b.udiv(number, i64(groups)), b.mul(b.urem(number, i64(groups)), i64(self.width))
         return (slow, fast) if self.operand.along_steps else (fast, slow)
 
-    def _neighbour(self, line: Value, step: Value, element: int) -> tuple[Value, Value]:
-        b, more = self.k.b, i64(element)
-        return (line, b.add(step, more)) if self.operand.along_steps else (b.add(line, more), step)
-
     def read(self, first_step: Value, end: Value, clamp: bool, ragged: bool) -> list[Register]:
         """The thread's elements of the tile that begins at a step: any if all of it is beyond the `end`, with `clamp`.
 
@@ -68,8 +64,7 @@ class TransposedTile:
             live = b.icmp_unsigned("<", step, end)
             if clamp or ragged:
                 step = b.select(live, step, i64(0))
-            for element in range(self.width):
-                value = operand.element(*self._neighbour(line, step, element))
+            for value in operand.group(line, step, self.width):
                 values.append(_chosen(self.k, live, value, zero) if ragged else value)
         return values
 
@@ -85,7 +80,7 @@ class TransposedTile:
         b, dtype = self.k.b, self.operand.dtype
         for number, group in enumerate(self.places):
             for element in range(self.width):
-                line, step = self._neighbour(*group, element)
+                line, step = self.operand.neighbour(*group, element)
                 place = b.add(b.mul(step, i64(self.pitch)), line)
                 scalar.store_element(b, dtype, values[number * self.width + element], base, place)
 
@@ -118,7 +113,7 @@ def store_slab(k: GpuContext, plan: GemmPlan, place: BlockPlace, slab: Slab) -> 
     """Sums go through shared memory, so that each thread stores neighbours, and the epilogue is written once."""
     b, dot, dtype = k.b, plan.dot, plan.dot.dtype
     finish, threads = Finish(k, plan, place), k.block[0]
-    pitch, base = slab.columns + padding(dtype), k.gpu.shared()
+    pitch, base = slab.columns + 2 * padding(dtype), k.gpu.shared()
     k.gpu.barrier()
 
     def put(row: Value, column: Value, value: Register) -> None:
@@ -147,4 +142,4 @@ def store_slab(k: GpuContext, plan: GemmPlan, place: BlockPlace, slab: Slab) -> 
 
 def slab_bytes(rows: int, columns: int, dtype: DType) -> int:
     """Shared memory that a slab takes."""
-    return rows * (columns + padding(dtype)) * dtype.itemsize
+    return rows * (columns + 2 * padding(dtype)) * dtype.itemsize

@@ -15,10 +15,12 @@ from hloc.codegen.arrays import Register
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.emitters import gpu_kernel
+from hloc.codegen.gpu.gemm_mma import write_units
 from hloc.codegen.gpu.gemm_parts import Operand, store_results
-from hloc.codegen.gpu.gemm_plan import PLAIN, THIN, GemmPlan, dot_plan, gemm_plan
+from hloc.codegen.gpu.gemm_plan import PLAIN, THIN, UNITS, GemmPlan, dot_plan, gemm_plan, most_scratch
 from hloc.codegen.gpu.gemm_simt import write_tiled
 from hloc.codegen.gpu.gemm_thin import write_thin
+from hloc.codegen.gpu.gemm_units import unit_of
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value
@@ -37,7 +39,7 @@ def _computed(instruction: Instruction) -> list[int]:
 
 def _scratch(instruction: Instruction, epilogue: Epilogue | None = None, is_fused: bool = False) -> int:
     dot = dot_plan(instruction, epilogue, is_fused)
-    return gemm_plan(dot).scratch_bytes if dot.m * dot.n * dot.k and instruction.shape.count else 0
+    return most_scratch(dot) if dot.k and instruction.shape.count else 0
 
 
 @gpu_kernel(
@@ -56,11 +58,14 @@ def dot(g: GpuStep, instruction: Instruction) -> None:
     if product.k == 0:
         _write_plain(g, GemmPlan(product, PLAIN))
         return
-    plan = gemm_plan(product)
+    unit = unit_of(product, instruction, g.device.sm, g.options)
+    plan = gemm_plan(product, unit, g.device.shared_bytes)
     if plan.kind == PLAIN:
         _write_plain(g, plan)
     elif plan.kind == THIN:
         write_thin(g, plan)
+    elif plan.kind == UNITS:
+        write_units(g, plan)
     else:
         write_tiled(g, plan)
 

@@ -1,0 +1,165 @@
+"""An operand's tiles in shared memory as matrix units read them, and how they come there.
+
+A tile has rows of 128 bytes, of eight chunks of 16: a row is a line with as many steps as fit (`by_steps`), or, of
+16-bit elements that lie together along lines, a step with 64 lines (or steps with all lines, if there are fewer), 64
+lines after the other. Chunks of a row lie in
+an order of the row's own, so that neither what is written together nor what is read together shares banks: a chunk is
+where its number and the row's number modulo 8 differ in bits. (So does TMA's 128-byte swizzle.)
+
+Elements of the type that the unit takes, in pieces of at least 4 bytes, are copied asynchronously; all others go
+through registers, where producers are applied and types converted.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import NamedTuple
+
+from hloc.codegen import scalar
+from hloc.codegen.arrays import Register
+from hloc.codegen.gpu.context import GpuContext
+from hloc.codegen.gpu.gemm_parts import Elements, i32
+from hloc.codegen.gpu.gemm_units import ROW_BYTES
+from hloc.codegen.llvm import Value
+from hloc.codegen.routines import i64
+
+CHUNK = 16
+_CHUNKS = ROW_BYTES // CHUNK
+
+
+class Steps(NamedTuple):
+    """Steps `first` to `end` - 1 are to be fetched; the tile may go beyond `end` if it is `ragged`."""
+
+    first: Value
+    end: Value
+    ragged: bool
+
+
+class StagedTile:
+    """`lines` x `steps` elements of the unit's type, `operand.dtype`, from `first_line` on.
+
+    Lines beyond the operand are any of its lines: they go into sums that nobody stores. Steps beyond the end are zero.
+    """
+
+    def __init__(self, k: GpuContext, operand: Elements, lines: int, first_line: Value):
+        self.k, self.b, self.operand, self.lines, self.first_line = k, k.b, operand, lines, first_line
+        self.itemsize = operand.dtype.itemsize
+        self.steps = ROW_BYTES // self.itemsize
+        self.by_steps = operand.along_steps or self.itemsize != 2
+        self.is_async, self.width = self._access()
+        # Bytes that have to change places are stored four steps at a time.
+        self.depth = 4 if self.itemsize == 1 and operand.along_steps != self.by_steps else 1
+        pieces = lines * self.steps // (self.width * self.depth * k.block[0])
+        self.places = [self._place(number * k.block[0]) for number in range(pieces)]
+
+    @property
+    def bytes(self) -> int:
+        return self.lines * ROW_BYTES
+
+    def _access(self) -> tuple[bool, int]:
+        """Whether pieces are copied asynchronously, and their elements."""
+        operand = self.operand
+        width = gcd(operand.width, CHUNK // self.itemsize)
+        together = width if operand.along_steps == self.by_steps else 1
+        if operand.base is None or operand.source is not operand.dtype or together * self.itemsize < 4:
+            return False, width
+        return True, together
+
+    def _place(self, first: int) -> tuple[Value, Value]:
+        """The line and step, in the tile, of the thread's piece."""
+        b = self.b
+        number = b.add(self.k.thread_index(), i64(first))
+        along = (self.steps if self.operand.along_steps else self.lines) // self.width
+        slow, fast = b.udiv(number, i64(along)), b.mul(b.urem(number, i64(along)), i64(self.width))
+        slow = b.mul(slow, i64(self.depth))
+        return (slow, fast) if self.operand.along_steps else (fast, slow)
+
+    def offset(self, line: Value, step: Value) -> Value:
+        """Bytes from the beginning of the tile to an element."""
+        b, per_row = self.b, ROW_BYTES // self.itemsize
+        if self.by_steps:
+            row, column = line, step
+        else:
+            lines = min(per_row, self.lines)
+            steps = per_row // lines
+            panel, line = b.mul(b.udiv(line, i64(lines)), i64(self.steps // steps)), b.urem(line, i64(lines))
+            row = b.add(panel, b.udiv(step, i64(steps)))
+            column = b.add(b.mul(b.urem(step, i64(steps)), i64(lines)), line)
+        place = b.mul(column, i64(self.itemsize))
+        chunk, rest = b.udiv(place, i64(CHUNK)), b.urem(place, i64(CHUNK))
+        where = b.mul(b.xor(chunk, self.turn(row)), i64(CHUNK))
+        return b.add(b.mul(row, i64(ROW_BYTES)), b.add(where, rest))
+
+    def turn(self, row: Value) -> Value:
+        """What the numbers of a row's chunks are changed by.
+
+        Doubles are read two rows of four chunks at a time; all others eight rows of one.
+        """
+        b = self.b
+        row = b.urem(row, i64(_CHUNKS))
+        if self.itemsize < 8:
+            return row
+        return b.or_(b.shl(b.and_(row, i64(1)), i64(2)), b.lshr(row, i64(1)))
+
+    def copy(self, steps: Steps, slot: Value) -> None:
+        """Begins the asynchronous copies of the tile, if it comes by them."""
+        if not self.is_async:
+            return
+        b, size = self.b, self.width * self.itemsize
+        for line, step in self.places:
+            at = b.add(steps.first, step)
+            exists = None
+            if steps.ragged:
+                exists = b.icmp_unsigned("<", at, steps.end)
+                at = b.select(exists, at, i64(0))
+            line_at = self._line(line)
+            inside = self.operand.inside(line_at, at)
+            if inside is not None:
+                exists = inside if exists is None else b.and_(exists, inside)
+            live = None if exists is None else b.select(exists, i32(size), i32(0))
+            source = self.operand.address(line_at, at)
+            self.k.gpu.copy_async(b.gep("i8", slot, self.offset(line, step)), source, size, live)
+
+    def _line(self, line: Value) -> Value:
+        """A line of the operand, for one of the tile."""
+        b, operand = self.b, self.operand
+        line = b.add(self.first_line, line)
+        if operand.lines % self.lines == 0:
+            return line
+        last = operand.lines - (1 if operand.along_steps else self.width)
+        return b.select(b.icmp_unsigned("<", line, i64(last)), line, i64(last))
+
+    def read(self, steps: Steps) -> list[Register]:
+        """The thread's elements, of a tile that does not come by copies; any elements if all is beyond the end."""
+        if self.is_async:
+            return []
+        b, zero = self.b, scalar.zero(self.operand.dtype)
+        values: list[Register] = []
+        for line, first in self.places:
+            line = self._line(line)
+            for deep in range(self.depth):
+                at = b.add(b.add(steps.first, first), i64(deep))
+                exists = b.icmp_unsigned("<", at, steps.end)
+                at = b.select(exists, at, i64(0))
+                for value in self.operand.group(line, at, self.width):
+                    values.append(b.select(exists, value, zero) if steps.ragged else value)
+        return values
+
+    def write(self, values: list[Register], slot: Value) -> None:
+        """Puts the elements that `read` gave into a slot."""
+        together = self.operand.along_steps == self.by_steps
+        size = self.width * self.depth
+        for number, (line, step) in enumerate(self.places if values else ()):
+            given = values[number * size : (number + 1) * size]
+            if together:
+                self._store(given, line, step, slot)
+                continue
+            for column in range(self.width):
+                self._store(given[column :: self.width], *self.operand.neighbour(line, step, column), slot)
+
+    def _store(self, values: list[Register], line: Value, step: Value, slot: Value) -> None:
+        """Puts elements that lie together in the tile, the first of which is that of a line and step."""
+        b, dtype = self.b, self.operand.dtype
+        start = b.gep("i8", slot, self.offset(line, step))
+        for number, value in enumerate(values):
+            scalar.store(b, dtype, value, b.gep("i8", start, i64(number * self.itemsize)))
