@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from hloc.host.gpus import DriverError, check, driver_version, gpu_count
 from hloc.ir.shapes import ArrayShape
 from hloc.runtime import cuda_graph, device_array
 from hloc.runtime.cuda_gpu import CudaGpu, gpu_of_process
-from hloc.runtime.cuda_graph import Packed, Recording
+from hloc.runtime.cuda_graph import Packed
 from hloc.runtime.device import Device
 from hloc.runtime.device_array import Block, DeviceArray
 from hloc.runtime.device_plan import ChoiceStep, CopyStep, FillStep, LaunchStep, LoopStep, Step
@@ -55,7 +55,7 @@ class CudaDevice(Device):
         self._kernels = {kernel.name: kernel for kernel in self._code.kernels}
         self._functions: dict[str, Any] = {}
         self._setters: Any = None
-        self._begun: dict[str, None] = {}
+        self._begun: dict[object, tuple[str, ...]] = {}
         gpu.enter()
         self._module = _loaded(gpu, program.name, self._code)
         # With CUDA_LAUNCH_BLOCKING=1 the driver tells at once which kernel fails: not of graphs, though.
@@ -114,11 +114,19 @@ class CudaDevice(Device):
     def release(self, arrays: Sequence[DeviceArray]) -> None:
         device_array.release(arrays, self.gpu)
 
-    def new_array(self, shape: ArrayShape) -> DeviceArray:
-        itemsize = shape.dtype.itemsize
-        address = self.allocate(shape.byte_size, "a result")
-        strides = tuple(stride * itemsize for stride in shape.strides)
-        return DeviceArray(self.gpu, address, shape.dims, shape.dtype.numpy, strides, Block(self.gpu, address))
+    def array_maker(self, shape: ArrayShape) -> Callable[[], DeviceArray]:
+        gpu, size, dims, dtype = self.gpu, shape.byte_size, shape.dims, shape.dtype.numpy
+        _, _, strides, _ = self.form(shape)
+
+        def make() -> DeviceArray:
+            address = gpu.allocate(size, "a result")
+            return DeviceArray(gpu, address, dims, dtype, strides, Block(gpu, address))
+
+        return make
+
+    def form(self, shape: ArrayShape) -> tuple:
+        strides = tuple(stride * shape.dtype.itemsize for stride in shape.strides)
+        return (self.gpu.number, shape.dims, strides, shape.dtype.numpy)
 
     # Kernels
 
@@ -129,8 +137,28 @@ class CudaDevice(Device):
         answer = cu.cuLaunchKernel(
             function, *launch.grid, *launch.block, launch.shared_bytes, self.gpu.stream, packed.address, 0
         )
-        check(cu, answer, lambda: f"{self._program.name}, {self._named(launch.kernel)}, of {_geometry(launch)}")
-        self._begun[launch.kernel] = None
+        check(cu, answer, lambda: self._described(launch))
+        self._begun[launch.kernel] = (launch.kernel,)
+
+    def _ready(self, step: LaunchStep) -> Callable[[], None]:
+        """What does a launch with its arguments packed beforehand."""
+        launch, gpu = step.launch, self.gpu
+        cu, packed = gpu.driver, Packed((*step.arguments, *launch.scalars))
+        geometry = (*launch.grid, *launch.block, launch.shared_bytes, gpu.stream)
+        function, begun = self._function(launch), (launch.kernel,)
+
+        def replay() -> None:
+            cu.cuCtxSetCurrent(gpu.context)
+            answer = cu.cuLaunchKernel(function, *geometry, packed.address, 0)
+            if answer[0]:
+                check(cu, answer, lambda: self._described(launch))
+            self._begun[launch.kernel] = begun
+
+        return replay
+
+    def _described(self, launch: Launch) -> str:
+        grid, block = ("x".join(map(str, size)) for size in (launch.grid, launch.block))
+        return f"{self._program.name}, {self._named(launch.kernel)}, of {grid} blocks of {block} threads"
 
     def _function(self, launch: Launch) -> Any:
         """The function of a launch's kernel, which may have the shared memory that it asks for."""
@@ -155,6 +183,16 @@ class CudaDevice(Device):
         instructions = self._kernels[kernel].instructions if kernel in self._kernels else ()
         return f"kernel {kernel} ({', '.join('%' + name for name in instructions[:_NAMED])})"
 
+    def _fail(self, error: DriverError) -> NoReturn:
+        """Tells of a driver's error with the kernels that may be at fault."""
+        begun = list(dict.fromkeys(kernel for kernels in self._begun.values() for kernel in kernels))
+        self._begun.clear()
+        names = ", ".join(map(self._named, begun[-_NAMED:]))
+        among = f", after {names}" if len(begun) == 1 else f", after these, or some before: {names}"
+        hint = "with CUDA_LAUNCH_BLOCKING=1 in the environment, the driver tells which kernel fails"
+        message = f"{self._program.name} failed on GPU {self.gpu.number}: {error.message}"
+        raise HloError(message + (among if begun else ""), hint=hint) from error
+
     # Graphs
 
     def can_record(self, step: Step) -> bool:
@@ -172,20 +210,22 @@ class CudaDevice(Device):
             return False
         return self._has_conditionals and all(map(self.can_record, inner))
 
-    def record(self, steps: Sequence[Step]) -> Recording | None:
-        """A graph of the steps; None for a single launch, which gains nothing, and if the driver refuses the graph."""
+    def record(self, steps: Sequence[Step]) -> Callable[[], None] | None:
+        """A graph of the steps; a single launch is only made ready. None if the driver refuses the graph."""
         if len(steps) == 1 and isinstance(steps[0], LaunchStep):
-            return None
+            return self._ready(steps[0])
         try:
             recording = cuda_graph.record(self.gpu, steps, self._function, self._setter)
         except DriverError:
             return None
-        kernels = dict.fromkeys(_kernels_of(steps))
+        kernels = tuple(dict.fromkeys(_kernels_of(steps)))
 
         def replay() -> None:
-            with _Blame(self):
+            try:
                 recording()
-            self._begun.update(kernels)
+            except DriverError as error:
+                self._fail(error)
+            self._begun[recording] = kernels
 
         return replay
 
@@ -197,7 +237,7 @@ class CudaDevice(Device):
 
 
 class _Blame:
-    """Around calls of the driver: an error is told with the kernels that may be at fault."""
+    """Around calls of the driver: an error is told with the kernels that may be at fault; after waiting, none is."""
 
     def __init__(self, device: CudaDevice, waits: bool = False):
         self._device, self._waits = device, waits
@@ -206,21 +246,10 @@ class _Blame:
         return None
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        device = self._device
         if isinstance(error, DriverError):
-            begun = list(device._begun)
-            names = ", ".join(map(device._named, begun[-_NAMED:]))
-            among = f"after {names}" if len(begun) <= 1 else f"after these, or some before: {names}"
-            hint = "with CUDA_LAUNCH_BLOCKING=1 in the environment, the driver tells which kernel fails"
-            message = f"{device._program.name} failed on GPU {device.gpu.number}: {error.message}"
-            raise HloError(f"{message}, {among}" if begun else message, hint=hint) from error
+            self._device._fail(error)
         if self._waits and error is None:
-            device._begun.clear()
-
-
-def _geometry(launch: Launch) -> str:
-    grid, block = ("x".join(map(str, size)) for size in (launch.grid, launch.block))
-    return f"{grid} blocks of {block} threads"
+            self._device._begun.clear()
 
 
 def _kernels_of(steps: Sequence[Step]) -> list[str]:

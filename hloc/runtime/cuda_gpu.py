@@ -73,8 +73,10 @@ class CudaGpu:
         size = rounded(size)
         found = self._free.get(size)
         if found:
-            with suppress(IndexError):  # another thread was faster
+            try:
                 return found.pop()
+            except IndexError:  # another thread was faster
+                pass
         self.enter()
         address = self._fresh(size)
         if address is None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from hloc.codegen.device_program import Launch
+from hloc.host.gpus import check
 from hloc.runtime.cuda_gpu import CudaGpu
 from hloc.runtime.device_plan import ChoiceStep, CopyStep, FillStep, LaunchStep, LoopStep, Step
 
@@ -112,8 +113,13 @@ class Recording:
         self._executable = gpu.call("cuGraphInstantiate", graph, 0)
 
     def __call__(self) -> None:
-        self._gpu.enter()
-        self._gpu.call("cuGraphLaunch", self._executable, self._gpu.stream)
+        gpu = self._gpu
+        cu = gpu.driver
+        # Written out, as what a call of a small program takes is mostly this.
+        cu.cuCtxSetCurrent(gpu.context)
+        answer = cu.cuGraphLaunch(self._executable, gpu.stream)
+        if answer[0]:
+            check(cu, answer, "cuGraphLaunch")
 
     def __del__(self) -> None:
         with suppress(Exception):  # at the end of the process the driver may be gone

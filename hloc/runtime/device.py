@@ -75,6 +75,10 @@ class Device(ABC):
         """All work that reads imported arrays was begun: when it is done, others may change them."""
         return None
 
-    def new_array(self, shape: ArrayShape) -> Any:
-        """A fresh array in the shape's layout in the device's memory, which it gives back when nobody holds it."""
+    def array_maker(self, shape: ArrayShape) -> Callable[[], Any]:
+        """What makes a fresh array in the shape's layout, whose memory is given back when nobody holds it."""
         raise NotImplementedError("a device that imports no arrays exports none")
+
+    def form(self, shape: ArrayShape) -> object:
+        """What `form` is of the arrays made here that have this type, shape and layout, and of no others."""
+        return self

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ class DeviceArray:
         strides: tuple[int, ...],
         owner: object = None,
     ):
+        self.form = (gpu.number, shape, strides, dtype)  # equal for arrays that any kernel takes for each other
         self.gpu, self.address, self.shape, self.dtype, self.strides = gpu, address, shape, dtype, strides
         self.owner = owner
 
@@ -55,7 +57,7 @@ class DeviceArray:
     @property
     def size(self) -> int:
         """Elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -113,6 +113,16 @@ def test_the_second_call_replays_a_graph_that_the_third_shares(fake: FakeDriver)
     assert fake.log.count("cuGraphAddKernelNode") == 2
 
 
+def test_a_single_launch_is_made_ready_without_a_graph(fake: FakeDriver) -> None:
+    run = for_gpu(TWICE)
+    for number in range(3):
+        np.testing.assert_array_equal(run(X + number), 2 * (X + number))
+    assert fake.log.count("cuLaunchKernel") == 3 and "cuGraphCreate" not in fake.log
+    fake.fails["cuLaunchKernel"] = ILLEGAL_ADDRESS
+    with pytest.raises(HloError, match=r"kernel double \(%double.1\)"):
+        run(X)
+
+
 def test_copies_and_fills_are_nodes_too(fake: FakeDriver) -> None:
     run = for_gpu(program([Copy(OUT, ARG, 16), Fill(OUT, 4, 0, 8), Copy(OUT, ARG, 0)]))
     for _ in range(2):
@@ -322,7 +332,8 @@ def test_the_devices_of_a_run_take_the_machines_gpus_in_turn(install) -> None:
 def on_gpu(run: DeviceExecutable, values: np.ndarray = X) -> DeviceArray:
     """An array on the GPU, made by an upload."""
     run.load()
-    made = run._homes[0].device.new_array(array({"float32": F32, "bfloat16": BF16}[values.dtype.name], *values.shape))
+    shape = array({"float32": F32, "bfloat16": BF16}[values.dtype.name], *values.shape)
+    made = run._homes[0].device.array_maker(shape)()
     made.gpu.upload(made.address, np.ascontiguousarray(values))
     return made
 
