@@ -48,6 +48,12 @@ def plain_element(k: KernelContext, plan: ConvolutionPlan, index: Index) -> Regi
         y = scalar.convert(b, rhs(plan.kernel_index(b, channel, feature, window)), plan.rhs.dtype, dtype)
         return [multiply_accumulate(b, dtype, x, y, sums[0])]
 
+    def level(at: Index, sums: list[Register]) -> list[Register]:
+        """A loop for each dimension: the parts of the index are wanted one by one."""
+        if len(at) == len(steps):
+            return step(at, sums)
+        return k.reduce_loop([steps[len(at)]], sums, lambda index, carried: level((*at, *index), carried))
+
     steps = [*(window.size for window in plan.windows), plan.features]
-    (total,) = k.reduce_loop(steps, [nothing], step)
+    (total,) = level((), [nothing])
     return scalar.convert(b, total, dtype, plan.out.dtype)
