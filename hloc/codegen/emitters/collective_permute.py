@@ -11,23 +11,26 @@ from hloc.codegen.kernel import KernelContext, kernel
 from hloc.codegen.llvm import Value
 from hloc.codegen.rendezvous import Meeting, devices_of, fill, number_at, within
 from hloc.codegen.routines import i64
+from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
 from hloc.reference.collectives import expand, group_mode
 
 
-def _pairs(k: KernelContext, instruction: Instruction) -> list[tuple[int, int]]:
-    """(source, target) device numbers."""
+def device_pairs(instruction: Instruction) -> list[tuple[int, int]]:
+    """(source, target) device numbers. HloError if there is no such device."""
     pairs: dict[tuple[int, int], None] = {}
     for device in devices_of(instruction):
         group = expand(None, group_mode(instruction), device)
         for pair in instruction.attributes["source_target_pairs"]:
             if any(not 0 <= i < len(group) for i in pair):
-                raise k.error(f"source_target_pairs name a device beyond the {len(group)} that there are")
+                message = f"source_target_pairs name a device beyond the {len(group)} that there are"
+                raise HloError(message, instruction.span)
             pairs[group[pair[0]], group[pair[1]]] = None
     return list(pairs)
 
 
-def _sides(instruction: Instruction) -> tuple[range, range]:
+def sides(instruction: Instruction) -> tuple[range, range]:
     """Numbers of the outputs that are operands again (of a start op), and of those that are results."""
     if not instruction.opcode.endswith("-start"):
         return range(0), range(len(list(instruction.shape.leaves())))
@@ -35,21 +38,22 @@ def _sides(instruction: Instruction) -> tuple[range, range]:
     return range(operands), range(operands, operands + results)
 
 
-def _slices_in_place(instruction: Instruction) -> tuple[tuple[int, int], ...]:
-    return ((1, _sides(instruction)[1].start),) if instruction.get("slice_sizes") else ()
+def slices_in_place(instruction: Instruction) -> tuple[tuple[int, int], ...]:
+    return ((1, sides(instruction)[1].start),) if instruction.get("slice_sizes") else ()
 
 
-@kernel("collective-permute", "collective-permute-start", fails=True, in_place=_slices_in_place)
+@kernel("collective-permute", "collective-permute-start", fails=True, in_place=slices_in_place)
 def collective_permute(k: KernelContext, instruction: Instruction) -> None:
     """Targets get their source's operands; other devices get zeros, or keep their output operand."""
-    pairs = _pairs(k, instruction)
+    pairs = device_pairs(instruction)
     source = {target: origin for origin, target in pairs}
     _before_permute(k, instruction)
-    results = [k.outputs[i] for i in _sides(instruction)[1]]
+    results = [k.outputs[i] for i in sides(instruction)[1]]
 
     def receive(arrays: list[ArrayRef], own: list[ArrayRef]) -> None:
         if instruction.get("slice_sizes"):
-            _receive_slices(k, instruction, arrays, own, results[0])
+            for row in range(len(instruction.get("slice_sizes"))):
+                receive_slice(k, instruction, row, arrays, own, results[0])
             return
         for array, output in zip(arrays, results):
             k.copy(array, output)
@@ -76,7 +80,7 @@ def collective_permute(k: KernelContext, instruction: Instruction) -> None:
 
 def _before_permute(k: KernelContext, instruction: Instruction) -> None:
     """What a device that receives nothing has (output operand or zeros); a start op's other outputs."""
-    operands, results = _sides(instruction)
+    operands, results = sides(instruction)
     for i in operands:
         k.copy(k.input_array(i), k.outputs[i])
     slices = instruction.get("slice_sizes")
@@ -88,38 +92,29 @@ def _before_permute(k: KernelContext, instruction: Instruction) -> None:
             fill(k, output, lambda index, output=output: scalar.zero(output.shape.dtype))
 
 
-def _receive_slices(
-    k: KernelContext, instruction: Instruction, arrays: list[ArrayRef], own: list[ArrayRef], output: ArrayRef
+def receive_slice(
+    k: KernelContext,
+    instruction: Instruction,
+    row: int,
+    arrays: list[ArrayRef],
+    own: list[ArrayRef],
+    output: ArrayRef,
 ) -> None:
-    """Slices of the source's input at its offsets, to places at this device's offsets; starts are clamped."""
+    """A slice of the source's input at its offsets, to a place at this device's offsets; starts are clamped."""
     slices = instruction.get("slice_sizes")
     numbers = [number for number, _, _ in operand_leaves(instruction)]
-    data = arrays[0]
-    for row, sizes in enumerate(slices):
-        starts, places = (
-            [
-                within(k, start, whole - size)
-                for start, size, whole in zip(
-                    _offsets(
-                        k,
-                        [a for a, n in zip(given, numbers, strict=True) if n == number],
-                        row,
-                        len(slices),
-                        sizes,
-                    ),
-                    sizes,
-                    shape.dims,
-                    strict=True,
-                )
-            ]
-            for given, number, shape in ((arrays, 2, data.shape), (own, 3, output.shape))
-        )
-        k.loop_nest(
-            sizes,
-            lambda index, starts=starts, places=places: output.store(
-                tuple(map(k.b.add, places, index)), data.load(tuple(map(k.b.add, starts, index)))
-            ),
-        )
+    sizes, data = slices[row], arrays[0]
+
+    def offsets(given: list[ArrayRef], number: int, shape: ArrayShape) -> list[Value]:
+        leaves = [array for array, n in zip(given, numbers, strict=True) if n == number]
+        found = _offsets(k, leaves, row, len(slices), sizes)
+        return [within(k, start, whole - size) for start, size, whole in zip(found, sizes, shape.dims, strict=True)]
+
+    starts, places = offsets(arrays, 2, data.shape), offsets(own, 3, output.shape)
+    k.loop_nest(
+        sizes,
+        lambda index: output.store(tuple(map(k.b.add, places, index)), data.load(tuple(map(k.b.add, starts, index)))),
+    )
 
 
 def _offsets(

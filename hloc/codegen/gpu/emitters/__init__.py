@@ -11,6 +11,11 @@ row_launches = lazy("hloc.codegen.gpu.row_launches")
 
 GPU_HOMES: dict[str, str] = homes(
     {
+        "hloc.codegen.gpu.emitters.collectives": (
+            "all-gather all-gather-done all-gather-start all-reduce all-reduce-done all-reduce-start all-to-all "
+            "collective-broadcast collective-permute collective-permute-done collective-permute-start "
+            "collective-reduce ragged-all-to-all reduce-scatter"
+        ),
         "hloc.codegen.gpu.emitters.control": "conditional while",
         "hloc.codegen.gpu.emitters.host": "custom-call infeed outfeed recv recv-done send send-done",
         "hloc.codegen.gpu.emitters.indexing": "dynamic-update-slice",
