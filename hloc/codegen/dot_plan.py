@@ -14,6 +14,7 @@ from hloc.codegen.strided import Strided
 from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+from hloc.records import record
 
 _SMALL = 2048
 """Up to this many multiplications a product is written in place."""
@@ -177,6 +178,12 @@ class DotPlan:
             return self.holder if self.holds and self.gemm(16).k_block < self.k else None
         return self.holder
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether parts of the result can be made apart from each other, each reading the operands where they lie."""
+        ready = all(not side.copied or self.packs(side) for side in (self.lhs, self.rhs)) and not self.out.copied
+        return ready and not self.is_plain and (self.epilogue is None or self.finishes_blocks)
+
     def packs(self, side: Side) -> bool:
         """Whether a computed operand's elements are put into packed blocks as they are computed."""
         return side.computed and self.is_packed and not self.dtype.is_complex
@@ -235,3 +242,48 @@ class DotPlan:
             return fixed + self.m * self.k * self.dtype.itemsize
         blocks = 0 if self.is_row_sum else max(self.gemm(width).scratch_bytes for width in (16, 32, 64))
         return fixed + blocks
+
+
+_TILES = 8
+"""Tiles along each side of a part of a product, at least: the other operand is packed again for each part."""
+
+
+@record
+class Units:
+    """A product in parts: those of each of `matrices`, which begin every so many `rows` and `columns` of the result."""
+
+    matrices: int
+    row_parts: int
+    column_parts: int
+    rows: int
+    columns: int
+
+    @staticmethod
+    def of(plan: DotPlan, workers: int, vector_bytes: int) -> Units:
+        """Two parts for each worker, or more if there are many matrices, unless parts would be too small."""
+        matrices, m, n = prod(plan.batch), plan.m, plan.n
+        if plan.is_inline or matrices >= 2 * workers:
+            return Units(matrices, 1, 1, m, n)
+        tile = plan.gemm(vector_bytes).tile
+        least_rows, least_columns = m if not plan.is_packed else _TILES * tile.rows, _TILES * tile.columns
+        row_parts = column_parts = 1
+        while matrices * row_parts * column_parts < 2 * workers:
+            if n // (2 * column_parts) >= least_columns and (
+                n // column_parts >= m // row_parts or m // (2 * row_parts) < least_rows
+            ):
+                column_parts *= 2
+            elif m // (2 * row_parts) >= least_rows:
+                row_parts *= 2
+            else:
+                break
+        rows = -(-m // row_parts // tile.rows) * tile.rows if row_parts > 1 else m
+        columns = -(-n // column_parts // tile.columns) * tile.columns if column_parts > 1 else n
+        return Units(matrices, -(-m // rows), -(-n // columns), rows, columns)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.matrices, self.row_parts, self.column_parts
+
+    @property
+    def count(self) -> int:
+        return self.matrices * self.row_parts * self.column_parts

@@ -142,7 +142,7 @@ class KernelContext:
 
     With a `range` (begin, end), the kernel is one thread's part: the outermost loop of its first nest goes through
     the range alone. `range_size` is then how many indices that loop has, 0 if there was none to divide;
-    `outer_nests` counts the nests that are in no other.
+    `outer_nests` counts the nests that are in no other. There are as many threads as `workers`.
     """
 
     def __init__(
@@ -175,6 +175,7 @@ class KernelContext:
         self._open_nests = 0
         self._level = 0
         self.range: tuple[Value, Value] | None = None
+        self.workers = 1
         self.range_size = 0
         self.outer_nests = 0
 

@@ -90,7 +90,7 @@ class KernelCode:
         attributes = self._attributes(step, brief)
         sharing = None if brief else sharing_of(step, self.options)
         if sharing is not None:
-            part, k = self._written(f"{name}.part", step, shared, attributes, is_part=True)
+            part, k = self._written(f"{name}.part", step, shared, attributes, workers=sharing.workers)
             if k.range_size and k.outer_nests == 1:
                 self.threads = sharing.workers
                 params = self._params(step, shared)
@@ -111,12 +111,15 @@ class KernelCode:
         shared: dict[int, int],
         attributes: str,
         once: bool = False,
-        is_part: bool = False,
+        workers: int = 0,
     ) -> tuple[Function, KernelContext]:
-        """The kernel's code, written once more if a loop over several dimensions needs dividing."""
+        """The kernel's code, written once more if a loop over several dimensions needs dividing.
+
+        Among so many `workers` it is the part of each.
+        """
         splits: dict[int, set[int]] = {}
         while True:
-            function, k = self._emit(name, step, shared, splits, attributes, is_part)
+            function, k = self._emit(name, step, shared, splits, attributes, workers)
             needed = k.needed_splits()
             if once or not needed:
                 return function, k
@@ -146,10 +149,10 @@ class KernelCode:
         shared: dict[int, int],
         splits: dict[int, set[int]],
         attributes: str,
-        is_part: bool,
+        workers: int,
     ) -> tuple[Function, KernelContext]:
         params = self._params(step, shared)
-        limits = [("i64", "begin"), ("i64", "end")] if is_part else []
+        limits = [("i64", "begin"), ("i64", "end")] if workers else []
         fails = step.form.row is not None and step.form.row.fails
         result = "i32" if fails else "void"
         function = self.module.function(name, result, params + limits, attributes, "internal")
@@ -161,8 +164,8 @@ class KernelCode:
         pointers = dict(zip(own, given, strict=False))
         pointers |= {number: outputs[output] for number, output in shared.items()}
         k = self._context(b, step, pointers, outputs, given[-2:], splits)
-        if is_part:
-            k.range = function.args[-2], function.args[-1]
+        if workers:
+            k.range, k.workers = (function.args[-2], function.args[-1]), workers
         _write(k, step)
         b.ret(k.status if fails else None)
         return function, k

@@ -49,29 +49,54 @@ ENTRY e {
   ROOT r = f32[64,1001] sort(x), dimensions={1}, to_apply=less
 }"""
 
-PROGRAMS = {"chain": CHAIN, "softmax": SOFTMAX, "sort": SORT}
+PRODUCT = """HloModule product
+ENTRY e {
+  x = f32[301,500] parameter(0)
+  y = f32[500,333] parameter(1)
+  d = f32[301,333] dot(x, y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  t = f32[301,333] tanh(d)
+  ROOT r = f32[301,333] add(t, d)
+}"""
+
+BATCH = """HloModule batch
+ENTRY e {
+  x = bf16[40,65,100] parameter(0)
+  y = bf16[40,33,100] parameter(1)
+  ROOT d = f32[40,65,33] dot(x, y), lhs_batch_dims={0}, rhs_batch_dims={0},
+    lhs_contracting_dims={2}, rhs_contracting_dims={2}
+}"""
+
+VECTOR = """HloModule vector
+ENTRY e {
+  x = f32[2,1500] parameter(0)
+  y = f32[1500,700] parameter(1)
+  ROOT d = f32[2,700] dot(x, y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}"""
+
+PROGRAMS = {"chain": CHAIN, "softmax": SOFTMAX, "sort": SORT, "product": PRODUCT, "batch": BATCH, "vector": VECTOR}
 
 
 def compiled(text: str, threads: int) -> hloc.Executable:
     return hloc.compile(text, options=Options(num_threads=threads, cache=False))
 
 
-def argument(executable: hloc.Executable) -> np.ndarray:
-    shape = executable.program.parameters[0].shape
-    return np.random.default_rng(3).standard_normal(shape.dims, np.float32)
+def arguments(executable: hloc.Executable) -> list[np.ndarray]:
+    rng = np.random.default_rng(3)
+    shapes = [leaf.shape for leaf in executable.program.parameters]
+    return [rng.standard_normal(shape.dims, np.float32).astype(shape.dtype.numpy) for shape in shapes]
 
 
 @pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
 def test_results_do_not_depend_on_the_number_of_threads(text: str) -> None:
     alone = compiled(text, 1)
-    x = argument(alone)
-    expected = alone(x)
+    given = arguments(alone)
+    expected = alone(*given)
     assert alone.program.threads == 1
     for threads in (2, 3, 8):
         executable = compiled(text, threads)
         assert executable.program.threads == threads
         for _ in range(20):
-            assert np.array_equal(executable(x), expected)
+            assert np.array_equal(executable(*given), expected)
 
 
 def test_small_kernels_stay_on_one_thread() -> None:
@@ -81,12 +106,12 @@ def test_small_kernels_stay_on_one_thread() -> None:
 @pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
 def test_callers_share_the_pool(text: str) -> None:
     executable = compiled(text, 2)
-    x = argument(executable)
-    expected = executable(x)
+    given = arguments(executable)
+    expected = executable(*given)
     wrong: list[int] = []
 
     def call(number: int) -> None:
-        wrong.extend(number for _ in range(20) if not np.array_equal(executable(x), expected))
+        wrong.extend(number for _ in range(20) if not np.array_equal(executable(*given), expected))
 
     callers = [threading.Thread(target=call, args=(number,)) for number in range(4)]
     for caller in callers:

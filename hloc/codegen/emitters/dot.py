@@ -19,14 +19,14 @@ from types import SimpleNamespace
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
-from hloc.codegen.dot_plan import DotPlan, Side
+from hloc.codegen.dot_plan import DotPlan, Side, Units
 from hloc.codegen.gemm import GROUP, Extent, Gemm, gemm_routine
 from hloc.codegen.kernel import Element, Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize
 from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
 from hloc.codegen.products import added, multiply_accumulate
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import Routines, i64, least
 from hloc.codegen.strided import Strided
 from hloc.codegen.tiles import InlineProduct, pack_routine
 from hloc.ir.dtypes import DType
@@ -52,6 +52,7 @@ def _computed(instruction: Instruction) -> list[int]:
     takes_epilogue=lambda instruction: True,
     strided=True,
     written_once=lambda instruction, epilogue: _written_once(DotPlan(instruction, epilogue, is_fused=True)),
+    is_loop=True,
 )
 def dot(k: KernelContext, instruction: Instruction) -> None:
     if instruction.shape.count == 0:
@@ -93,7 +94,11 @@ def _plain(k: KernelContext, instruction: Instruction, dtype: DType) -> None:
 
 
 class _Product:
-    """Writes a product by way of the routines. `out` is where its result lies before an epilogue is applied."""
+    """Writes a product by way of the routines. `out` is where its result lies before an epilogue is applied.
+
+    What is multiplied at a time is the matrix at the `loops`' batch index, or a part of it: the rows and columns of
+    the result from `origin` on, as many as `extent` says.
+    """
 
     def __init__(self, k: KernelContext, plan: DotPlan):
         self.k, self.b, self.plan = k, k.b, plan
@@ -101,9 +106,14 @@ class _Product:
         self.used = 0
         self.loops: list[Value] = []
         self.block: Value | None = None
+        self.origin: tuple[Value, Value] = (i64(0), i64(0))
+        self.extent: tuple[Value, Value] = (i64(plan.m), i64(plan.n))
 
     def write(self) -> None:
         plan = self.plan
+        if self.k.range is not None:
+            self._write_range(*self.k.range)
+            return
         result = ArrayRef(self.b, plan.out.shape, self._result())
         lhs, rhs = self._operand(plan.lhs), self._operand(plan.rhs)
         out = self._scratch(plan.out.copy_bytes) if plan.out.copied else result.pointer
@@ -117,6 +127,40 @@ class _Product:
             shape = plan.out.shape
             order = shape.minor_to_major[::-1]
             self.k.loop_nest(shape.dims, lambda index: self._put(index, result.load(index)), order)
+
+    def _write_range(self, begin: Value, end: Value) -> None:
+        """One thread's part of the product: some of its units. Nothing, if it does not fall apart into units."""
+        plan, b, k = self.plan, self.b, self.k
+        units = Units.of(plan, k.workers, k.target.vector_bytes)
+        if not plan.is_divisible or units.count == 1:
+            return
+        k.outer_nests, k.range_size = 1, units.count
+        result = self._result()
+        sides = (plan.lhs, plan.rhs, plan.out)
+        lhs, rhs = self._operand(plan.lhs), self._operand(plan.rhs)
+        used = self.used
+        with b.for_loop(begin, end, unroll=False) as unit:
+            self.used = used
+            matrix, row, column = delinearize(b, unit, units.sizes)
+            self.loops = delinearize(b, matrix, plan.batch)
+            self.origin = b.mul(row, i64(units.rows)), b.mul(column, i64(units.columns))
+            self.extent = (
+                least(b, i64(units.rows), b.sub(i64(plan.m), self.origin[0])),
+                least(b, i64(units.columns), b.sub(i64(plan.n), self.origin[1])),
+            )
+            self._matrix(*(self._moved(s, self._at(s, p)) for s, p in zip(sides, (lhs, rhs, result), strict=True)))
+
+    def _moved(self, side: Side, pointer: Value) -> Value:
+        """Where a side of the unit at `origin` begins."""
+        plan, b = self.plan, self.b
+        if plan.packs(side) or (side.number is None and plan.finishes_blocks and not plan.holds):
+            return pointer
+        at = {plan.lhs: self.origin[:1], plan.rhs: self.origin[1:]}.get(side, self.origin)
+        offset = i64(0)
+        for first, stride in zip(at, side.strides[1:], strict=False):
+            offset = b.add(offset, b.mul(first, i64(stride)))
+        offset = b.mul(offset, i64(side.parts))
+        return b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, offset)
 
     def _scratch(self, size: int) -> Value:
         start, self.used = self.used, self.used + size
@@ -204,8 +248,8 @@ class _Product:
             lhs, lhs_type, row = packed, plan.dtype, plan.k
         product = ThinProduct(lhs_type, rhs_type, out_type, plan.dtype, plan.m)
         routine = row_dot_routine(self.routines, product)
-        sizes = (plan.n, plan.k, row, column, c_row, c_column)
-        b.call(routine, [lhs, rhs, out, *map(i64, sizes)])
+        sizes = (plan.k, row, column, c_row, c_column)
+        b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, sizes)])
 
     def _row_sum(self, lhs: Value, rhs: Value, out: Value) -> None:
         plan = self.plan
@@ -214,8 +258,8 @@ class _Product:
         )
         product = ThinProduct(*self._types(), plan.dtype, plan.m)
         routine = row_sum_routine(self.routines, product)
-        sizes = (plan.n, plan.k, row, step, b_step, c_row, c_column)
-        self.b.call(routine, [lhs, rhs, out, *map(i64, sizes)])
+        sizes = (plan.k, row, step, b_step, c_row, c_column)
+        self.b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, sizes)])
 
     def _gemm(self, lhs: Value, rhs: Value, out: Value) -> None:
         """One product of real matrices, or one for each pair of parts of complex ones."""
@@ -245,11 +289,12 @@ class _Product:
             tuple(part * side.parts if i else part for i, part in enumerate(side.strides))
             for side in (plan.lhs, plan.rhs, plan.out)
         )
-        sizes = {"m": plan.m, "n": plan.n, "k": plan.k}
+        sizes = {"k": plan.k}
         sizes |= {"a_row": row, "a_step": step, "b_column": column, "b_step": b_step}
         sizes |= {"c_row": c_row, "c_column": c_column}
         sizes |= {"m_block": blocks.m_block, "n_block": blocks.n_block, "k_block": blocks.k_block}
-        return {name: i64(number) for name, number in sizes.items()}
+        m, n = self.extent
+        return {"m": m, "n": n, **{name: i64(number) for name, number in sizes.items()}}
 
     def _part(self, side: Side, pointer: Value, number: int) -> Value:
         return self.b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, i64(number))
@@ -300,7 +345,8 @@ class _Product:
         along_steps = side.shape.minor_to_major[0] in side.columns
 
         def put(panel: Value, line: Value, step: Value) -> None:
-            index = self._index(side, b.add(lines[0], b.add(panel, line)), b.add(steps[0], step))
+            first = b.add(self.origin[side is plan.rhs], lines[0])
+            index = self._index(side, b.add(first, b.add(panel, line)), b.add(steps[0], step))
             value = scalar.convert(b, read(index), side.shape.dtype, plan.dtype)
             place = b.add(b.mul(panel, steps[1]), b.add(b.mul(step, i64(width)), line))
             scalar.store(b, plan.dtype, value, b.gep(type, target, place))
@@ -332,7 +378,8 @@ class _Product:
             if parts is not None:
                 place = b.add(b.mul(row, i64(c_row)), b.mul(column, i64(c_column)))
                 total = added(b, scalar.load(b, plan.dtype, b.gep(type, parts, place)), total)
-            self._put(self._index(plan.out, row, column), scalar.convert(b, total, plan.dtype, plan.out.shape.dtype))
+            at = self._index(plan.out, b.add(self.origin[0], row), b.add(self.origin[1], column))
+            self._put(at, scalar.convert(b, total, plan.dtype, plan.out.shape.dtype))
 
         large = plan.out.shape.count >= _LARGE
         hints = b.module.loop_metadata(interleave=4) if large else ""
