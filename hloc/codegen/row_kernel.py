@@ -32,10 +32,11 @@ def write_rows(k: KernelContext, stages: RowStages, roots: Sequence[Leaf]) -> No
 
 
 class RowParts:
-    """What a row's work is made of: values of a row, what reduces fold, roots."""
+    """What a row's work is made of: values of a row, what reduces fold, roots, and what is kept, in `kept`."""
 
     def __init__(self, k: KernelContext, stages: RowStages, roots: Sequence[Leaf]):
         self.k, self.b, self.stages, self.roots = k, k.b, stages, roots
+        self.kept: dict[Leaf, tuple[ArrayRef, Place]] = {}
 
     def write(self, row: Index) -> None:
         """Everything of a row: level by level its values, then its loops."""
@@ -106,6 +107,29 @@ class RowParts:
         for (number, index), value in zip(places, values, strict=True):
             self.k.outputs[number].store(index, value)
 
+    def keep(self, loop: RowLoop, at: Sequence[tuple[Index, Index]]) -> None:
+        """Stores what later loops want of some rows and columns."""
+        for leaf, place in loop.kept:
+            if leaf in self.kept:
+                values = [self.k.body.evaluate(self.k, *leaf, self.index(leaf, place, *where)) for where in at]
+                for (_, column), value in zip(at, values, strict=True):
+                    self.kept[leaf][0].store(column, value)
+
+    def bind_kept(self, loop: RowLoop, row: Index) -> None:
+        """Lets later loops load what is kept of a row."""
+        for leaf, _ in loop.kept:
+            if leaf in self.kept:
+                self.k.body.bind(leaf, partial(self._load_kept, leaf, row))
+
+    def _load_kept(self, leaf: Leaf, row: Index, index: Index) -> Register:
+        """What is kept of a row; that of another row is computed."""
+        array, place = self.kept[leaf]
+        column = tuple(index[d] for d in place.columns)
+        if index_key(index) == index_key(self.index(leaf, place, row, column)):
+            return array.load(column)
+        operands = [self.k.body.element(self.k, operand) for operand in leaf[0].operands]
+        return self.k.compute(leaf[0], operands, index)
+
     def store_whole(self, number: int) -> None:
         """A root that is made of all rows."""
         index = self.index(self.roots[number], Place((), ()), (), ())
@@ -117,7 +141,6 @@ class RowWriter(RowParts):
 
     def __init__(self, k: KernelContext, stages: RowStages, roots: Sequence[Leaf]):
         super().__init__(k, stages, roots)
-        self.kept: dict[Leaf, tuple[ArrayRef, Place]] = {}
         offset = 0
         for loop in stages.loops:
             for leaf, place in loop.kept:
@@ -149,26 +172,14 @@ class RowWriter(RowParts):
 
         def elements(column: Index) -> Values:
             found = [self.folded(reduce, place, row, column) for reduce, place in loop.reduces]
-            for leaf, place in loop.kept:
-                value = self.k.body.evaluate(self.k, *leaf, self.index(leaf, place, row, column))
-                self.kept[leaf][0].store(column, value)
+            self.keep(loop, [(row, column)])
             self.store_roots(loop, [(row, column)])
             return found
 
         initial = [self.initial(reduce) for reduce, _ in loop.reduces]
         totals = Folds(self.k, reducers, loop.sizes, elements).run(initial)
         self._bind_results([reduce for reduce, _ in loop.reduces], totals)
-        for leaf, _ in loop.kept:
-            self.k.body.bind(leaf, partial(self._load_kept, leaf, row))
-
-    def _load_kept(self, leaf: Leaf, row: Index, index: Index) -> Register:
-        """What is kept of a row; that of another row is computed."""
-        array, place = self.kept[leaf]
-        column = tuple(index[d] for d in place.columns)
-        if index_key(index) == index_key(self.index(leaf, place, row, column)):
-            return array.load(column)
-        operands = [self.k.body.element(self.k, operand) for operand in leaf[0].operands]
-        return self.k.compute(leaf[0], operands, index)
+        self.bind_kept(loop, row)
 
 
 class _StripWriter(RowWriter):

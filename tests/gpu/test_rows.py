@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from against_evaluator import agree, random
+from against_evaluator import agree, ptx, random
 
 REDUCERS = """add {
   a = f32[] parameter(0)
@@ -161,3 +163,100 @@ def test_in_place() -> None:
 }
 ENTRY""")
     agree(text, random("f32[40,100]"))
+
+
+def many_inputs(rows: int, columns: int, inputs: int) -> str:
+    """Softmax of a sum of arrays, too many to be held in registers."""
+    shape, lines = f"f32[{rows},{columns}]", []
+    parameters = [f"  p{n} = {shape} parameter({n})" for n in range(inputs)]
+    names = ", ".join(f"p{n}" for n in range(inputs))
+    for n in range(1, inputs):
+        lines.append(f"  part{n} = {shape} add({'p0' if n == 1 else f'part{n - 1}'}, p{n})")
+    head, tail = softmax("f32", rows, columns).split(f"  x = {shape} parameter(0)\n  wide = {shape} convert(x)\n")
+    body, entry = tail.split("ENTRY")
+    fused = [*parameters, *lines, f"  wide = {shape} tanh(part{inputs - 1})"]
+    entry = entry.replace(f"  x = {shape} parameter(0)", "\n".join(parameters)).replace("fusion(x)", f"fusion({names})")
+    return head + "\n".join(fused) + "\n" + body + "ENTRY" + entry
+
+
+def test_long_rows_by_loops() -> None:
+    for columns in (8200, 8201):
+        shape = f"f32[2,{columns}]"
+        agree(many_inputs(2, columns, 5), *(random(shape, n) for n in range(5)))
+
+
+MIXED = """HloModule m
+{reducers}
+pick {{
+  value = f32[] parameter(0)
+  at = s32[] parameter(1)
+  other = f32[] parameter(2)
+  place = s32[] parameter(3)
+  stays = pred[] compare(value, other), direction=GE
+  v = f32[] select(stays, value, other)
+  i = s32[] select(stays, at, place)
+  ROOT both = (f32[], s32[]) tuple(v, i)
+}}
+fused {{
+  x = f32[{a},{b},{columns}] parameter(0)
+  least = f32[] constant(-inf)
+  zero = f32[] constant(0)
+  none = s32[] constant(0)
+  flat = f32[{rows},{columns}] reshape(x)
+  places = s32[{rows},{columns}] iota(), iota_dimension=1
+  best = (f32[{rows}], s32[{rows}]) reduce(flat, places, least, none), dimensions={{1}}, to_apply=pick
+  top = f32[{rows}] get-tuple-element(best), index=0
+  place = s32[{rows}] get-tuple-element(best), index=1
+  tops = f32[{rows},{columns}] broadcast(top), dimensions={{0}}
+  less = f32[{rows},{columns}] subtract(flat, tops)
+  e = f32[{rows},{columns}] exponential(less)
+  sum = f32[{rows}] reduce(e, zero), dimensions={{1}}, to_apply=add
+  sums = f32[{rows},{columns}] broadcast(sum), dimensions={{0}}
+  ratio = f32[{rows},{columns}] divide(e, sums)
+  cube = f32[{a},{b},{columns}] reshape(ratio)
+  ROOT r = (f32[{a},{b},{columns}], s32[{rows}], f32[{rows}]) tuple(cube, place, sum)
+}}
+ENTRY e {{
+  x = f32[{a},{b},{columns}] parameter(0)
+  ROOT r = (f32[{a},{b},{columns}], s32[{rows}], f32[{rows}]) fusion(x), kind=kInput, calls=fused
+}}
+"""
+
+
+@pytest.mark.parametrize(("a", "b", "columns"), [(3, 4, 17), (5, 7, 200), (1, 2, 3000), (1, 1, 20000)])
+def test_order_and_reshaped_rows(a: int, b: int, columns: int) -> None:
+    text = MIXED.format(reducers=REDUCERS, a=a, b=b, columns=columns, rows=a * b)
+    agree(text, np.round(random(f"f32[{a},{b},{columns}]"), 1))
+
+
+MOMENTS = """HloModule m
+{reducers}
+fused {{
+  x = f32[{shape}] parameter(0)
+  least = f32[] constant(-inf)
+  zero = f32[] constant(0)
+  square = f32[{shape}] multiply(x, x)
+  sum = f32[{result}] reduce(x, zero), dimensions={{{dims}}}, to_apply=add
+  squares = f32[{result}] reduce(square, zero), dimensions={{{dims}}}, to_apply=add
+  top = f32[{result}] reduce(x, least), dimensions={{{dims}}}, to_apply=most
+  ROOT r = (f32[{result}], f32[{result}], f32[{result}]) tuple(sum, squares, top)
+}}
+ENTRY e {{
+  x = f32[{shape}] parameter(0)
+  ROOT r = (f32[{result}], f32[{result}], f32[{result}]) fusion(x), kind=kInput, calls=fused
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "result"), [("20000", "0", ""), ("300,40", "0", "40"), ("40,300", "1", "40"), ("4,5,6,7", "0,2,3", "5")]
+)
+def test_several_reduces_of_one_array(shape: str, dims: str, result: str) -> None:
+    agree(MOMENTS.format(reducers=REDUCERS, shape=shape, dims=dims, result=result), random(f"f32[{shape}]"), rtol=1e-4, atol=1e-3)
+
+
+def test_one_launch_a_row_kernel_with_vectors() -> None:
+    text = ptx(softmax("f32", 4096, 4096))
+    assert text.count(".entry") == 1
+    assert len(re.findall(r"ld\.global\.\S*v4\.", text)) == 4  # each element is loaded once
+    assert len(re.findall(r"st\.global\.\S*v4\.", text)) == 4

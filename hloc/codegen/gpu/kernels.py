@@ -13,7 +13,7 @@ from hloc.codegen.targets.target import Target
 from hloc.lazy import lazy
 from hloc.options import Options
 
-row_launches = lazy("hloc.codegen.gpu.row_launches")
+row_kernel = lazy("hloc.codegen.gpu.row_kernel")
 
 
 class GpuKernels:
@@ -86,6 +86,6 @@ def _write(g: GpuStep) -> None:
         assert form.row is not None
         form.row.emit(g, form.own)
     elif form.stages is not None:
-        row_launches.write_launches(g, form.stages, form.roots)
+        row_kernel.write_rows(g, form.stages, form.roots)
     else:
         write_loops(g)

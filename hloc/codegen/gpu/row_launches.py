@@ -18,7 +18,7 @@ from hloc.codegen.gpu.running import Running
 from hloc.codegen.gpu.spread import over_elements
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.graphs import shape_of
-from hloc.codegen.kernel import Index
+from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Value
 from hloc.codegen.loops import reshape_index
 from hloc.codegen.routines import i64
@@ -35,20 +35,6 @@ def launches_bytes(stages: RowStages) -> int:
     if stages.totals:
         parts.append(_total_space(stages).scratch_bytes(list(map(reducer_of, stages.totals))))
     return _results_bytes(stages) + max(parts, default=0)
-
-
-def write_launches(g: GpuStep, stages: RowStages, roots: Sequence[Leaf]) -> None:
-    """The launches of a computation whose outputs are `roots`."""
-    writer = _Launches(g, stages, roots)
-    for loop in stages.loops:
-        if loop.reduces:
-            writer.fold_loop(loop)
-        if loop.roots:
-            writer.store_loop_roots(loop)
-    if stages.totals:
-        writer.fold_totals()
-    if any(stages.row_roots):
-        writer.store_row_roots()
 
 
 def _loop_space(stages: RowStages, loop: RowLoop) -> FoldSpace:
@@ -78,12 +64,24 @@ def _results_bytes(stages: RowStages) -> int:
     return sum(map(_leaf_bytes, _result_leaves(stages)))
 
 
-class _Launches:
-    """Writes one launch after the other."""
+class RowLaunches:
+    """Writes one launch after the other, for a computation whose outputs are `roots`."""
 
     def __init__(self, g: GpuStep, stages: RowStages, roots: Sequence[Leaf]):
         self.g, self.stages, self.roots = g, stages, roots
         self.parts_at = _results_bytes(stages)
+
+    def write(self) -> None:
+        """All of them."""
+        for loop in self.stages.loops:
+            if loop.reduces:
+                self._fold_loop(loop)
+            if loop.roots:
+                self._store_loop_roots(loop)
+        if self.stages.totals:
+            self.fold_totals()
+        if any(self.stages.row_roots):
+            self._store_row_roots()
 
     def _begin(self, k: GpuContext) -> RowParts:
         """A kernel's parts, with the results of all reduces so far in scratch."""
@@ -92,7 +90,7 @@ class _Launches:
             k.body.bind(leaf, array.load)
         return parts
 
-    def _results(self, k: GpuContext) -> dict[Leaf, ArrayRef]:
+    def _results(self, k: KernelContext) -> dict[Leaf, ArrayRef]:
         found, offset = {}, 0
         for leaf in _result_leaves(self.stages):
             pointer = k.b.gep("i8", k.scratch, i64(offset))
@@ -100,27 +98,32 @@ class _Launches:
             offset += _leaf_bytes(leaf)
         return found
 
-    def fold_loop(self, loop: RowLoop) -> None:
+    def _fold_loop(self, loop: RowLoop) -> None:
         reduces = [reduce for reduce, _ in loop.reduces]
 
         def prepare(k: GpuContext, running: Running) -> Fold:
-            parts, results = self._begin(k), self._results(k)
+            parts = self._begin(k)
 
             def elements(row: Index, column: Index) -> Values:
                 return [parts.folded(reduce, place, row, column) for reduce, place in loop.reduces]
 
             def finish(row: Index, totals: list[Value]) -> None:
                 values = running.finish([parts.initial(reduce) for reduce in reduces], totals)
-                for reduce, made in zip(reduces, values, strict=True):
-                    leaves = [(reduce, leaf) for leaf, _ in reduce.shape.leaves()]
-                    index = parts.index(leaves[0], Place(self._rows(reduce), ()), row, ())
-                    for leaf, value in zip(leaves, made, strict=True):
-                        results[leaf].store(index, value)
+                self.store_results(parts, reduces, row, values)
 
             return Fold(elements, finish)
 
         size = loaded_size(self.g, shape_of(inputs_of(reduces[0])[0]))
         fold(self.g, _loop_space(self.stages, loop), _reducers(loop), prepare, size, self.parts_at)
+
+    def store_results(self, parts: RowParts, reduces: Sequence[Instruction], row: Index, values: Values) -> None:
+        """Puts what reduces make of a row into scratch."""
+        results = self._results(parts.k)
+        for reduce, made in zip(reduces, values, strict=True):
+            leaves = [(reduce, leaf) for leaf, _ in reduce.shape.leaves()]
+            index = parts.index(leaves[0], Place(self._rows(reduce), ()), row, ())
+            for leaf, value in zip(leaves, made, strict=True):
+                results[leaf].store(index, value)
 
     def _rows(self, reduce: Instruction) -> tuple[int, ...]:
         """The rows of a reduce's results."""
@@ -146,7 +149,7 @@ class _Launches:
 
         fold(self.g, _total_space(self.stages), list(map(reducer_of, totals)), prepare, 4, self.parts_at)
 
-    def store_loop_roots(self, loop: RowLoop) -> None:
+    def _store_loop_roots(self, loop: RowLoop) -> None:
         """The roots with elements for all columns, a few neighbours in memory a thread."""
         leaf, place = self.roots[loop.roots[0][0]], loop.roots[0][1]
         shape = shape_of(leaf).with_default_layout()
@@ -170,7 +173,7 @@ class _Launches:
                 return
             self.g.discard()
 
-    def store_row_roots(self) -> None:
+    def _store_row_roots(self) -> None:
         """The roots with one element a row, a row a thread."""
         rows = self.stages.space.count
         with self.g.launch(-(-rows // THREADS), THREADS, name="rows") as k:
