@@ -1,4 +1,4 @@
-"""Writing attention kernels: both products and the rows between them, block by block (see `attention_plan`)."""
+"""Writing attention kernels: both products and the rows between them, block by block (see `attention_blocks`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
-from hloc.codegen.attention_plan import STEPS, AttentionPlan
+from hloc.codegen.attention_blocks import STEPS, AttentionBlocks
 from hloc.codegen.bodies import Body
 from hloc.codegen.dot_plan import Side
 from hloc.codegen.gemm import Extent, GemmPlan, block_routine
@@ -21,9 +21,9 @@ from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
 
-def write_attention(k: KernelContext, plan: AttentionPlan) -> None:
-    """The code of a kernel whose result is the product of `plan`, or what its epilogue makes of it."""
-    _Writer(k, plan).write()
+def write_attention(k: KernelContext, way: AttentionBlocks) -> None:
+    """The code of a kernel whose result is the second product, or what its epilogue makes of it."""
+    _Writer(k, way).write()
 
 
 class _Block:
@@ -62,11 +62,12 @@ class _Block:
 class _Writer:
     """Writes the loops over batches and over blocks of rows."""
 
-    def __init__(self, k: KernelContext, plan: AttentionPlan):
-        self.k, self.b, self.plan = k, k.b, plan
+    def __init__(self, k: KernelContext, way: AttentionBlocks):
+        self.k, self.b, self.way, self.plan = k, k.b, way, way.plan
+        plan = way.plan
         self.routines = Routines(k.b.module, k.target)
-        self.first, self.second = plan.tiles(k.target.vector_bytes)
-        self.places = plan.places(k.target.vector_bytes)
+        self.first, self.second = way.tiles(k.target.vector_bytes)
+        self.places = way.places(k.target.vector_bytes)
         self.batch: list[Value] = []
         scores, weights = plan.found.scores, plan.found.product.operands[plan.found.weights]
         self.scores = _Block(k, scores, plan.score_rows, plan.score_columns, plan.n, plan.first)
@@ -85,7 +86,7 @@ class _Writer:
             for start in range(0, plan.n, STEPS):
                 steps = start, min(STEPS, plan.n - start)
                 self._pack(plan.values, (i64(0), i64(plan.width)), steps, self.second, "values", columns=True)
-            with blocks(b, i64(plan.m), i64(plan.rows)) as rows:
+            with blocks(b, i64(plan.m), i64(self.way.rows)) as rows:
                 self._block(rows)
 
     def _block(self, rows: Extent) -> None:
@@ -177,19 +178,15 @@ class _Writer:
 
     def _between(self, rows: Extent) -> None:
         """Lets the rows of a block go through what is between the products."""
-        k, b, between = self.k, self.b, self.plan.between
+        k, b, between = self.k, self.b, self.way.between
         self.scores.first = self.weights.first = rows[0]
         body = Body({(between.scores, ()): self.scores.load}, {})
         for twin, instruction in between.outside.items():
             body.bind((twin, ()), k.body.element(k, instruction))
         writer = RowWriter(k.inside(body, [self.weights], self._at("stages")), between.stages, [between.root])
         with b.for_loop(i64(0), rows[1], unroll=False) as number:
-            digits = [*self.batch, *self._digits(b.add(rows[0], number))]
+            digits = [*self.batch, *self.plan.digits(b, b.add(rows[0], number))]
             writer.write(tuple(digits[place] for place in between.order))
-
-    def _digits(self, row: Value) -> list[Value]:
-        sizes = self.plan.sizes[self.plan.batches :]
-        return delinearize(self.b, row, sizes) if sizes else []
 
     def _finish(self, rows: Extent) -> None:
         """Stores a block of results, or what the epilogue makes of it."""
@@ -198,17 +195,5 @@ class _Writer:
         with b.for_loop(i64(0), rows[1], unroll=False) as row, b.for_loop(0, plan.width, unroll=False) as column:
             place = b.add(b.mul(row, i64(plan.width)), column)
             total = scalar.load(b, plan.second, b.gep(scalar.memory_type(plan.second), sums, place))
-            index = self._product_index(b.add(rows[0], row), column)
+            index = plan.product_index(b, self.batch, b.add(rows[0], row), column)
             self.k.store(index, [scalar.convert(b, total, plan.second, product.shape.dtype)])
-
-    def _product_index(self, row: Value, column: Value) -> Index:
-        """The index of the second product's result at the loops' batch index."""
-        plan = self.plan
-        index = [i64(0)] * plan.found.product.shape.rank
-        columns = delinearize(self.b, column, plan.values.sizes(plan.values.rows))
-        dims = (*plan.product_batch, *plan.product_rows, *plan.product_columns)
-        for dimension, value in zip(dims, (*self.batch, *self._digits(row), *columns), strict=True):
-            index[dimension] = value
-        return tuple(index)
-
-

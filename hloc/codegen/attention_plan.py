@@ -1,8 +1,6 @@
-"""Attention as one kernel: how a fused dot(rows(dot(q, k)), v) is computed block by block of rows.
+"""Attention as one kernel: the sides of the two products of a fused dot(rows(dot(q, k)), v), and how its rows count.
 
-The scores of a block of rows are made, go through what is between the products as `row_stages` plans it, and are
-multiplied by the values, all in scratch: the matrix of scores is never in memory as a whole. Keys and values are
-packed once a batch.
+How it is computed is each kind of target's own matter: see `attention_blocks.py`, and `gpu/attention.py`.
 """
 
 from __future__ import annotations
@@ -10,57 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hloc.analysis.attention import SIDES, Attention, attention_of, free_dims
-from hloc.analysis.row_space import rows_reduced
 from hloc.codegen.bodies import Leaf, source
 from hloc.codegen.dot_plan import Side
 from hloc.codegen.epilogue import Epilogue
-from hloc.codegen.gemm import GemmPlan
-from hloc.codegen.graphs import are_elements, post_order
+from hloc.codegen.graphs import are_elements
+from hloc.codegen.llvm import Builder, Value
+from hloc.codegen.loops import Index, delinearize, index_constant
 from hloc.codegen.products import summing_type
-from hloc.codegen.row_stages import RowStages, inputs_of, row_stages
-from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
-from hloc.ir.module import Module
-from hloc.ir.shapes import ArrayShape, Layout
-from hloc.records import record
-
-STEPS = 256
-"""Terms of the second product that are summed at a time: a panel of values that long stays in the first cache."""
-
-_BLOCK_BYTES = 1 << 19
-"""Scores and weights of a block of rows: what the second cache holds."""
-
-
-@record
-class Between:
-    """What is between the products as a computation of its own.
-
-    `body` has a parameter in the place of the scores (`scores`) and of every value from outside; `outside` tells of
-    which, for these. Its root are the weights. `order` says which digit of the row number each digit of the rows of
-    `stages` is.
-    """
-
-    body: Computation
-    scores: Instruction
-    outside: dict[Instruction, Instruction]
-    stages: RowStages
-    root: Leaf
-    order: tuple[int, ...]
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
 
 
 class AttentionPlan:
-    """The sides of both products, `queries`, `keys` and `values` (lines x steps), and the sizes of blocks.
+    """The sides of both products, `queries`, `keys` and `values` (lines x steps), of m x n scores for each batch.
 
     `sizes` are those of the row number's digits, batches first; `batches` of them are of the batch. `depth` is the
     number of terms of a score, `width` that of results a row.
     """
 
-    def __init__(self, found: Attention, between: Between, epilogue: Epilogue | None):
-        self.found, self.between, self.epilogue = found, between, epilogue
+    def __init__(self, found: Attention, epilogue: Epilogue | None):
+        self.found, self.epilogue = found, epilogue
         scores, product = found.scores, found.product
         rows, taken = found.rows[scores], found.rows[product.operands[found.weights]]
         batch = len(scores.get("lhs_batch_dims"))
@@ -87,38 +54,19 @@ class AttentionPlan:
         self.first = summing_type(*(operand.shape.dtype for operand in scores.operands), scores.shape.dtype)
         self.second = summing_type(*(operand.shape.dtype for operand in product.operands), product.shape.dtype)
 
-    @property
-    def rows(self) -> int:
-        """Rows of a block: whole tiles."""
-        wanted = _BLOCK_BYTES // (self.n * (self.first.itemsize + self.second.itemsize))
-        return min(max(wanted // 6, 1), 16, -(-self.m // 6)) * 6
+    def digits(self, b: Builder, row: Value) -> list[Value]:
+        """The digits of the number of a row in its batch."""
+        sizes = self.sizes[self.batches :]
+        return delinearize(b, row, sizes) if sizes else []
 
-    def tiles(self, vector_bytes: int) -> tuple[GemmPlan, GemmPlan]:
-        """The tiles of both products."""
-        first = GemmPlan.of(12, self.n, self.depth, self.first, vector_bytes, split=True)
-        return first, GemmPlan.of(12, self.width, self.n, self.second, vector_bytes, split=True)
-
-    def places(self, vector_bytes: int) -> dict[str, int]:
-        """Where the parts of scratch begin, and at the name "end" how many bytes they take."""
-        first, second = (plan.tile.columns for plan in self.tiles(vector_bytes))
-        elements = {
-            "keys": (_whole(self.n, first) * self.depth, self.first),
-            "values": (_whole(self.width, second) * self.n, self.second),
-            "queries": (self.rows * self.depth, self.first),
-            "scores": (self.rows * self.n, self.first),
-            "weights": (self.rows * self.n, self.second),
-            "packed": (self.rows * min(STEPS, self.n), self.second),
-            "sums": (self.rows * self.width, self.second),
-        }
-        found, end = {}, 0
-        for name, (count, dtype) in elements.items():
-            found[name] = end
-            end += _whole(count * dtype.itemsize, 64)
-        return found | {"stages": end, "end": end + self.between.stages.scratch_bytes}
-
-    @property
-    def scratch_bytes(self) -> int:
-        return max(self.places(vector_bytes)["end"] for vector_bytes in (16, 32, 64))
+    def product_index(self, b: Builder, batch: Sequence[Value], row: Value, column: Value) -> Index:
+        """The index of the second product's result."""
+        index = [index_constant(0)] * self.found.product.shape.rank
+        columns = delinearize(b, column, self.values.sizes(self.values.rows))
+        dims = (*self.product_batch, *self.product_rows, *self.product_columns)
+        for dimension, value in zip(dims, (*batch, *self.digits(b, row), *columns), strict=True):
+            index[dimension] = value
+        return tuple(index)
 
 
 def attention_plan(
@@ -140,65 +88,18 @@ def attention_plan(
         epilogue = epilogue_of(found.product)
         if epilogue is None:
             return None
-    between = _between(found)
-    if between is None or not _are_readable(found, len(body)):
-        return None
-    return AttentionPlan(found, between, epilogue)
+    return AttentionPlan(found, epilogue) if _are_readable(found, len(body)) else None
 
 
 def _is_suitable(found: Attention) -> bool:
-    """Whether the products are of floats, of something, and of few enough keys and values to be packed."""
+    """Whether the products are of floats, and of something."""
     values = (found.scores, found.product, *found.scores.operands, *found.product.operands)
-    return all(value.shape.dtype.is_float and value.shape.count for value in values) and found.is_packable
+    return all(value.shape.dtype.is_float and value.shape.count for value in values)
 
 
 def _are_readable(found: Attention, size: int) -> bool:
     operands = (*found.scores.operands, found.product.operands[1 - found.weights])
     return are_elements([source(operand, ()) for operand in operands], size)
-
-
-def _between(found: Attention) -> Between | None:
-    """A computation of its own for what is between the products; None if that does not go by loops over rows."""
-    weights = source(found.product.operands[found.weights], ())
-    scores = (found.scores, ())
-    order = post_order([weights], {scores})
-    body = Module("between").add_computation(Computation("between"), entry=True)
-    twins: dict[Instruction, Instruction] = {}
-    outside: dict[Instruction, Instruction] = {}
-    for instruction, leaf in order:
-        if leaf:
-            return None
-        if instruction.opcode == "parameter" or instruction is found.scores:
-            number = {"number": len(body.parameters)}
-            twin = Instruction("parameter", instruction.shape, [], number, name=instruction.name)
-            outside[twin] = instruction
-        else:
-            twin = clone_instruction(instruction, [twins[source(o, ())[0]] for o in instruction.operands])
-            if instruction.opcode == "constant":
-                outside[twin] = instruction
-        if instruction in found.rows:
-            twin.shape = _rows_first(instruction.shape, found.rows[instruction])
-        twins[instruction] = body.add(twin)
-    body.root = twins[weights[0]]
-    root = (body.root, ())
-    stages = row_stages(body, [root])
-    if stages is None or root in stages.values:
-        return None
-    reduces = [i for i, _ in order if i.opcode == "reduce"]
-    if any(reduce not in found.rows for reduce in reduces):
-        return None
-    first = reduces[0]
-    digits = found.rows[inputs_of(first)[0][0]]
-    rows = tuple(digits.index(d) for d in rows_reduced(first))
-    scores_twin = twins[found.scores]
-    outside.pop(scores_twin)
-    return Between(body, scores_twin, outside, stages, root, rows)
-
-
-def _rows_first(shape: ArrayShape, rows: Sequence[int]) -> ArrayShape:
-    """A shape as it lies in scratch: row by row."""
-    columns = [d for d in range(shape.rank) if d not in rows]
-    return shape.with_layout(Layout((*columns[::-1], *reversed(rows))))
 
 
 def _span(dot: Instruction, number: int) -> range:
@@ -219,9 +120,3 @@ def _side(dot: Instruction, number: int, batch: Sequence[int], lines: Sequence[i
     """An operand with the batch dimensions that belong to these of the result."""
     own = dot.get(f"{SIDES[number]}_batch_dims")
     return Side(number, dot.operands[number], [own[d] for d in batch], lines, steps, is_fused=True)
-
-
-def _whole(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
-
-

@@ -24,13 +24,18 @@ from hloc.lazy import lazy
 from hloc.records import record
 
 if TYPE_CHECKING:
-    from hloc.codegen.attention_plan import AttentionPlan
+    from hloc.codegen.kernel import AttentionWay
     from hloc.codegen.row_stages import RowStages
 
+attention_blocks = lazy("hloc.codegen.attention_blocks")
 attention_plan = lazy("hloc.codegen.attention_plan")
 row_stages = lazy("hloc.codegen.row_stages")
 
-CPU_KERNELS = Kernels(KERNELS, rows=lambda stages: stages.scratch_bytes, attention=True)
+CPU_KERNELS = Kernels(
+    KERNELS,
+    rows=lambda stages: stages.scratch_bytes,
+    attention=lambda plan: attention_blocks.attention_blocks(plan),
+)
 
 
 @record
@@ -47,7 +52,7 @@ class Form:
     epilogue: Epilogue | None = None
     stages: RowStages | None = None
     row_bytes: int = 0
-    attention: AttentionPlan | None = None
+    attention: AttentionWay | None = None
     row: KernelRow | None = None
 
 
@@ -80,9 +85,10 @@ def _fusion_form(body: Computation, kernels: Kernels) -> Form | None:
             epilogue = _epilogue(own[0], roots, len(body))
             if epilogue is not None:
                 return Form(own[0], roots, epilogue, row=row)
-    if kernels.attention and sum(i.opcode == "dot" for i in own) == 2:
+    if kernels.attention is not None and sum(i.opcode == "dot" for i in own) == 2:
         plan = attention_plan.attention_plan(body, roots, lambda dot: _epilogue(dot, roots, len(body)))
-        return None if plan is None else Form(None, roots, plan.epilogue, attention=plan)
+        way = None if plan is None else kernels.attention(plan)
+        return None if way is None else Form(None, roots, plan.epilogue, attention=way)
     has_reduce = any(i.opcode == "reduce" for i in body)
     stages = row_stages.row_stages(body, roots) if kernels.rows is not None and has_reduce else None
     return None if stages is None else Form(None, roots, stages=stages, row_bytes=kernels.rows(stages))
@@ -188,38 +194,3 @@ def _keeps_wide_index(node: Leaf, operand: Leaf) -> bool:
         dimensions = instruction.get("dimensions")
         return wide == before and list(dimensions) == sorted(dimensions)
     return instruction.opcode == "reshape" and wide == before
-
-
-def minor_in_result(form: Form, minors: dict[Leaf, int]) -> list[int]:
-    """Which result dimension the fastest dimension of each border leaf is, for those of which it is known.
-
-    `minors` gives the leaves' fastest dimensions. Only ops that rename dimensions are seen through:
-    elementwise ones, transposes and broadcasts.
-    """
-    found: list[int] = []
-    names = {root: tuple(range(len(shape_of(root).dims))) for root in form.roots}
-    for node in reversed(post_order(form.roots, set(minors))):
-        dims = names.get(node)
-        if dims is None:
-            continue
-        if node in minors:
-            found.append(dims[minors[node]])
-            continue
-        for operand in operands_of(node):
-            renamed = _operand_dimensions(node, operand, dims)
-            if renamed is not None:
-                names.setdefault(operand, renamed)
-    return found
-
-
-def _operand_dimensions(node: Leaf, operand: Leaf, dims: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The operand's dimensions under the names that the node's dimensions have."""
-    instruction = node[0]
-    if keeps_index(node, operand):
-        return dims
-    if instruction.opcode == "broadcast":
-        return tuple(dims[dimension] for dimension in instruction.get("dimensions"))
-    if instruction.opcode == "transpose":
-        order = instruction.get("dimensions")
-        return tuple(dims[order.index(dimension)] for dimension in range(len(order)))
-    return None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import count
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hloc.codegen.arrays import ArrayRef, Element, Register, flattened, grouped
 from hloc.codegen.bodies import MOST_NESTED, Body
@@ -27,7 +27,9 @@ from hloc.lazy import Table
 from hloc.records import record
 
 if TYPE_CHECKING:
+    from hloc.codegen.attention_plan import AttentionPlan
     from hloc.codegen.epilogue import Epilogue, Finisher
+    from hloc.codegen.row_stages import RowStages
     from hloc.codegen.targets.target import Target
 
 __all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext", "KernelRow", "Kernels", "Register",
@@ -72,17 +74,28 @@ KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
 """opcode -> row, of CPUs."""
 
 
+class AttentionWay(Protocol):
+    """How a kind of target computes the attention of a plan."""
+
+    plan: AttentionPlan
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of temporary memory."""
+        ...
+
+
 @record
 class Kernels:
     """What can be one kernel on a kind of target, besides loop nests over elements.
 
-    `own` are the ops with loops of their own; `rows` and `attention` say whether fused computations that go by rows,
-    and attentions, can be.
+    `own` are the ops with loops of their own. `rows` gives the bytes of temporary memory that a fused computation
+    which goes by rows needs, None if there can be none; `attention` the way to compute an attention, if there is one.
     """
 
     own: Mapping[str, KernelRow]
-    rows: bool
-    attention: bool
+    rows: Callable[[RowStages], int] | None
+    attention: Callable[[AttentionPlan], AttentionWay | None] | None
 
 
 def element(*opcodes: str) -> Callable[[ElementFunction], ElementFunction]:

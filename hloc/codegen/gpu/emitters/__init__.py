@@ -40,4 +40,4 @@ GPU_KERNELS: Table[KernelRow] = Table(GPU_HOMES)
 gpu_kernel = partial(kernel, table=GPU_KERNELS)
 """Decorator: the function is the GPU_KERNELS entry of these opcodes; it takes a GpuStep and the instruction."""
 
-FORMS = Kernels(GPU_KERNELS, rows=lambda stages: row_launches.launches_bytes(stages), attention=False)
+FORMS = Kernels(GPU_KERNELS, rows=lambda stages: row_launches.launches_bytes(stages), attention=None)

@@ -1,0 +1,144 @@
+"""Attention on CPUs: computed block by block of rows.
+
+The scores of a block of rows are made, go through what is between the products as `row_stages` plans it, and are
+multiplied by the values, all in scratch: the matrix of scores is never in memory as a whole. Keys and values are
+packed once a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hloc.analysis.attention import Attention
+from hloc.analysis.row_space import rows_reduced
+from hloc.codegen.attention_plan import AttentionPlan
+from hloc.codegen.bodies import Leaf, source
+from hloc.codegen.gemm import GemmPlan
+from hloc.codegen.graphs import post_order
+from hloc.codegen.row_stages import RowStages, inputs_of, row_stages
+from hloc.ir.clone import clone_instruction
+from hloc.ir.computation import Computation
+from hloc.ir.instruction import Instruction
+from hloc.ir.module import Module
+from hloc.ir.shapes import ArrayShape, Layout
+from hloc.records import record
+
+STEPS = 256
+"""Terms of the second product that are summed at a time: a panel of values that long stays in the first cache."""
+
+_BLOCK_BYTES = 1 << 19
+"""Scores and weights of a block of rows: what the second cache holds."""
+
+
+@record
+class Between:
+    """What is between the products as a computation of its own.
+
+    `body` has a parameter in the place of the scores (`scores`) and of every value from outside; `outside` tells of
+    which, for these. Its root are the weights. `order` says which digit of the row number each digit of the rows of
+    `stages` is.
+    """
+
+    body: Computation
+    scores: Instruction
+    outside: dict[Instruction, Instruction]
+    stages: RowStages
+    root: Leaf
+    order: tuple[int, ...]
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class AttentionBlocks:
+    """The sizes of blocks, and what is between the products of `plan`."""
+
+    def __init__(self, plan: AttentionPlan, between: Between):
+        self.plan, self.between = plan, between
+
+    @property
+    def rows(self) -> int:
+        """Rows of a block: whole tiles."""
+        wanted = _BLOCK_BYTES // (self.plan.n * (self.plan.first.itemsize + self.plan.second.itemsize))
+        return min(max(wanted // 6, 1), 16, -(-self.plan.m // 6)) * 6
+
+    def tiles(self, vector_bytes: int) -> tuple[GemmPlan, GemmPlan]:
+        """The tiles of both products."""
+        first = GemmPlan.of(12, self.plan.n, self.plan.depth, self.plan.first, vector_bytes, split=True)
+        return first, GemmPlan.of(12, self.plan.width, self.plan.n, self.plan.second, vector_bytes, split=True)
+
+    def places(self, vector_bytes: int) -> dict[str, int]:
+        """Where the parts of scratch begin, and at the name "end" how many bytes they take."""
+        first, second = (tiles.tile.columns for tiles in self.tiles(vector_bytes))
+        elements = {
+            "keys": (_whole(self.plan.n, first) * self.plan.depth, self.plan.first),
+            "values": (_whole(self.plan.width, second) * self.plan.n, self.plan.second),
+            "queries": (self.rows * self.plan.depth, self.plan.first),
+            "scores": (self.rows * self.plan.n, self.plan.first),
+            "weights": (self.rows * self.plan.n, self.plan.second),
+            "packed": (self.rows * min(STEPS, self.plan.n), self.plan.second),
+            "sums": (self.rows * self.plan.width, self.plan.second),
+        }
+        found, end = {}, 0
+        for name, (count, dtype) in elements.items():
+            found[name] = end
+            end += _whole(count * dtype.itemsize, 64)
+        return found | {"stages": end, "end": end + self.between.stages.scratch_bytes}
+
+    @property
+    def scratch_bytes(self) -> int:
+        return max(self.places(vector_bytes)["end"] for vector_bytes in (16, 32, 64))
+
+
+def attention_blocks(plan: AttentionPlan) -> AttentionBlocks | None:
+    """How a CPU computes an attention; None if it cannot in one kernel."""
+    between = _between(plan.found) if plan.found.is_packable else None
+    return None if between is None else AttentionBlocks(plan, between)
+
+
+def _between(found: Attention) -> Between | None:
+    """A computation of its own for what is between the products; None if that does not go by loops over rows."""
+    weights = source(found.product.operands[found.weights], ())
+    scores = (found.scores, ())
+    order = post_order([weights], {scores})
+    body = Module("between").add_computation(Computation("between"), entry=True)
+    twins: dict[Instruction, Instruction] = {}
+    outside: dict[Instruction, Instruction] = {}
+    for instruction, leaf in order:
+        if leaf:
+            return None
+        if instruction.opcode == "parameter" or instruction is found.scores:
+            number = {"number": len(body.parameters)}
+            twin = Instruction("parameter", instruction.shape, [], number, name=instruction.name)
+            outside[twin] = instruction
+        else:
+            twin = clone_instruction(instruction, [twins[source(o, ())[0]] for o in instruction.operands])
+            if instruction.opcode == "constant":
+                outside[twin] = instruction
+        if instruction in found.rows:
+            twin.shape = _rows_first(instruction.shape, found.rows[instruction])
+        twins[instruction] = body.add(twin)
+    body.root = twins[weights[0]]
+    root = (body.root, ())
+    stages = row_stages(body, [root])
+    if stages is None or root in stages.values:
+        return None
+    reduces = [i for i, _ in order if i.opcode == "reduce"]
+    if any(reduce not in found.rows for reduce in reduces):
+        return None
+    first = reduces[0]
+    digits = found.rows[inputs_of(first)[0][0]]
+    rows = tuple(digits.index(d) for d in rows_reduced(first))
+    scores_twin = twins[found.scores]
+    outside.pop(scores_twin)
+    return Between(body, scores_twin, outside, stages, root, rows)
+
+
+def _rows_first(shape: ArrayShape, rows: Sequence[int]) -> ArrayShape:
+    """A shape as it lies in scratch: row by row."""
+    columns = [d for d in range(shape.rank) if d not in rows]
+    return shape.with_layout(Layout((*columns[::-1], *reversed(rows))))
+
+
+def _whole(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
