@@ -271,7 +271,7 @@ def select(index: dict, only: str, optimized: bool) -> tuple[list[Task], list[Ou
             reason = "what the program of one device became is run instead"
         elif text is None:
             reason = "no optimized text"
-        if not fnmatch.fnmatch(entry["name"], only):
+        if not any(fnmatch.fnmatch(entry["name"], each) for each in only.split(",")):
             continue
         if reason:
             skipped.append(Outcome(entry["name"], entry["category"], "skip", 0.0, reason))
@@ -343,7 +343,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--executor", type=executor_named, default="reference")
-    parser.add_argument("--only", default="*", metavar="GLOB", help="names of programs to run")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="names of programs to run, or several: GLOB,GLOB")
     parser.add_argument("--optimized", action="store_true", help="run the optimized texts")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--limit", type=float, default=120.0, metavar="SECONDS", help="time for one program")

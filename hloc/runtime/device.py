@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hloc.codegen.device_program import Launch
+from hloc.errors import HloError
 from hloc.ir.shapes import ArrayShape
 from hloc.runtime.device_plan import Step
 
@@ -77,7 +78,7 @@ class Device(ABC):
 
     def array_maker(self, shape: ArrayShape) -> Callable[[], Any]:
         """What makes a fresh array in the shape's layout, whose memory is given back when nobody holds it."""
-        raise NotImplementedError("a device that imports no arrays exports none")
+        raise HloError("this device has no memory of its own that arrays can stay in")
 
     def form(self, shape: ArrayShape) -> object:
         """What `form` is of the arrays made here that have this type, shape and layout, and of no others."""

@@ -15,6 +15,7 @@ from hloc.codegen.program import (
     DEVICE_LATE,
     ERRORS,
     External,
+    ParameterLeaf,
     Program,
     buffers,
 )
@@ -78,6 +79,16 @@ class DeviceExecutable(Runner):
                 number = len(self._homes)
                 device = devices.open_device(self.program, number)
                 self._homes.append(Home(self.program, device, self._context_fields(number)))
+
+    def to_device(self, *arguments: Any, device: int = 0) -> list[Any]:
+        """Copies of arguments in a device's memory, for calls to come: a `device_array.DeviceArray` each.
+
+        HloError if the device has no memory of its own that arrays can stay in.
+        """
+        with self._lock:
+            given = self._given(device, arguments)
+            home = self._homes[device]
+            return [home.to_device(*pair) for pair in zip(given, self.program.parameters, strict=True)]
 
     def execute(self, *arguments: Any) -> list[Any]:
         with self._lock:
@@ -176,6 +187,17 @@ class Home:
     @cached_property
     def _forms(self) -> list[object]:
         return [self.device.form(leaf.shape) for leaf in self.program.parameters]
+
+    def to_device(self, array: Any, leaf: ParameterLeaf) -> Any:
+        """A copy of an argument, or what lies there already."""
+        if not isinstance(array, np.ndarray):
+            return array
+        if leaf.shape.is_dynamic:
+            raise HloError(f"argument %{leaf.name} has a dynamic shape: such arrays stay in the host's memory")
+        made = self.device.array_maker(leaf.shape)()
+        if array.nbytes:
+            self.device.upload(made.address, array)
+        return made
 
     def own_addresses(self, arrays: Sequence[Any]) -> tuple[int, ...] | None:
         """Where arguments lie, if all are arrays made here that fit and that kernels can read; else None."""

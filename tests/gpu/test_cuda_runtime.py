@@ -351,6 +351,13 @@ def test_arrays_on_the_gpu_are_used_where_they_lie_and_results_stay_there(fake: 
     assert (result.ndim, result.size, result.nbytes, len(result)) == (1, 4, 16, 4)
 
 
+def test_arguments_are_put_there_for_calls_to_come(fake: FakeDriver) -> None:
+    run = for_gpu(TWICE)
+    (given,) = run.to_device(X)
+    assert isinstance(given, DeviceArray) and run.to_device(given) == [given]
+    np.testing.assert_array_equal(run(given).numpy(), 2 * X)
+
+
 def test_memory_of_results_is_used_again(fake: FakeDriver) -> None:
     run = for_gpu(FOUR_TIMES)
     given = on_gpu(run)
