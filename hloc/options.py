@@ -89,6 +89,11 @@ class Options:
     """Products of f32 matrices on a GPU's matrix units may round their operands to tf32 (10 bits of mantissa), where
     their `operand_precision` is the default; sums stay f32. Off, f32 is multiplied in full."""
 
+    donate: bool = False
+    """Each call gives up the arguments that the module's `input_output_alias` names: the program writes a result into
+    the same memory, and the caller gets that array back as the result. For programs of one device, on the CPU; with
+    guard pages and in the evaluator arguments stay what they are."""
+
     guard_pages: str = ""
     """For debugging: "end" lays every buffer against an inaccessible page behind it, "start" against one before it.
     An access beyond a buffer then ends the process, with a message. The empty string: nothing is guarded."""

@@ -379,6 +379,68 @@ def test_idle_memory_is_given_up_for_what_is_needed() -> None:
     assert pooled == "160 1.0 208" and "which this process cannot have" in message and after == "1.0"
 
 
+# Arguments that are given up
+
+DONATING = """HloModule m, input_output_alias={ {1}: (0, {}, may-alias) }
+ENTRY e {
+  cache = f32[1048576] parameter(0)
+  x = f32[3] parameter(1)
+  i = s32[] parameter(2)
+  new = f32[1048576] dynamic-update-slice(cache, x, i)
+  first = f32[2] slice(cache), slice={[0:2]}
+  ROOT r = (f32[2], f32[1048576]) tuple(first, new)
+}
+"""
+
+
+@pytest.mark.parametrize("calls", [1, 5])
+def test_donated_arguments_come_back_as_results(calls: int) -> None:
+    donating = hloc.compile(DONATING, options=hloc.Options(donate=True))
+    cache, expected = np.zeros(MIB, np.float32), np.zeros(MIB, np.float32)
+    for at in range(calls):
+        first, new = donating(cache, X, np.array(at, np.int32))
+        np.testing.assert_array_equal(first, expected[:2])
+        expected[at : at + 3] = X
+        assert new is cache
+        np.testing.assert_array_equal(cache, expected)
+    assert sys.getrefcount(cache) == 3  # cache, new, and the call's own
+    assert not any(plan.arena_bytes >= MIB for plan in donating.program.memory)
+
+
+def test_arguments_are_given_up_only_if_the_caller_says_so() -> None:
+    keeping, cache = hloc.compile(DONATING), np.zeros(MIB, np.float32)
+    for _ in range(3):
+        _, new = keeping(cache, X, np.array(0, np.int32))
+        assert new is not cache and not cache.any()
+
+
+def test_swapped_arguments_are_given_up() -> None:
+    text = """HloModule m, input_output_alias={ {0}: (0, {}), {1}: (1, {}) }
+        ENTRY e { a = f32[100] parameter(0) b = f32[100] parameter(1) s = f32[100] add(a, b)
+        ROOT r = (f32[100], f32[100]) tuple(b, s) }"""
+    call = hloc.compile(text, options=hloc.Options(donate=True))
+    for _ in range(3):
+        a, b = np.arange(100, dtype=np.float32), np.ones(100, np.float32)
+        other, total = call(a, b)
+        assert other is a and total is b and (a == 1).all()
+        np.testing.assert_array_equal(b, 1 + np.arange(100))
+
+
+@pytest.mark.parametrize("calls", [0, 3])
+def test_what_cannot_be_given_up_is_an_error(calls: int) -> None:
+    donating = hloc.compile(DONATING, options=hloc.Options(donate=True))
+    cache, i = np.zeros(MIB, np.float32), np.array(0, np.int32)
+    for _ in range(calls):
+        donating(cache, X, i)
+    cache[:] = 0
+    with pytest.raises(hloc.ArgumentError, match=r"argument 0 \(%cache\) shares memory with argument 1"):
+        donating(cache, cache[7:10], i)
+    cache.flags.writeable = False
+    with pytest.raises(hloc.ArgumentError, match=r"argument 0 \(%cache\) is read-only"):
+        donating(cache, X, i)
+    assert not cache.any()
+
+
 # Threads
 
 

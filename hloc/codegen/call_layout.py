@@ -39,6 +39,7 @@ CALL = (
     "structure",  # ptr to i64: how results become one value, see LEAF
     "structure_count",  # i64
     "words",  # i64: room that a call needs on the stack
+    "donates",  # i64: whether results lie in the memory of arguments
 )
 """One for a program."""
 
@@ -48,6 +49,8 @@ PARAMETER = (
     "rank",  # i64
     "dims",  # ptr to i64
     "strides",  # ptr to i64, in bytes; 0 where the flags say it
+    "bytes",  # i64
+    "is_donor",  # i64: whether a result is written into it, so that no other argument may reach there
 )
 
 RESULT = (
@@ -56,6 +59,7 @@ RESULT = (
     "dims",  # ptr to i64
     "strides",  # ptr to i64, in bytes; 0 for row-major arrays
     "size_class",  # i64
+    "donor",  # i64: the number of the argument that becomes this result; -1 for a new array
 )
 
 LEAF, TOKEN = -1, -2

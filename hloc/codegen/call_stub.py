@@ -58,6 +58,7 @@ class CallStub:
         self._new_array = self._write_new_array()
         self._drop = self._write_drop()
         self._structured = self._write_structured()
+        self._are_apart = self._write_are_apart()
         self._write_call()
 
     def _python(self, b: Builder, name: str, type: str, *args: Value) -> Value | None:
@@ -116,18 +117,12 @@ class CallStub:
             size, used = carried
             kind = b.load("i64", b.gep("i64", steps, i))
 
-            def tuple_of_last() -> list[Value]:
-                made = self._python(b, "PyTuple_New", "ptr", kind)
-                start = b.sub(size, kind)
-                with b.if_then(b.icmp_unsigned("==", made, _NULL)):
+            def some_to_one() -> list[Value]:
+                with b.if_then(b.icmp_signed("==", self._pack(b, stack, size, kind), const("i32", 0))):
                     b.call(self._drop, [stack, word(0), size])
                     b.call(self._drop, [leaves, used, load(b, "i64", state, at(CALL, "result_count"))])
                     b.ret(_NULL)
-                with b.for_loop(0, kind) as j:
-                    element = b.load("ptr", b.gep("ptr", stack, b.add(start, j)))
-                    self._python(b, "PyTuple_SetItem", "i32", made, j, element)
-                b.store(made, b.gep("ptr", stack, start))
-                return [b.add(start, word(1)), used]
+                return [b.add(b.sub(size, kind), word(1)), used]
 
             def leaf() -> list[Value]:
                 b.store(b.load("ptr", b.gep("ptr", leaves, used)), b.gep("ptr", stack, size))
@@ -140,12 +135,25 @@ class CallStub:
 
             is_leaf = b.icmp_signed("==", kind, word(LEAF))
             return b.if_else(
-                is_leaf, leaf, lambda: b.if_else(b.icmp_signed(">=", kind, word(0)), tuple_of_last, token)
+                is_leaf, leaf, lambda: b.if_else(b.icmp_signed(">=", kind, word(0)), some_to_one, token)
             )
 
         b.for_loop_carrying(0, load(b, "i64", state, at(CALL, "structure_count")), [word(0), word(0)], step)
         b.ret(b.load("ptr", stack))
         return function
+
+    def _pack(self, b: Builder, stack: Value, size: Value, count: Value) -> Value:
+        """Makes the last values of a stack one tuple, in place of the first; 0, and nothing changed, if that fails."""
+        made = self._python(b, "PyTuple_New", "ptr", count)
+
+        def fill() -> Value:
+            start = b.gep("ptr", stack, b.sub(size, count))
+            with b.for_loop(0, count) as i:
+                self._python(b, "PyTuple_SetItem", "i32", made, i, b.load("ptr", b.gep("ptr", start, i)))
+            b.store(made, start)
+            return const("i32", 1)
+
+        return b.if_else(b.icmp_unsigned("==", made, _NULL), lambda: const("i32", 0), fill)
 
     def _write_call(self) -> None:
         params = ("ptr", "callable"), ("ptr", "args"), ("i64", "count"), ("ptr", "names")
@@ -160,11 +168,13 @@ class CallStub:
         _require(b, b.and_(b.icmp_unsigned("==", names, _NULL), b.icmp_unsigned("==", count, parameters)), slow)
         inputs = b.alloca("ptr", load(b, "i64", state, at(CALL, "words")))
         self._check(b, state, host, args, inputs, slow)
+        with b.if_then(b.icmp_unsigned("!=", load(b, "i64", state, at(CALL, "donates")), word(0))):
+            _require(b, b.call(self._are_apart, [state, inputs]), slow)
         result_count = load(b, "i64", state, at(CALL, "result_count"))
         outputs = b.gep("ptr", inputs, count)
         leaves = b.gep("ptr", outputs, result_count)
         pool = load(b, "ptr", host, at(HOST, "pool"))
-        self._make_results(b, state, host, outputs, leaves, slow)
+        self._make_results(b, state, host, args, outputs, leaves, slow)
         arena = b.call(self.pool.take, [pool, load(b, "i64", state, at(CALL, "arena_class"))])
         no_arena = b.append_block("no_arena", b.block)
         _require(b, b.icmp_unsigned("!=", arena, _NULL), no_arena)
@@ -207,13 +217,13 @@ class CallStub:
             b.store(load(b, "ptr", array, _DATA), b.gep("ptr", inputs, i))
 
     def _make_results(
-        self, b: Builder, state: Value, host: Value, outputs: Value, leaves: Value, slow: Block
+        self, b: Builder, state: Value, host: Value, args: Value, outputs: Value, leaves: Value, slow: Block
     ) -> None:
-        """New arrays into `leaves`, and where their elements lie into `outputs`."""
+        """The arrays of the results into `leaves`, and where their elements lie into `outputs`."""
         rows = load(b, "ptr", state, at(CALL, "results"))
         failed = b.append_block("no_result", b.block)
         with b.for_loop(0, load(b, "i64", state, at(CALL, "result_count"))) as i:
-            array = b.call(self._new_array, [host, b.gep("i8", rows, b.mul(i, word(8 * len(RESULT))))])
+            array = self._result(b, host, args, b.gep("i8", rows, b.mul(i, word(8 * len(RESULT)))))
             made = b.block
             _require(b, b.icmp_unsigned("!=", array, _NULL), failed)
             b.store(array, b.gep("ptr", leaves, i))
@@ -226,6 +236,45 @@ class CallStub:
         self._python(b, "PyErr_Clear", "void")
         b.branch(slow)
         b.position_at_end(after)
+
+    def _result(self, b: Builder, host: Value, args: Value, row: Value) -> Value:
+        """A new array, or the argument that becomes the result."""
+        donor = load(b, "i64", row, at(RESULT, "donor"))
+
+        def given() -> Value:
+            array = b.load("ptr", b.gep("ptr", args, donor))
+            self._python(b, "Py_IncRef", "void", array)
+            return array
+
+        return b.if_else(b.icmp_signed("<", donor, word(0)), lambda: b.call(self._new_array, [host, row]), given)
+
+    def _write_are_apart(self):
+        """Whether no argument reaches into the memory of one that a result is written into."""
+        params = ("ptr", "state"), ("ptr", "inputs")
+        function = self.module.function("are_apart", "i1", params, self.attributes, "internal")
+        b = Builder(function)
+        state, inputs = function.args
+        rows, count = load(b, "ptr", state, at(CALL, "parameters")), load(b, "i64", state, at(CALL, "parameter_count"))
+        meet = b.append_block("meet", b.block)
+
+        def piece(number: Value) -> tuple[Value, Value, Value]:
+            row = b.gep("i8", rows, b.mul(number, word(8 * len(PARAMETER))))
+            start = b.ptrtoint(b.load("ptr", b.gep("ptr", inputs, number)), "i64")
+            return start, b.add(start, load(b, "i64", row, at(PARAMETER, "bytes"))), row
+
+        with b.for_loop(0, count) as i:
+            start, end, row = piece(i)
+            with (
+                b.if_then(b.icmp_unsigned("!=", load(b, "i64", row, at(PARAMETER, "is_donor")), word(0))),
+                b.for_loop(0, count) as j,
+            ):
+                first, last, _ = piece(j)
+                before, after = b.icmp_unsigned("<=", last, start), b.icmp_unsigned("<=", end, first)
+                _require(b, b.or_(b.or_(before, after), b.icmp_unsigned("==", i, j)), meet)
+        b.ret(const("i1", 1))
+        b.position_at_end(meet)
+        b.ret(const("i1", 0))
+        return function
 
     def _run(self, b: Builder, state: Value, inputs: Value, outputs: Value, arena: Value) -> Value:
         """The status of the program. Other Python threads go on meanwhile if it is worth their while."""

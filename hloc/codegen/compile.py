@@ -26,6 +26,7 @@ from hloc.codegen.threads_code import worker_entry
 from hloc.codegen.values import CallStep, argument_shapes, array_shapes
 from hloc.errors import HloError
 from hloc.ir.module import Module as HloModule
+from hloc.ir.shapes import ArrayShape, Shape, TupleShape
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.passes.pipeline import run_pipeline
@@ -67,6 +68,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         memory=code.memory,
         threads=code.kernels.threads,
         guards=code.guards,
+        donors=_donors(module, options),
     )
 
 
@@ -116,7 +118,7 @@ def _compile_for_device(module: HloModule, target: Target, options: Options) -> 
 def _device_parts(module: HloModule, target: Target, options: Options) -> DeviceParts:
     if options.guard_pages:
         raise HloError("guard pages are for the CPU: the emulator checks every access of its own accord")
-    return gpu.generate(module.name, _plans(module, target), target, options)
+    return gpu.generate(module.name, _plans(module, target, ()), target, options)
 
 
 def _lowered(parts: DeviceParts, target: Target, stage: str, options: Options) -> str | bytes:
@@ -191,7 +193,7 @@ def _generate(module: HloModule, target: Target, options: Options) -> _Generated
     kernels = KernelCode(llvm, target, options)
     constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}
-    for variant, plan in _plans(module, target).items():
+    for variant, plan in _plans(module, target, _donors(module, options)).items():
         name = f"computation.{len(compiled)}.{variant.computation.name}"
         compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled).write()
     main = compiled[variant]  # the entry comes last
@@ -205,12 +207,35 @@ def _generate(module: HloModule, target: Target, options: Options) -> _Generated
     return _Generated(llvm, kernels, constants, tuple(part.memory for part in compiled.values()), guards)
 
 
-def _plans(module: HloModule, target: Target) -> dict[Variant, Schedule]:
+def _donors(module: HloModule, options: Options) -> tuple[int | None, ...]:
+    """For each leaf of the result the leaf of the parameters whose memory it takes over."""
+    several = module.replica_count * module.num_partitions > 1
+    if not options.donate or options.guard_pages or several or module.bounded_shapes:
+        return ()
+    shapes, result = module.entry_shapes
+    parameters = _array_leaves(TupleShape(tuple(shapes)))
+    results = _array_leaves(result)
+    numbers = {index: number for number, (index, _) in enumerate(parameters)}
+    sources = {alias.output_index: (alias.number, *alias.input_index) for alias in module.input_output_alias}
+    donors = []
+    for index, shape in results:
+        number = numbers.get(sources.get(index, ()))
+        fits = number is not None and shape == parameters[number][1]
+        donors.append(number if fits and number not in donors else None)
+    return tuple(donors)
+
+
+def _array_leaves(shape: Shape) -> list[tuple[tuple[int, ...], ArrayShape]]:
+    return [(index, leaf.with_default_layout()) for index, leaf in shape.leaves() if leaf.is_array]
+
+
+def _plans(module: HloModule, target: Target, donors: tuple[int | None, ...]) -> dict[Variant, Schedule]:
     """The schedules of the entry and of all that it calls, callees first."""
     parameters, result = module.entry_shapes
     arguments = [leaf for shape in parameters for leaf in array_shapes(shape)]
-    entry = Variant(module.entry, tuple(array_shapes(result)), (None,) * len(arguments))
-    plans = {entry: schedule(module.entry, arguments, entry.results, kernels=target.kernels)}
+    slots = tuple(donors.index(number) if number in donors else None for number in range(len(arguments)))
+    entry = Variant(module.entry, tuple(array_shapes(result)), slots)
+    plans = {entry: schedule(module.entry, arguments, entry.results, slots, target.kernels)}
     done: dict[Variant, Schedule] = {}
     stack = [(entry, _called(plans[entry]))]
     while stack:

@@ -200,6 +200,8 @@ class Program:
 
     `memory` has the plans of the computations that run, callees first and the entry last; `cost` what a run
     costs. At most `threads` work on one kernel. A program for a device has `device` in place of object code.
+    `donors` has for each result leaf the number of the parameter leaf in whose memory it must be, if any
+    (`Options.donate`).
     """
 
     name: str
@@ -222,6 +224,7 @@ class Program:
     threads: int = 1
     guards: Guards | None = None
     device: DeviceCode | None = None
+    donors: tuple[int | None, ...] = ()
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__

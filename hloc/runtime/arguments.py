@@ -38,6 +38,24 @@ def flat_arguments(program: Program, arguments: Sequence[Any], view: View | None
     return [_leaf_array(value, leaf, position, view) for position, (value, leaf) in enumerate(pairs)]
 
 
+def check_donations(program: Program, given: Sequence[np.ndarray]) -> None:
+    """ArgumentError if results cannot be written into the arguments that the program takes over."""
+    for donor in program.donors:
+        if donor is None:
+            continue
+        place, array = _place(program.parameters[donor], donor), given[donor]
+        purpose = "but a result is to be written into it (Options.donate)"
+        if not array.flags.writeable:
+            raise ArgumentError(f"{place} is read-only, {purpose}")
+        for number, other in enumerate(given):
+            if number != donor and np.may_share_memory(array, other):
+                raise ArgumentError(f"{place} shares memory with argument {number}, {purpose}")
+
+
+def _place(leaf: ParameterLeaf, position: int) -> str:
+    return f"argument {position} (%{leaf.name}{''.join(f'[{i}]' for i in leaf.index)})"
+
+
 def _check_count(got: int, expected: int, what: str) -> None:
     if got != expected:
         raise ArgumentError(f"got {got} {what}, expected {expected}")
@@ -59,7 +77,7 @@ def _nested(argument: Any, shape: Shape, place: str) -> Iterator[Any]:
 
 
 def _leaf_array(value: Any, leaf: ParameterLeaf, position: int, view: View) -> Any:
-    place = f"argument {position} (%{leaf.name}{''.join(f'[{i}]' for i in leaf.index)})"
+    place = _place(leaf, position)
     shape = leaf.shape
     array = _scalar_array(value, shape, place) if isinstance(value, _SCALARS) else view(value, place)
     if shape.is_dynamic and array.dtype == shape.dtype.numpy and is_within(array, shape):

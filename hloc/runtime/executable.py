@@ -13,7 +13,7 @@ from hloc.errors import HloError
 from hloc.host.values import structured
 from hloc.ir.shapes import Shape
 from hloc.lazy import lazy
-from hloc.runtime.arguments import flat_arguments
+from hloc.runtime.arguments import check_donations, flat_arguments
 from hloc.runtime.callable_type import has_room, with_room
 from hloc.runtime.cpu import NativeCode
 from hloc.runtime.externals import Deserted, Externals, Run
@@ -34,6 +34,9 @@ class Executable(Runner):
     From the second run on, calls with NumPy arrays that fit do not go through Python; `call_code` gives the object
     file for this (`codegen.call_stub`). Results and working memory then come from a pool, to which an array's memory
     goes back when the array and all views of it are gone.
+
+    Of a program compiled with `Options.donate`, some arguments come back as results, which are written over them: an
+    ArgumentError if one of these is read-only, or shares memory with another argument.
 
     With `Options.guard_pages`, an access beyond a buffer ends the process with a message (`runtime.guarded`).
     """
@@ -66,7 +69,9 @@ class Executable(Runner):
         return structured(self.program.result_shape, iter(super().execute(*arguments)))
 
     def _given(self, device: int, arguments: Sequence[Any]) -> list[np.ndarray]:
-        return flat_arguments(self.program, arguments)
+        given = flat_arguments(self.program, arguments)
+        check_donations(self.program, given)
+        return given
 
     def _run_alone(self, arguments: list[np.ndarray]) -> list[np.ndarray]:
         return self._run(0, arguments, self._alone, self._communicator)
@@ -101,7 +106,7 @@ class Executable(Runner):
         if self._is_padded:
             arguments = padded(arguments, [leaf.shape for leaf in self.program.parameters])
         arguments = self._memory.arguments(arguments)
-        results = self._memory.results(self._result_shapes)
+        results = self._room(arguments)
         if self._externals.have_hosts:
             run = Run(self._queues[device], self.patience, communicator)
             with self._externals.serving(run):
@@ -113,6 +118,13 @@ class Executable(Runner):
             raise self.failure(device, status, run)
         results = self._memory.finished(results)
         return live(results, [leaf.shape for leaf in self.program.results]) if self._is_padded else results
+
+    def _room(self, arguments: list[np.ndarray]) -> list[np.ndarray]:
+        """Memory for the results: new, or that of arguments which are given up."""
+        donors = self.program.donors or (None,) * len(self._result_shapes)
+        fresh = [shape for shape, donor in zip(self._result_shapes, donors, strict=True) if donor is None]
+        new = iter(self._memory.results(fresh))
+        return [next(new) if donor is None else arguments[donor] for donor in donors]
 
     def _count_run(self, call_code: Callable[[], bytes]) -> None:
         """Makes calls native at the second run: a process with but one does not pay for it."""

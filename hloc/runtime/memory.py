@@ -13,6 +13,9 @@ from hloc.codegen.program import ALIGNMENT, Program
 from hloc.errors import HloError
 from hloc.ir.shapes import ArrayShape
 
+_POOLED_BYTES = 1 << 17
+"""What the C library may take from the system anew each time; below, asking the pool from Python takes longer."""
+
 
 def address(array: np.ndarray) -> int:
     """Where the array's first element lies."""
@@ -27,7 +30,7 @@ _source: Callable[[int], np.ndarray | None] = _no_pool
 
 
 def draw_from(source: Callable[[int], np.ndarray | None]) -> None:
-    """From now on blocks come from a pool: `source(size)` gives bytes at a 64-byte boundary, or None."""
+    """From now on large blocks come from a pool: `source(size)` gives bytes at a 64-byte boundary, or None."""
     global _source
     _source = source
 
@@ -36,7 +39,7 @@ def block(size: int, what: str) -> np.ndarray:
     """Uninitialized bytes at a 64-byte boundary. HloError, with the size, if `what` finds no memory."""
     if size > physical_bytes():
         raise HloError(f"{what} takes {size} bytes, and this machine has {physical_bytes()} bytes of memory")
-    pooled = _source(size)
+    pooled = _source(size) if size >= _POOLED_BYTES else None
     if pooled is not None:
         return pooled
     try:

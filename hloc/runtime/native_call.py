@@ -16,7 +16,8 @@ import numpy as np
 
 from hloc.codegen import call_layout as layout
 from hloc.codegen.program import Program
-from hloc.ir.shapes import ArrayShape, Shape
+from hloc.ir.dtypes import U8
+from hloc.ir.shapes import ArrayShape, Shape, array
 from hloc.lazy import lazy
 from hloc.runtime import elf, memory
 from hloc.runtime.callable_type import python_function, set_function, text_address
@@ -24,7 +25,7 @@ from hloc.runtime.memory import address
 
 mcjit = lazy("hloc.runtime.mcjit")
 
-_C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED = 0x1, 0x2, 0x100
+_C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400
 """Flags of NumPy's arrays."""
 
 _NEW_FROM_DESCR = 94
@@ -75,7 +76,7 @@ class Host:
     def block(self, size: int) -> np.ndarray | None:
         """Uninitialized bytes from the pool, at a 64-byte boundary; None if there is no memory."""
         rows = Rows()
-        row = rows.result(self, np.dtype(np.uint8), (size,), None, size)
+        row = rows.result(self, array(U8, size))
         try:
             return self._new_array(address(self.table), rows.address(row))
         except MemoryError:
@@ -128,19 +129,20 @@ class Rows:
         self._kept.append(np.array(numbers, np.int64).reshape(-1))
         return address(self._kept[-1])
 
-    def parameter(self, shape: ArrayShape) -> list[int]:
+    def parameter(self, shape: ArrayShape, is_donor: bool) -> list[int]:
         """A row of PARAMETER."""
         order = _order_flag(shape)
         strides = 0 if order else self.address(_strides(shape))
-        dtype = self._object(shape.dtype.numpy)
-        return [dtype, _ALIGNED | order, shape.rank, self.address(shape.dims), strides]
+        flags = _ALIGNED | order | (_WRITEABLE if is_donor else 0)
+        places = self.address(shape.dims), strides
+        return [self._object(shape.dtype.numpy), flags, shape.rank, *places, shape.byte_size, int(is_donor)]
 
-    def result(
-        self, host: Host, dtype: np.dtype, dims: Sequence[int], strides: Sequence[int] | None, size: int
-    ) -> list[int]:
-        """A row of RESULT; row-major if there are no `strides`."""
-        places = self.address(dims), 0 if strides is None else self.address(strides)
-        return [self._object(dtype), len(dims), *places, host.size_class(size)]
+    def result(self, host: Host, shape: ArrayShape, donor: int | None = None) -> list[int]:
+        """A row of RESULT."""
+        strides = 0 if _order_flag(shape) == _C_CONTIGUOUS else self.address(_strides(shape))
+        places = self.address(shape.dims), strides
+        dtype, size = self._object(shape.dtype.numpy), host.size_class(shape.byte_size)
+        return [dtype, shape.rank, *places, size, -1 if donor is None else donor]
 
     def _object(self, kept: object) -> int:
         self._kept.append(kept)
@@ -157,12 +159,11 @@ class NativeCall:
         self._host = host
         self._rows = rows = Rows()
         structure = _structure(program.result_shape)
-        shapes = [leaf.shape for leaf in program.results]
-        parameters = [rows.parameter(leaf.shape) for leaf in program.parameters]
-        strides = [None if _order_flag(shape) == _C_CONTIGUOUS else _strides(shape) for shape in shapes]
+        donors = program.donors
+        parameters = [rows.parameter(leaf.shape, number in donors) for number, leaf in enumerate(program.parameters)]
         results = [
-            rows.result(host, shape.dtype.numpy, shape.dims, steps, shape.byte_size)
-            for shape, steps in zip(shapes, strides, strict=True)
+            rows.result(host, leaf.shape, donor)
+            for leaf, donor in zip(program.results, donors or (None,) * len(program.results), strict=True)
         ]
         fields = {
             "host": address(host.table),
@@ -178,6 +179,7 @@ class NativeCall:
             "structure": rows.address(structure),
             "structure_count": len(structure),
             "words": len(parameters) + 2 * len(results) + len(structure),
+            "donates": int(any(donor is not None for donor in donors)),
         }
         self._table = _table(layout.CALL, fields)
 

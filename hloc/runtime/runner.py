@@ -29,7 +29,8 @@ Leaves = list[Any]
 
 
 class Runner(ABC):
-    """A program ready to run. Calls may come from several threads at once; arguments are never modified.
+    """A program ready to run. Calls may come from several threads at once; arguments are never modified, but
+    for those that `Options.donate` gives up.
 
     Arguments are the leaves of the entry's parameters in order, or one argument a parameter, tuples nested as
     its shape is. A leaf is anything that NumPy views without a copy (buffers, `__array_interface__`, DLPack),
