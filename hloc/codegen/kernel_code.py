@@ -8,7 +8,8 @@ from functools import partial
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
 from hloc.codegen.epilogue import Finisher
-from hloc.codegen.forms import loop_nests, minor_in_result
+from hloc.codegen.crossings import crossing_of, minor
+from hloc.codegen.forms import loop_nests
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
@@ -32,9 +33,6 @@ MANY, BRIEF = 500, 1 << 14
 
 Code of computations that loops call is made first: kernels that run once are left out rather than those.
 """
-
-_CACHED_BYTES = 1 << 15
-"""Arrays of this size stay in the innermost cache however they are walked through."""
 
 _LARGE, _SHORT = 1 << 16, 40
 """Elements, and instructions of a fusion, for which a loop computes several vectors at a time."""
@@ -227,14 +225,14 @@ def _write(k: KernelContext, step: KernelStep) -> None:
         form.row.emit(k, form.own)
         return
     nests = loop_nests(form)
-    across = _dimension_across(step) if len(nests) == 1 else None
+    crossing = crossing_of(step) if len(nests) == 1 else None
     for nest in nests:
         shape = k.outputs[nest[0]].shape
         body = partial(_store_all, k, [(form.roots[number], k.outputs[number]) for number in nest])
-        if across is None:
+        if crossing is None:
             k.loop_nest(shape.dims, body, shape.minor_to_major[::-1], _interleaving(step))
         else:
-            _tiled_loops(k, shape, across, body)
+            _tiled_loops(k, shape, crossing.across, body)
 
 
 def _store_all(k: KernelContext, pairs: list[tuple[Leaf, ArrayRef]], index: Index) -> None:
@@ -254,36 +252,18 @@ def _interleaving(step: KernelStep) -> int:
     return 4 if step.outputs[0].shape.count >= _LARGE and size <= _SHORT else 0
 
 
-def _dimension_across(step: KernelStep) -> int | None:
-    """The dimension along which a large input lies in memory, if the result lies along another one."""
-    shape = step.outputs[0].shape
-    large = [
-        (leaf, view.shape)
-        for leaf, view in zip(step.bound, step.inputs, strict=True)
-        if view.shape.rank > 1 and view.shape.byte_size > _CACHED_BYTES
-    ]
-    minors = {leaf: _minor(given) for leaf, given in large}
-    if not minors or shape.rank < 2:
-        return None
-    along = _minor(shape)
-    found = [d for d in minor_in_result(step.form, minors) if d != along]
-    return next((d for d in found if min(shape.dims[d], shape.dims[along]) >= _TILE_ALONG), None)
-
-
-def _minor(shape: ArrayShape) -> int:
-    """The dimension whose elements are neighbours in memory."""
-    return next((d for d in shape.minor_to_major if shape.dims[d] != 1), shape.minor_to_major[0])
-
-
 def _tiled_loops(k: KernelContext, shape: ArrayShape, across: int, body: Callable[[Index], None]) -> None:
     """Loops over a result, in tiles of its fastest dimension and the one `across`."""
-    along = _minor(shape)
+    along = minor(shape)
     b = k.b
     rest = [d for d in reversed(shape.minor_to_major) if d not in (along, across)]
+    numbers = None
+    if k.range is not None and all(shape.dims[d] == 1 for d in rest):
+        numbers, k.range_size = k.range, -(-shape.dims[across] // _TILE_ACROSS)
 
     def tiles(outer: Index) -> None:
         with (
-            tile_loop(b, shape.dims[across], _TILE_ACROSS) as (row, rows),
+            tile_loop(b, shape.dims[across], _TILE_ACROSS, numbers) as (row, rows),
             tile_loop(b, shape.dims[along], _TILE_ALONG) as (column, columns),
             b.for_loop(row, b.add(row, rows)) as i,
             b.for_loop(column, b.add(column, columns)) as j,

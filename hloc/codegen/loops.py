@@ -229,9 +229,14 @@ def loop_groups(sizes: Sequence[int], starts: set[int]) -> list[list[int]]:
 
 
 @contextmanager
-def tile_loop(builder: Builder, size: int, tile: int) -> Iterator[tuple[Value, Value]]:
-    """A loop over the tiles of 0 .. size - 1: (start, number of indices), the last one perhaps smaller."""
-    with builder.for_loop(0, -(-size // tile)) as number:
+def tile_loop(
+    builder: Builder, size: int, tile: int, numbers: tuple[Value, Value] | None = None
+) -> Iterator[tuple[Value, Value]]:
+    """A loop over the tiles of 0 .. size - 1: (start, number of indices), the last one perhaps smaller.
+
+    Over those of the `numbers` (first, end) alone, if these are given.
+    """
+    with builder.for_loop(*numbers or (0, -(-size // tile))) as number:
         start = builder.mul(number, index_constant(tile))
         left = builder.sub(index_constant(size), start)
         whole = index_constant(tile)
