@@ -113,7 +113,7 @@ class EmulatedMemory(EmulatorCode):
                 b.unreachable()
 
         params = "ptr p, ptr base, i64 size, i64 mask, ptr site"
-        return self.function(f"check.{bytes}", params, write, attributes="alwaysinline")
+        return self.function(f"check.{bytes}", params, write)
 
     def _bad_access(self) -> Function:
         def write(b: Builder, p: SimpleNamespace) -> None:
