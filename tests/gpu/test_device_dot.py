@@ -199,6 +199,21 @@ def test_f32_is_rounded_only_where_that_is_allowed() -> None:
     assert largest_error(", operand_precision={highest,default}", allow_tf32=True) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "most"),
+    [("bf16_bf16_f32_x3", 2e-4), ("bf16_bf16_f32_x6", 1e-5), ("bf16_bf16_f32_x9", 1e-5), ("tf32_tf32_f32_x3", 1e-5)],
+)
+def test_f32_as_sums_of_smaller_numbers(algorithm: str, most: float) -> None:
+    assert largest_error(f", algorithm=dot_{algorithm}") < most
+
+
+def test_what_is_infinite_has_one_part() -> None:
+    text, x, y = product("f32 f32 f32", 20, 40, 70, "nn", ", algorithm=dot_bf16_bf16_f32_x3")
+    left, right = np.abs(random(x, 1)), np.abs(random(y, 2))
+    left[3, 5] = right[69, 7] = np.inf
+    agree(text, left, right, rtol=1e-3)
+
+
 def spills(text: str, arch: str, **options: bool) -> str:
     """A program's PTX; fails if ptxas does not take it, or spills. Skips where there is no ptxas."""
     tool = find_ptxas(arch)

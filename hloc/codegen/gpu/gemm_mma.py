@@ -12,27 +12,32 @@ from functools import partial
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
+from hloc.codegen.dot_plan import Side
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import add_parts, block_place, grid_size, operand_of
 from hloc.codegen.gpu.gemm_plan import GemmPlan
-from hloc.codegen.gpu.gemm_staged import CHUNK, StagedTile, Steps
+from hloc.codegen.gpu.gemm_staged import CHUNK, StagedTile, Steps, rounded_to_tf32
 from hloc.codegen.gpu.gemm_tiles import Slab, slab_bytes, store_slab
-from hloc.codegen.gpu.gemm_units import ROW_BYTES, TF32_UNIT
+from hloc.codegen.gpu.gemm_units import ROW_BYTES
 from hloc.codegen.gpu.step import GpuStep
-from hloc.codegen.llvm import Value, integer
+from hloc.codegen.llvm import Value
 from hloc.codegen.routines import i64
-
-_TF32_HALF, _INFINITY = 0x1000, 0x7F800000
+from hloc.ir.dtypes import F32, DType
 
 
 def write_units(g: GpuStep, plan: GemmPlan) -> None:
     """The product in one launch, or two if its sums are split."""
     warps = plan.warps
     assert warps is not None
-    shared = plan.stages * warps.stage_bytes
+    shared = plan.stages * _stage_bytes(plan)
     with g.launch(grid_size(plan, warps.m, warps.n), warps.threads, shared) as k:
         _Units(k, plan).write()
     add_parts(g, plan)
+
+
+def _stage_bytes(plan: GemmPlan) -> int:
+    assert plan.warps is not None and plan.unit is not None
+    return plan.warps.stage_bytes * plan.unit.parts
 
 
 class Fragments:
@@ -89,9 +94,9 @@ class _Units:
         self.k, self.b, self.plan, self.warps, self.unit = k, k.b, plan, plan.warps, plan.unit
         b, dot, warps, unit = k.b, plan.dot, plan.warps, plan.unit
         self.place = block_place(k, plan, warps.m, warps.n)
-        lhs = operand_of(k, dot.lhs, self.place.batch, unit.lhs)
-        rhs = operand_of(k, dot.rhs, self.place.batch, unit.rhs)
-        self.tiles = StagedTile(k, lhs, warps.m, self.place.row), StagedTile(k, rhs, warps.n, self.place.column)
+        self.stage_bytes = _stage_bytes(plan)
+        sides = (dot.lhs, unit.lhs, warps.m, self.place.row), (dot.rhs, unit.rhs, warps.n, self.place.column)
+        self.tiles = [self._tile(*side) for side in sides]
         warp = b.zext(k.gpu.warp(), "i64")
         self.lane = b.zext(k.gpu.lane(), "i64")
         self.down, self.across = b.udiv(warp, i64(warps.across)), b.urem(warp, i64(warps.across))
@@ -102,19 +107,24 @@ class _Units:
         self.ragged = dot.k % unit.steps != 0
         self.per_fragment = unit.shape[0] * unit.shape[1] // 32
 
+    def _tile(self, side: Side, dtype: DType, lines: int, first_line: Value) -> StagedTile:
+        parts = self.unit.parts
+        operand = operand_of(self.k, side, self.place.batch, F32 if parts > 1 else dtype)
+        return StagedTile(self.k, operand, lines, first_line, dtype, parts)
+
     # Stages
 
     def write(self) -> None:
         plan, b = self.plan, self.b
         turns = self._turns()
         with b.for_loop(0, plan.stages - 1, unroll=all(tile.is_async for tile in self.tiles)) as stage:
-            slot = b.mul(stage, i64(self.warps.stage_bytes))
+            slot = b.mul(stage, i64(self.stage_bytes))
             self._copy(stage, turns, slot)
             self._put(self._read(stage), slot)
         zero = scalar.constant(plan.dot.dtype, 0)
         assert isinstance(zero, Value)
         zeros = [zero] * (self.counts[0] * self.counts[1] * self.per_fragment)
-        last = i64((plan.stages - 1) * self.warps.stage_bytes)
+        last = i64((plan.stages - 1) * self.stage_bytes)
         found = b.for_loop_carrying(
             i64(0), turns, [*zeros, i64(0), last], partial(self._turn, turns), unroll=False
         )
@@ -142,7 +152,7 @@ class _Units:
         return [*sums, self._next(slot), self._next(other)]
 
     def _next(self, slot: Value) -> Value:
-        b, size = self.b, self.warps.stage_bytes
+        b, size = self.b, self.stage_bytes
         is_last = b.icmp_unsigned("==", slot, i64((self.plan.stages - 1) * size))
         return b.select(is_last, i64(0), b.add(slot, i64(size)))
 
@@ -153,7 +163,7 @@ class _Units:
     def _slots(self, slot: Value) -> Iterator[tuple[StagedTile, Value]]:
         base = self.b.gep("i8", self.k.gpu.shared(), slot)
         yield self.tiles[0], base
-        yield self.tiles[1], self.b.gep("i8", base, i64(self.tiles[0].bytes))
+        yield self.tiles[1], self.b.gep("i8", base, i64(self.tiles[0].bytes * self.unit.parts))
 
     def _copy(self, number: Value, turns: Value, slot: Value) -> None:
         """Begins the asynchronous copies of a tile, if it exists, as one group."""
@@ -174,7 +184,7 @@ class _Units:
     # Products
 
     def _multiply(self, slot: Value, sums: list[Value]) -> list[Value]:
-        rhs = self.b.gep("i8", slot, i64(self.tiles[0].bytes))
+        rhs = self.b.gep("i8", slot, i64(self.tiles[0].bytes * self.unit.parts))
         if self.unit.itemsize == 8:
             for half in range(2):
                 xs, ys = self.lhs.pairs(slot, half), self.rhs.pairs(rhs, half)
@@ -182,11 +192,19 @@ class _Units:
                     sums = self._products([[x[part]] for x in xs], [[y[part]] for y in ys], sums)
             return sums
         for number in range(ROW_BYTES // 32):
-            xs, ys = self.lhs.load(slot, number, True), self.rhs.load(rhs, number, False)
-            if self.unit is TF32_UNIT:
-                xs, ys = ([[self._rounded(value) for value in one] for one in side] for side in (xs, ys))
-            sums = self._products(xs, ys, sums)
+            xs, ys = self._parts(self.lhs, slot, number, True), self._parts(self.rhs, rhs, number, False)
+            for x, y in self.unit.products:
+                sums = self._products(xs[x], ys[y], sums)
         return sums
+
+    def _parts(self, side: Fragments, base: Value, number: int, is_lhs: bool) -> list[list[list[Value]]]:
+        """The fragments of all parts of the operand's elements."""
+        b, unit = self.b, self.unit
+        slots = [b.gep("i8", base, i64(part * side.tile.bytes)) for part in range(unit.parts)]
+        found = [side.load(slot, number, is_lhs) for slot in slots]
+        if unit.lhs is not F32:
+            return found
+        return [[[rounded_to_tf32(b, bits) for bits in one] for one in part] for part in found]
 
     def _products(self, xs: list[list[Value]], ys: list[list[Value]], sums: list[Value]) -> list[Value]:
         unit, size, made = self.unit, self.per_fragment, []
@@ -196,16 +214,10 @@ class _Units:
                 made += self.k.gpu.mma(unit.ptx_shape, unit.names, x, y, sums[start : start + size])
         return made
 
-    def _rounded(self, bits: Value) -> Value:
-        """The bits of a float, rounded to those that tf32 keeps, halves away from zero; the unit drops the rest."""
-        b = self.b
-        finite = b.icmp_unsigned("<", b.and_(bits, integer("i32", 0x7FFFFFFF)), integer("i32", _INFINITY))
-        return b.add(bits, b.select(finite, integer("i32", _TF32_HALF), integer("i32", 0)))
-
     # Results
 
     def _store(self, sums: list[Value]) -> None:
-        dtype, room = self.plan.dot.dtype, self.plan.stages * self.warps.stage_bytes
+        dtype, room = self.plan.dot.dtype, self.plan.stages * self.stage_bytes
         part = self.counts[0]
         while slab_bytes(self._slab_rows(part), self.warps.n, dtype) > room:
             part //= 2

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from hloc.codegen.dot_plan import DotPlan
 from hloc.codegen.epilogue import Epilogue
-from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, possible_units
+from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, possible_units, source_of
 from hloc.ir.instruction import Instruction
 
 PLAIN, THIN, TILED, UNITS = "plain", "thin", "tiled", "units"
@@ -91,6 +91,9 @@ WARP_TILES_OF_DOUBLES = (
 )
 
 MOST_STAGES = 4
+
+_THROUGH_REGISTERS = 1
+"""Lines of tiles, of 128 bytes, that a thread can have on their way in registers."""
 
 
 class Columns(NamedTuple):
@@ -178,9 +181,16 @@ def blocks_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
 def _units_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> GemmPlan:
     m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
     tiles = WARP_TILES if unit.itemsize < 8 else WARP_TILES_OF_DOUBLES
-    tile = _tile(m, n, k, batches, [tile for tile in tiles if 3 * tile.stage_bytes <= shared_bytes])
+    is_copied = unit.parts == 1 and all(
+        source_of(side) is dtype and not side.copied for side, dtype in ((dot.lhs, unit.lhs), (dot.rhs, unit.rhs))
+    )
+    if not is_copied:
+        tiles = [tile for tile in tiles if tile.m + tile.n <= tile.threads * _THROUGH_REGISTERS]
+    stages = MOST_STAGES if is_copied else 2
+    room = min(stages, 3) * unit.parts
+    tile = _tile(m, n, k, batches, [tile for tile in tiles if room * tile.stage_bytes <= shared_bytes])
     splits, steps = split(k, BLOCKS, tiles_of(m, n, tile.m, tile.n) * batches, unit.steps)
-    stages = min(MOST_STAGES, shared_bytes // tile.stage_bytes, max(2, -(-steps // unit.steps)))
+    stages = min(stages, shared_bytes // (tile.stage_bytes * unit.parts), max(2, -(-steps // unit.steps)))
     return GemmPlan(dot, UNITS, splits, steps, warps=tile, unit=unit, stages=stages)
 
 

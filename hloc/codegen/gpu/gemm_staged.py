@@ -20,11 +20,15 @@ from hloc.codegen.arrays import Register
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import Elements, i32
 from hloc.codegen.gpu.gemm_units import ROW_BYTES
-from hloc.codegen.llvm import Value
+from hloc.codegen.llvm import Builder, Value, const, integer
 from hloc.codegen.routines import i64
+from hloc.ir.dtypes import F32, DType
 
 CHUNK = 16
 _CHUNKS = ROW_BYTES // CHUNK
+
+_TF32_REST, _TF32_HALF, _INFINITY = 0x1FFF, 0x1000, 0x7F800000
+"""Bits of a float: those that tf32 drops, half of the last one that it keeps, and those of an infinite one."""
 
 
 class Steps(NamedTuple):
@@ -36,14 +40,15 @@ class Steps(NamedTuple):
 
 
 class StagedTile:
-    """`lines` x `steps` elements of the unit's type, `operand.dtype`, from `first_line` on.
+    """`lines` x `steps` elements of the unit's type, `dtype`, from `first_line` on. If elements of the operand are
+    sums of several `parts`, there are as many such tiles, one after the other.
 
     Lines beyond the operand are any of its lines: they go into sums that nobody stores. Steps beyond the end are zero.
     """
 
-    def __init__(self, k: GpuContext, operand: Elements, lines: int, first_line: Value):
+    def __init__(self, k: GpuContext, operand: Elements, lines: int, first_line: Value, dtype: DType, parts: int):
         self.k, self.b, self.operand, self.lines, self.first_line = k, k.b, operand, lines, first_line
-        self.itemsize = operand.dtype.itemsize
+        self.dtype, self.parts, self.itemsize = dtype, parts, dtype.itemsize
         self.steps = ROW_BYTES // self.itemsize
         self.by_steps = operand.along_steps or self.itemsize != 2
         self.is_async, self.width = self._access()
@@ -54,6 +59,7 @@ class StagedTile:
 
     @property
     def bytes(self) -> int:
+        """Shared memory of a part."""
         return self.lines * ROW_BYTES
 
     def _access(self) -> tuple[bool, int]:
@@ -61,7 +67,7 @@ class StagedTile:
         operand = self.operand
         width = gcd(operand.width, CHUNK // self.itemsize)
         together = width if operand.along_steps == self.by_steps else 1
-        if operand.base is None or operand.source is not operand.dtype or together * self.itemsize < 4:
+        if operand.base is None or operand.source is not self.dtype or self.parts > 1 or together * self.itemsize < 4:
             return False, width
         return True, together
 
@@ -147,6 +153,16 @@ class StagedTile:
 
     def write(self, values: list[Register], slot: Value) -> None:
         """Puts the elements that `read` gave into a slot."""
+        for part in range(self.parts):
+            place = self.b.gep("i8", slot, i64(part * self.bytes))
+            if self.parts == 1:
+                self._write(values, place)
+            else:
+                pairs = [split_off(self.b, value, self.dtype) for value in values]
+                self._write([stored for stored, _ in pairs], place)
+                values = [rest for _, rest in pairs]
+
+    def _write(self, values: list[Register], slot: Value) -> None:
         together = self.operand.along_steps == self.by_steps
         size = self.width * self.depth
         for number, (line, step) in enumerate(self.places if values else ()):
@@ -159,7 +175,29 @@ class StagedTile:
 
     def _store(self, values: list[Register], line: Value, step: Value, slot: Value) -> None:
         """Puts elements that lie together in the tile, the first of which is that of a line and step."""
-        b, dtype = self.b, self.operand.dtype
+        b = self.b
         start = b.gep("i8", slot, self.offset(line, step))
         for number, value in enumerate(values):
-            scalar.store(b, dtype, value, b.gep("i8", start, i64(number * self.itemsize)))
+            scalar.store(b, self.dtype, value, b.gep("i8", start, i64(number * self.itemsize)))
+
+
+def rounded_to_tf32(b: Builder, bits: Value) -> Value:
+    """The bits of a float, rounded to those that tf32 keeps, halves away from zero; what it does not keep is any."""
+    return b.add(bits, b.select(_is_finite(b, bits), integer("i32", _TF32_HALF), integer("i32", 0)))
+
+
+def split_off(b: Builder, value: Register, dtype: DType) -> tuple[Value, Value]:
+    """The first bits of an f32, as a number of type `dtype` (F32: tf32), and the rest: 0 of what is infinite."""
+    assert isinstance(value, Value)
+    if dtype is F32:
+        stored = b.bitcast(b.and_(rounded_to_tf32(b, b.bitcast(value, "i32")), integer("i32", ~_TF32_REST)), "float")
+        wide = stored
+    else:
+        stored = scalar.convert(b, value, F32, dtype)
+        wide = scalar.convert(b, stored, dtype, F32)
+    rest = b.fsub(value, wide)
+    return stored, b.select(_is_finite(b, b.bitcast(wide, "i32")), rest, const("float", 0.0))
+
+
+def _is_finite(b: Builder, bits: Value) -> Value:
+    return b.icmp_unsigned("<", b.and_(bits, integer("i32", 0x7FFFFFFF)), integer("i32", _INFINITY))

@@ -18,12 +18,22 @@ ROW_BYTES = 128
 
 
 class Unit(NamedTuple):
-    """`mma` of a `shape`, m x n x k. Elements lie in shared memory as `lhs` and `rhs`, and are `names` to PTX."""
+    """`mma` of a `shape`, m x n x k. Elements lie in shared memory as `lhs` and `rhs`, and are `names` to PTX.
+
+    Where elements are f32, and become sums of parts of fewer bits, `products` are the pairs of parts (0 the largest)
+    that are multiplied, in order.
+    """
 
     shape: tuple[int, int, int]
     lhs: DType
     rhs: DType
     names: str
+    products: tuple[tuple[int, int], ...] = ((0, 0),)
+
+    @property
+    def parts(self) -> int:
+        """Parts of an element."""
+        return 1 + max(max(pair) for pair in self.products)
 
     @property
     def itemsize(self) -> int:
@@ -45,14 +55,22 @@ F16_UNIT = Unit((16, 8, 16), F16, F16, "f32.f16.f16.f32")
 TF32_UNIT = Unit((16, 8, 8), F32, F32, "f32.tf32.tf32.f32")
 F64_UNIT = Unit((8, 8, 4), F64, F64, "f64.f64.f64.f64")
 
+_SIX = ((2, 0), (0, 2), (1, 1), (1, 0), (0, 1), (0, 0))
+_X3, _X6, _X9 = _SIX[-3:], _SIX, ((2, 2), (2, 1), (1, 2), *_SIX)
+"""Pairs of parts, the least products first."""
+
 _ALGORITHMS = {
     "dot_bf16_bf16_f32": BF16_UNIT,
     "dot_bf16_bf16_bf16": BF16_UNIT,
     "dot_f16_f16_f32": F16_UNIT,
     "dot_f16_f16_f16": F16_UNIT,
     "dot_tf32_tf32_f32": TF32_UNIT,
+    "dot_bf16_bf16_f32_x3": BF16_UNIT._replace(products=_X3),
+    "dot_bf16_bf16_f32_x6": BF16_UNIT._replace(products=_X6),
+    "dot_bf16_bf16_f32_x9": BF16_UNIT._replace(products=_X9),
+    "dot_tf32_tf32_f32_x3": TF32_UNIT._replace(products=_X3),
 }
-"""Values of `algorithm` that allow operands to be rounded to a unit's type."""
+"""Values of `algorithm` that allow operands to be rounded to a unit's type, or to sums of numbers of it."""
 
 _FLOAT_UNITS = {BF16_UNIT: (8, 7), F16_UNIT: (5, 10), TF32_UNIT: (8, 10)}
 """Units that sum in f32, and the exponent and mantissa bits of what they multiply, the best one first."""
@@ -84,7 +102,7 @@ def possible_units(dot: DotPlan) -> list[Unit | None]:
         return [None, F64_UNIT]
     if dot.dtype is S32:
         return [None, _integer_unit(source_of(dot.lhs), source_of(dot.rhs))]
-    return [None, *_FLOAT_UNITS] if dot.dtype is F32 else [None]
+    return [None, *_FLOAT_UNITS, *_ALGORITHMS.values()] if dot.dtype is F32 else [None]
 
 
 def source_of(side: Side) -> DType:
