@@ -7,8 +7,8 @@ from functools import partial
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
-from hloc.codegen.epilogue import Finisher
 from hloc.codegen.crossings import crossing_of, minor
+from hloc.codegen.epilogue import Finisher
 from hloc.codegen.forms import loop_nests
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.kernel_keys import Keys

@@ -22,6 +22,9 @@ from hloc.codegen.llvm import Value
 from hloc.codegen.loops import Flat
 from hloc.codegen.routines import i64
 from hloc.ir.shapes import ArrayShape
+from hloc.lazy import lazy
+
+transposes = lazy("hloc.codegen.gpu.transposes")
 
 THREADS = 256
 
@@ -34,6 +37,8 @@ _LONG = 60
 
 def write_loops(g: GpuStep) -> None:
     """A kernel without an op that has loops of its own."""
+    if len(loop_nests(g.form)) == 1 and transposes.write_tiles(g):
+        return
     nests = [nest for nest in loop_nests(g.form) if g.step.outputs[nest[0]].shape.count]
     if not nests:
         return

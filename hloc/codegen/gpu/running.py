@@ -9,10 +9,11 @@ from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.folds import Values
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.intrinsics import WARP
-from hloc.codegen.llvm import Constant, Value, bit_width, integer
+from hloc.codegen.llvm import Builder, Constant, Value, bit_width, integer
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 from hloc.codegen.scalar_types import register_type
+from hloc.ir.dtypes import DType
 
 _ALIGNMENT = 16
 
@@ -24,8 +25,13 @@ def running_types(reducers: Sequence[Reducer]) -> list[str]:
         if reducer.operation is None:
             types.append("i1")
         for dtype in reducer.sums:
-            types += [register_type(dtype)] * (2 if dtype.is_complex else 1)
+            types += register_types(dtype)
     return types
+
+
+def register_types(dtype: DType) -> list[str]:
+    """The LLVM types of an element's register value: one, or two."""
+    return [register_type(dtype)] * (2 if dtype.is_complex else 1)
 
 
 def slots_bytes(types: Sequence[str], count: int) -> int:
@@ -161,13 +167,13 @@ class Running:
 
 
 class Slots:
-    """Memory for running values at `count` places, component by component.
+    """Memory for values of some LLVM types at `count` places, component by component.
 
     `address(offset)` gives the address of a byte of it, aligned to 16 bytes.
     """
 
-    def __init__(self, running: Running, count: int, address: Callable[[int], Value]):
-        self.b, self.types = running.b, running.types
+    def __init__(self, b: Builder, types: Sequence[str], count: int, address: Callable[[int], Value]):
+        self.b, self.types = b, types
         self.starts: list[Value] = []
         offset = 0
         for type in self.types:
@@ -176,13 +182,14 @@ class Slots:
 
     @staticmethod
     def shared(running: Running, count: int, offset: int = 0) -> Slots:
-        """In shared memory, from a byte on."""
-        return Slots(running, count, lambda at: running.k.gpu.shared(offset + at))
+        """For running values, in shared memory, from a byte on."""
+        return Slots(running.b, running.types, count, lambda at: running.k.gpu.shared(offset + at))
 
     @staticmethod
     def scratch(running: Running, count: int, offset: int = 0) -> Slots:
-        """In scratch, from a byte on."""
-        return Slots(running, count, lambda at: running.b.gep("i8", running.k.scratch, i64(offset + at)))
+        """For running values, in scratch, from a byte on."""
+        b, scratch = running.b, running.k.scratch
+        return Slots(b, running.types, count, lambda at: b.gep("i8", scratch, i64(offset + at)))
 
     def put(self, place: Value, values: Sequence[Value]) -> None:
         for type, start, value in zip(self.types, self.starts, values, strict=True):
