@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hloc.analysis.comparators import sort_key
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
@@ -32,39 +33,18 @@ def sort(instruction: Instruction, operands: list[np.ndarray], context: Context)
 
 def _keys(comparator: Computation, arrays: list[np.ndarray], context: Context) -> np.ndarray | None:
     """Integers in the comparator's order, if it compares one function of either side; else None."""
-    root = comparator.root
-    if root.opcode != "compare" or root.get("direction") not in ("LT", "GT") or not _mirrored(*root.operands):
+    key = sort_key(comparator)
+    if key is None:
         return None
     both = [array for array in arrays for _ in range(2)]
-    values = context.lift(comparator, both, root.operands[0])
-    total = root.get("type") == "TOTALORDER" or root.get("order") == "TOTAL"
-    keys = _ascending(values, root.operands[0].shape.dtype, total)
-    return ~keys if root.get("direction") == "GT" else keys
+    keys = _ascending(context.lift(comparator, both, key.value), key.value.shape.dtype, key.total)
+    return ~keys if key.descending else keys
 
 
 def _ascending(values: np.ndarray, dtype: DType, total: bool) -> np.ndarray:
     if dtype.is_float and not total:
         values = (widen(values, dtype) + 0).astype(dtype.numpy)  # zeros are equal: -0 + 0 is 0
     return total_order_key(values, dtype)
-
-
-def _mirrored(left: Instruction, right: Instruction) -> bool:
-    """Whether `right` computes from parameters 1, 3, ... what `left` computes from 0, 2, ..."""
-    pending, seen = [(left, right)], set()
-    while pending:
-        a, b = pending.pop()
-        if (a.id, b.id) in seen:
-            continue
-        seen.add((a.id, b.id))
-        if a.opcode != b.opcode or a.shape != b.shape or len(a.operands) != len(b.operands):
-            return False
-        if a.opcode == "parameter":
-            if a.get("number") % 2 or b.get("number") != a.get("number") + 1:
-                return False
-        elif a.attributes != b.attributes:
-            return False
-        pending += zip(a.operands, b.operands)
-    return True
 
 
 def _merge_sort(comparator: Computation, arrays: list[np.ndarray], context: Context) -> np.ndarray:
