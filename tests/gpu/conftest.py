@@ -1,8 +1,8 @@
-"""Lets tests here import what lies beside them: of a package, pytest puts the folder around it on the path."""
+"""Lets tests here import what lies beside them, and what those of the CPU share: a package's folder is on no path."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "codegen")]

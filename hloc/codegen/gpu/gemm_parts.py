@@ -170,8 +170,8 @@ class Operand(Elements):
         if self.base is not None:
             value = scalar.load(b, self.source, self.address(line, step))
         else:
-            assert self.side.number is not None
-            value = self.k.input(self.side.number)(side_index(self.k, self.side, self.batch, line, step))
+            index = side_index(self.k, self.side, self.batch, line, step)
+            value = self.k.body.evaluate(self.k, self.side.value, (), index)
         return scalar.convert(b, value, self.source, self.dtype)
 
     def address(self, line: Value, step: Value) -> Value:

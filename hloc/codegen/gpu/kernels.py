@@ -13,6 +13,7 @@ from hloc.codegen.targets.target import Target
 from hloc.lazy import lazy
 from hloc.options import Options
 
+attention = lazy("hloc.codegen.gpu.attention")
 row_kernel = lazy("hloc.codegen.gpu.row_kernel")
 
 
@@ -85,6 +86,8 @@ def _write(g: GpuStep) -> None:
     if form.own is not None:
         assert form.row is not None
         form.row.emit(g, form.own)
+    elif form.attention is not None:
+        attention.write_attention(g, form.attention)
     elif form.stages is not None:
         row_kernel.write_rows(g, form.stages, form.roots)
     else:

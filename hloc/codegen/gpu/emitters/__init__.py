@@ -7,6 +7,7 @@ from functools import partial
 from hloc.codegen.kernel import KernelRow, Kernels, kernel
 from hloc.lazy import Table, homes, lazy
 
+attention = lazy("hloc.codegen.gpu.attention")
 row_launches = lazy("hloc.codegen.gpu.row_launches")
 
 GPU_HOMES: dict[str, str] = homes(
@@ -40,4 +41,8 @@ GPU_KERNELS: Table[KernelRow] = Table(GPU_HOMES)
 gpu_kernel = partial(kernel, table=GPU_KERNELS)
 """Decorator: the function is the GPU_KERNELS entry of these opcodes; it takes a GpuStep and the instruction."""
 
-FORMS = Kernels(GPU_KERNELS, rows=lambda stages: row_launches.launches_bytes(stages), attention=None)
+FORMS = Kernels(
+    GPU_KERNELS,
+    rows=lambda stages: row_launches.launches_bytes(stages),
+    attention=lambda plan: attention.device_attention(plan),
+)
