@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
@@ -14,7 +15,7 @@ from hloc.codegen.gemm import Extent, GemmPlan, block_routine
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize, linear, row_major_strides
-from hloc.codegen.routines import Routines, blocks, i64
+from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.codegen.row_kernel import RowWriter
 from hloc.codegen.tiles import pack_routine
 from hloc.ir.dtypes import DType
@@ -78,16 +79,36 @@ class _Writer:
         return self.b.gep("i8", self.k.scratch, i64(self.places[name]))
 
     def write(self) -> None:
+        plan, b, k = self.plan, self.b, self.k
+        sizes = plan.sizes[: plan.batches]
+        if k.range is None:
+            with ExitStack() as stack:
+                self.batch = [stack.enter_context(b.for_loop(0, size, unroll=False)) for size in sizes]
+                self._matrix((i64(0), i64(plan.m)))
+            return
+        parts, rows = self._parts(prod(sizes))
+        with k.ranged(prod(sizes) * parts) as limits, b.for_loop(*limits, unroll=False) as unit:
+            matrix, part = delinearize(b, unit, [prod(sizes), parts])
+            self.batch = delinearize(b, matrix, sizes)
+            first = b.mul(part, i64(rows))
+            self._matrix((first, least(b, i64(rows), b.sub(i64(plan.m), first))))
+
+    def _parts(self, matrices: int) -> tuple[int, int]:
+        """Parts of the rows of a batch, for several threads, and the rows of each: whole blocks."""
+        most = -(-self.plan.m // self.way.rows)
+        wanted = min(-(-2 * self.k.workers // matrices), most)
+        rows = -(-most // wanted) * self.way.rows
+        return -(-self.plan.m // rows), rows
+
+    def _matrix(self, extent: Extent) -> None:
+        """Some rows of the batch that `batch` is the index of."""
         plan, b = self.plan, self.b
-        with ExitStack() as stack:
-            sizes = plan.sizes[: plan.batches]
-            self.batch = [stack.enter_context(b.for_loop(0, size, unroll=False)) for size in sizes]
-            self._pack(plan.keys, (i64(0), i64(plan.n)), (0, plan.depth), self.first, "keys", columns=True)
-            for start in range(0, plan.n, STEPS):
-                steps = start, min(STEPS, plan.n - start)
-                self._pack(plan.values, (i64(0), i64(plan.width)), steps, self.second, "values", columns=True)
-            with blocks(b, i64(plan.m), i64(self.way.rows)) as rows:
-                self._block(rows)
+        self._pack(plan.keys, (i64(0), i64(plan.n)), (0, plan.depth), self.first, "keys", columns=True)
+        for start in range(0, plan.n, STEPS):
+            steps = start, min(STEPS, plan.n - start)
+            self._pack(plan.values, (i64(0), i64(plan.width)), steps, self.second, "values", columns=True)
+        with blocks(b, extent[1], i64(self.way.rows)) as (first, count):
+            self._block((b.add(extent[0], first), count))
 
     def _block(self, rows: Extent) -> None:
         plan = self.plan

@@ -8,7 +8,8 @@ emitter is loaded when the op is first looked up; `emitters/__init__.py` says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from itertools import count
 from math import prod
@@ -359,6 +360,17 @@ class KernelContext:
         results = grouped(level(0, flattened(initial)), initial)
         self._open_nests -= 1
         return results
+
+    @contextmanager
+    def ranged(self, size: int) -> Iterator[tuple[Value, Value]]:
+        """The `range` for a loop of the emitter's own making, through `size` indices: all of the kernel's code."""
+        assert self.range is not None
+        limits, self.range = self.range, None
+        self.range_size = size
+        self.outer_nests += 1
+        self._open_nests += 1
+        yield limits
+        self._open_nests -= 1
 
     def needed_splits(self) -> dict[int, set[int]]:
         """Loops to divide, beyond `splits`: {number of the nest: positions in its order}.

@@ -81,7 +81,7 @@ def _is_loop(step: KernelStep) -> bool:
     """Whether the kernel may be a single loop nest; its code tells for sure."""
     form = step.form
     if form.attention is not None:
-        return False
+        return True
     if form.row is not None:
         return form.row.is_loop
     return form.stages is None or not form.stages.totals

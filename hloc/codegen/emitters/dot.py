@@ -112,7 +112,7 @@ class _Product:
     def write(self) -> None:
         plan = self.plan
         if self.k.range is not None:
-            self._write_range(*self.k.range)
+            self._write_range()
             return
         result = ArrayRef(self.b, plan.out.shape, self._result())
         lhs, rhs = self._operand(plan.lhs), self._operand(plan.rhs)
@@ -128,18 +128,17 @@ class _Product:
             order = shape.minor_to_major[::-1]
             self.k.loop_nest(shape.dims, lambda index: self._put(index, result.load(index)), order)
 
-    def _write_range(self, begin: Value, end: Value) -> None:
+    def _write_range(self) -> None:
         """One thread's part of the product: some of its units. Nothing, if it does not fall apart into units."""
         plan, b, k = self.plan, self.b, self.k
         units = Units.of(plan, k.workers, k.target.vector_bytes)
         if not plan.is_divisible or units.count == 1:
             return
-        k.outer_nests, k.range_size = 1, units.count
         result = self._result()
         sides = (plan.lhs, plan.rhs, plan.out)
         lhs, rhs = self._operand(plan.lhs), self._operand(plan.rhs)
         used = self.used
-        with b.for_loop(begin, end, unroll=False) as unit:
+        with k.ranged(units.count) as limits, b.for_loop(*limits, unroll=False) as unit:
             self.used = used
             matrix, row, column = delinearize(b, unit, units.sizes)
             self.loops = delinearize(b, matrix, plan.batch)
