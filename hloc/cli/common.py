@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
 OUTPUT = click.option("--output", "-o", metavar="OUT", help="Where to write; standard output if absent or `-`.")
-TARGET = click.option("--target", default="cpu", show_default=True, help="What to compile for.")
+TARGET = click.option("--target", default="cpu", show_default=True, help="What to compile for: see `hloc devices`.")
 
 PIPELINE = click.option("--pipeline", metavar="NAME", help="Passes to run, by pipeline or comma-separated.")
 

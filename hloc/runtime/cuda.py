@@ -49,6 +49,8 @@ def open_device(program: Program, first: int, number: int) -> CudaDevice:
 class CudaDevice(Device):
     """Errors of kernels show when the host next waits for the GPU: the message names those begun since it last did."""
 
+    keeps_arrays = True
+
     def __init__(self, gpu: CudaGpu, program: Program):
         assert program.device is not None
         self.gpu, self._program, self._code = gpu, program, program.device

@@ -10,7 +10,6 @@ import ctypes
 import threading
 from collections import deque
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,16 @@ _UNIT = 512
 _EIGHTHS_FROM = 1024 * 1024
 
 
-@cache
+_opened: dict[int, CudaGpu] = {}
+_opening = threading.Lock()
+
+
 def gpu_of_process(number: int) -> CudaGpu:
     """The GPU of a number, opened once; HloError if it cannot be."""
-    return CudaGpu(number)
+    with _opening:
+        if number not in _opened:
+            _opened[number] = CudaGpu(number)
+        return _opened[number]
 
 
 class CudaGpu:

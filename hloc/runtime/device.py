@@ -21,6 +21,9 @@ class Device(ABC):
     the HLO instruction in it, if something fails; that may show at a later call.
     """
 
+    keeps_arrays = False
+    """Whether arrays can stay in the device's memory from call to call: `imported`, `array_maker`."""
+
     @abstractmethod
     def allocate(self, size: int, what: str) -> int:
         """The address of so many bytes, aligned to 256. HloError, with the size, if `what` finds no memory."""

@@ -148,8 +148,8 @@ class Block:
 def imported(value: Any, gpu: CudaGpu, place: str) -> DeviceArray | None:
     """A view of an array on the GPU, whichever library's it is; None if it is in the host's memory.
 
-    Work in this GPU's stream waits for what its library still does to it. ArgumentError if it lies on another GPU, or
-    is of a type that hloc lacks.
+    Work in this GPU's stream waits for what its library still does to it. ArgumentError if it lies on another GPU, is
+    of a type that hloc lacks, or its library does not hand it out.
     """
     number = _number_of(value, gpu.number)
     if number is None:
@@ -161,7 +161,7 @@ def imported(value: Any, gpu: CudaGpu, place: str) -> DeviceArray | None:
     try:
         return _from_dlpack(value, gpu) if hasattr(value, "__dlpack__") else _from_interface(value, gpu)
     except BufferError as error:
-        raise ArgumentError(f"{place} is of a type that does not fit: {error}") from None
+        raise ArgumentError(f"{place} cannot be taken: {error}") from None
 
 
 def _number_of(value: Any, here: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -90,6 +91,12 @@ class DeviceExecutable(Runner):
             home = self._homes[device]
             return [home.to_device(*pair) for pair in zip(given, self.program.parameters, strict=True)]
 
+    def resident(self, arguments: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        self.load()
+        if self._is_padded or not all(home.device.keeps_arrays for home in self._homes):
+            return arguments
+        return [self.to_device(*each, device=device) for device, each in enumerate(arguments)]
+
     def execute(self, *arguments: Any) -> list[Any]:
         with self._lock:
             results = self._execute_there(arguments)
@@ -158,6 +165,8 @@ class Home:
         self.program, self.device = program, device
         assert program.device is not None
         self._code = program.device
+        self._plans: dict[tuple, Steps] = {}
+        self._rooms: list[int] = []
         arena = self._code.computations[-1].arena_bytes
         self._arena = self._room(arena, f"the working memory of {program.name}")
         self._constants = self._kept(program.constants, "the constants")
@@ -167,10 +176,16 @@ class Home:
         shapes = [shape for leaf in program.parameters for shape in buffers(leaf.shape)]
         self._arguments: list[int | None] = [None] * len(shapes)
         self._result_shapes = [shape for leaf in program.results for shape in buffers(leaf.shape)]
-        self._plans: dict[tuple, Steps] = {}
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the end of the process the device may be gone
+            self._plans.clear()
+            for address in self._rooms:
+                self.device.free(address)
 
     def _room(self, size: int, what: str) -> int:
-        return self.device.allocate(max(size, 1), what)
+        self._rooms.append(self.device.allocate(max(size, 1), what))
+        return self._rooms[-1]
 
     def _kept(self, array: np.ndarray, what: str) -> int:
         """The address of a copy on the device."""

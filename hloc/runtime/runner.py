@@ -95,6 +95,10 @@ class Runner(ABC):
             raise ArgumentError(f"got arguments for {len(arguments)} devices, expected {self.device_count}")
         return self._run_all([self._given(*each) for each in enumerate(arguments)])
 
+    def resident(self, arguments: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        """The arguments of all devices, in the memory of each where calls take them from there."""
+        return arguments
+
     def cost_analysis(self) -> ModuleCost:
         """Arithmetic and bytes of one run on one device, for each kernel and together."""
         return self.program.cost

@@ -42,8 +42,9 @@ KERNELS = ("double", "add", "less")
 
 
 def forget() -> None:
-    for cached in (gpus.driver, gpus.gpu, cuda_gpu.gpu_of_process, nvptx.device_target):
+    for cached in (gpus.driver, gpus.gpu, nvptx.device_target):
         cached.cache_clear()
+    cuda_gpu._opened.clear()
 
 
 @pytest.fixture
@@ -231,6 +232,15 @@ def test_missing_memory_is_told_with_sizes(install) -> None:
     with pytest.raises(HloError, match=r"takes 4194304 bytes, and GPU 0 has \d+ of 1048576 bytes free"):
         for_gpu(program([Copy(OUT, ARG, 16)], parameters=[shape], results=[shape]))(np.zeros(1 << 20, np.float32))
     assert fake.used() < 1 << 16
+
+
+def test_the_memory_of_a_program_that_goes_is_used_again(install) -> None:
+    install(memory=1 << 18)
+    shape = array(F32, 16_000)
+    made = program([Copy(OUT, ARG, shape.byte_size)], parameters=[shape], results=[shape])
+    for _ in range(5):
+        for_gpu(made)(np.zeros(16_000, np.float32))
+        gc.collect()
 
 
 def test_unused_memory_makes_room(install) -> None:
