@@ -7,6 +7,7 @@ import pytest
 from device_cases import EMULATED, NONE, assembles, check_device, computation, program, value
 
 import hloc
+from hloc.codegen.gpu.emitters import scatter as emitter
 from hloc.reference.evaluate import evaluate
 
 ROWS = "update_window_dims={1}, inserted_window_dims={0}, scatter_dims_to_operand_dims={0}, index_vector_dim=1"
@@ -114,6 +115,15 @@ def test_the_last_of_equal_places_wins(count: int) -> None:
     op = f"f32[4] scatter(p0, p1, p2), {PLACES}, to_apply=f"
     arguments = [np.zeros(4, np.float32), integers(0, 5, (count, 1)), np.arange(count, dtype=np.float32)]
     check_device(["f32[4]", f"s32[{count},1]", f"f32[{count}]"], [op], SECOND, arguments)
+
+
+@pytest.mark.parametrize("places", [5, 3000])
+def test_very_many_updates_are_sorted_by_bytes(monkeypatch: pytest.MonkeyPatch, places: int) -> None:
+    monkeypatch.setattr(emitter, "RADIX_LEAST", 1)
+    op = f"f32[{places}] scatter(p0, p1, p2), {PLACES}, to_apply=f"
+    arguments = [value(f"f32[{places}]"), integers(-1, places + 1, (5000, 1)), value("f32[5000]", 1)]
+    shapes = [f"f32[{places}]", "s32[5000,1]", "f32[5000]"]
+    check_device(shapes, [op], computation("f", "subtract", "f32"), arguments)
 
 
 def test_unique_indices_and_fused_operands() -> None:

@@ -7,6 +7,7 @@ import pytest
 from device_cases import EMULATED, NONE, assembles, check_device, computation, program, value
 
 import hloc
+from hloc.codegen.gpu.emitters import sort as emitter
 
 TOTAL = computation("f", "compare direction=LT, type=TOTALORDER", "f32")
 LESS = computation("f", "compare direction=LT", "f32")
@@ -101,8 +102,53 @@ def test_operands_are_fused_in() -> None:
     assert np.array_equal(compiled.execute(numbers)[1], np.sort(-numbers, axis=1))
 
 
+@pytest.fixture
+def by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorts short lines as long ones are."""
+    monkeypatch.setattr(emitter, "RADIX_LEAST", 1)
+
+
+@pytest.mark.parametrize(("dtype", "order"), [("f32", ""), ("bf16", ", type=TOTALORDER"), ("s64", ""), ("u8", "")])
+@pytest.mark.parametrize("direction", ["LT", "GT"])
+def test_by_bytes_of_keys(by_bytes: None, dtype: str, order: str, direction: str) -> None:
+    """Several tiles, many equal keys, zeros of both signs, which are equal but in the total order."""
+    size = 4500
+    body = computation("f", f"compare direction={direction}{order}", dtype)
+    body = body.replace("ROOT", "c = s32[] parameter(2)\n  d = s32[] parameter(3)\n  ROOT")
+    keys = np.round(value(f"{dtype}[2,{size}]").astype(np.float64) * 3).astype(value(f"{dtype}[1]").dtype)
+    if dtype == "f32":
+        keys[0, ::5] = -0.0
+    places = np.tile(np.arange(size, dtype=np.int32), (2, 1))
+    op = f"({dtype}[2,{size}], s32[2,{size}]) sort(p0, p1), dimensions={{1}}, to_apply=f"
+    check_device([f"{dtype}[2,{size}]", f"s32[2,{size}]"], [op], body, [keys, places])
+
+
+def test_by_bytes_of_a_function(by_bytes: None) -> None:
+    """The comparator compares absolute values, the greater parameter first; a layout that is not the default."""
+    body = """f {
+  a = f64[] parameter(0)
+  b = f64[] parameter(1)
+  x = f64[] abs(a)
+  y = f64[] abs(b)
+  ROOT r = pred[] compare(y, x), direction=GT, type=TOTALORDER
+}
+
+"""
+    check_device(["f64[600,3]"], ["f64[600,3]{0,1} sort(p0), dimensions={0}, to_apply=f"], body)
+
+
+def test_keys_that_are_not_numbers(by_bytes: None) -> None:
+    text = program(["f32[500]"], ["f32[500] sort(p0), dimensions={0}, to_apply=f"], LESS)
+    numbers = value("f32[500]")
+    numbers[::7], numbers[3::7] = np.nan, -np.nan
+    (got,) = hloc.compile(text, EMULATED, NONE).execute(numbers)
+    assert np.array_equal(np.sort(got.view(np.int32)), np.sort(numbers.view(np.int32)))
+    assert np.array_equal(got[~np.isnan(got)], np.sort(numbers[~np.isnan(numbers)]))
+
+
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_120"])
 def test_kernels_assemble_without_spills(arch: str) -> None:
     shape = "(s32[4,9000], f64[4,9000])"
     op = f"{shape} sort(p0, p1), dimensions={{1}}, to_apply=f"
     assembles(program(["s32[4,9000]", "f64[4,9000]"], [op], BY_BOTH), arch)
+    assembles(program(["f32[2,90000]"], ["f32[2,90000] sort(p0), dimensions={1}, to_apply=f"], LESS), arch)

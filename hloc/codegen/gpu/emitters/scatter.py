@@ -19,6 +19,7 @@ from hloc.codegen.gpu.emitters import gpu_kernel
 from hloc.codegen.gpu.grids import each_element, each_number
 from hloc.codegen.gpu.merge_plan import Lines, Tiling, Values
 from hloc.codegen.gpu.merge_sort import merge_sort
+from hloc.codegen.gpu.radix_sort import RADIX_LEAST, Keyed, radix_scratch_bytes, radix_sort
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value, integer
@@ -132,6 +133,7 @@ class _Ordered:
         self.inner = p.window if self.by_windows else []
         self.key_type, self.number_type = _counter(self.keys + 1), _counter(self.items)
         self.tiling = Tiling([self.key_type, self.number_type], 1, self.items)
+        self.key_bits = self.keys.bit_length()
 
     # Memory: keys, then numbers, then what sorting takes
 
@@ -148,8 +150,19 @@ class _Ordered:
         return self._keys_bytes + _rounded(self.items * self.number_type.itemsize)
 
     @property
+    def _by_bytes(self) -> bool:
+        """Whether keys are sorted byte by byte."""
+        return RADIX_LEAST <= self.items < 1 << 32
+
+    @property
     def scratch_bytes(self) -> int:
-        return self._keys_bytes if self.is_small else self._sorting_offset + self.tiling.scratch_bytes
+        if self.is_small:
+            return self._keys_bytes
+        if self._by_bytes:
+            sorting = radix_scratch_bytes(1, self.items, self.key_bits, self.key_type is U64)
+        else:
+            sorting = self.tiling.scratch_bytes
+        return self._sorting_offset + sorting
 
     def _key_array(self, k: GpuContext) -> ArrayRef:
         return ArrayRef(k.b, ArrayShape(self.key_type, (self.items,)), k.scratch)
@@ -202,8 +215,18 @@ class _Ordered:
         def before(k: GpuContext, first: Values, second: Values) -> Value:
             return k.b.icmp_unsigned("<", first[0], second[0])
 
-        job = Lines(self.tiling.dtypes, 1, self.items, load, store, before)
-        merge_sort(g, job, self._sorting_offset)
+        if self._by_bytes:
+            job = Keyed(
+                1,
+                self.items,
+                self.key_bits,
+                self.key_type is U64,
+                lambda k, line, item: self._key(k, item),
+                lambda k, line, i, key, number: store(k, line, i, [key, k.b.trunc(number, "i32")]),
+            )
+            radix_sort(g, job, self._sorting_offset)
+            return
+        merge_sort(g, Lines(self.tiling.dtypes, 1, self.items, load, store, before), self._sorting_offset)
 
     def _fold_run(self, k: GpuContext, thread: Value) -> None:
         """Folds the items of one key into the outputs, by the thread of the first (or last) of them."""

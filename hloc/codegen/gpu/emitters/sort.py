@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
+from hloc.analysis.comparators import SortKey, sort_key
+from hloc.codegen import scalar
+from hloc.codegen.bodies import Body
 from hloc.codegen.emitters.sort import MOVED, as_moved, compared
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.emitters import gpu_kernel
 from hloc.codegen.gpu.merge_plan import Lines, Tiling, Values
 from hloc.codegen.gpu.merge_sort import merge_sort
+from hloc.codegen.gpu.radix_sort import RADIX_LEAST, Keyed, radix_scratch_bytes, radix_sort
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value
 from hloc.codegen.loops import delinearize
+from hloc.ir.dtypes import F32, F64
 from hloc.ir.instruction import Instruction
 
 
@@ -29,8 +35,25 @@ def _tiling(instruction: Instruction) -> Tiling:
     return Tiling(dtypes, lines, shape.dims[instruction.get("dimensions")[0]])
 
 
+def _key(instruction: Instruction) -> SortKey | None:
+    """The key that lines are sorted by, byte by byte; None where merging does better, or is the only way."""
+    key = sort_key(instruction.attributes["to_apply"])
+    size = instruction.operands[0].shape.dims[instruction.get("dimensions")[0]]
+    return key if RADIX_LEAST <= size < 1 << 32 else None
+
+
+def _key_bits(key: SortKey) -> int:
+    return max(8, key.value.shape.dtype.bits)
+
+
 def _scratch(instruction: Instruction) -> int:
-    return _tiling(instruction).scratch_bytes if instruction.operands[0].shape.count else 0
+    if instruction.operands[0].shape.count == 0:
+        return 0
+    tiling, key = _tiling(instruction), _key(instruction)
+    if key is None:
+        return tiling.scratch_bytes
+    bits = _key_bits(key)
+    return radix_scratch_bytes(tiling.lines, tiling.size, bits, bits > 32)
 
 
 @gpu_kernel("sort", element_operands="all", scratch=_scratch)
@@ -67,5 +90,38 @@ def sort(g: GpuStep, instruction: Instruction) -> None:
         (result,) = k.apply(comparator, pairs)
         return result
 
+    key = _key(instruction)
+    if key is not None:
+        _sort_by_key(g, instruction, key, at)
+        return
     is_apart = shape.minor_to_major[0] != dimension
     merge_sort(g, Lines(tiling.dtypes, tiling.lines, tiling.size, load, store, before, is_apart))
+
+
+def _sort_by_key(
+    g: GpuStep, instruction: Instruction, key: SortKey, at: Callable[[GpuContext, Value, Value], Index]
+) -> None:
+    """Sorts the keys, then fetches what belongs to each."""
+    tiling, bits = _tiling(instruction), _key_bits(key)
+    dtype, operands = key.value.shape.dtype, range(len(instruction.operands))
+
+    def key_at(k: GpuContext, line: Value, i: Value) -> Value:
+        b, index = k.b, at(k, line, i)
+        values = [value for number in operands for value in [k.input(number)(index)] * 2]
+        body = Body.of_scalars(instruction.attributes["to_apply"], values)
+        value = k.descend(lambda: body.evaluate(k, key.value, (), ()))
+        if dtype.is_float and not key.total:
+            # Zeros are equal, and so are denormals where they are flushed: -0 + 0 is 0.
+            wide = scalar.widen(b, dtype, value)
+            zero = scalar.constant(F64 if wide.type == "double" else F32, 0)
+            value = scalar.narrow(b, dtype, b.fadd(wide, zero))
+        order = scalar.order_key(b, dtype, value)
+        order = b.not_(order) if key.descending else order
+        return order if bits >= 32 else b.zext(order, "i32")
+
+    def store(k: GpuContext, line: Value, i: Value, order: Value, number: Value) -> None:
+        source, target = at(k, line, number), at(k, line, i)
+        for operand, output in zip(operands, k.outputs, strict=True):
+            output.store(target, k.input(operand)(source))
+
+    radix_sort(g, Keyed(tiling.lines, tiling.size, bits, bits > 32, key_at, store))
