@@ -40,8 +40,8 @@ def test_sizes(m: int, n: int, d: int, e: int) -> None:
         Program(SIZES, "abmd", "abnd", "bane", masked=True),
         Program(SIZES, scaled_queries=True),
         Program(SIZES, dtype="f64"),
-        Program(SIZES, dtype="bf16"),
-        Program(SIZES, dtype="f16", masked=True),
+        Program(SIZES, "ambd", "anbd", "bane", dtype="bf16", masked=True),
+        Program({"a": 1, "m": 6, "n": 70, "d": 70, "e": 20}, dtype="f16", scaled_queries=True),
         Program(SIZES, after="ROOT t = {shape} tanh(o)"),
     ],
     ids=str,
@@ -58,6 +58,16 @@ def test_what_is_not_finite() -> None:
     arguments[1][0, 3] = -np.inf
     arguments[2][0, 66, 1] = np.inf
     run(program, arguments)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_scores_far_below_zero(dtype: str) -> None:
+    """No power of what is far from the greatest score is made."""
+    program = Program({"a": 1, "m": 8, "n": 70, "d": 4, "e": 4}, dtype=dtype)
+    arguments = random_inputs(hloc.parse(program.text))
+    arguments[0] = -100 * np.abs(arguments[0]) - 50
+    arguments[1] = np.abs(arguments[1]) + 2
+    run(program, [argument.astype(arguments[2].dtype) for argument in arguments])
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])

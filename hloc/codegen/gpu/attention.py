@@ -25,6 +25,9 @@ from hloc.codegen.llvm import Value, const
 from hloc.codegen.products import multiply_add
 from hloc.codegen.routines import i64
 from hloc.ir.instruction import Instruction
+from hloc.lazy import lazy
+
+attention_units = lazy("hloc.codegen.gpu.attention_units")
 
 QUERIES = 64
 """Rows of a block."""
@@ -91,6 +94,8 @@ def _columns(plan: AttentionPlan, value: Instruction) -> list[int]:
 
 def write_attention(g: GpuStep, way: DeviceAttention) -> None:
     """The launch of a kernel whose result is the second product, or what its epilogue makes of it."""
+    if attention_units.write_units(g, way):
+        return
     writer = _Simt(way)
     tiles, parts = -(-way.plan.m // QUERIES), -(-way.plan.width // way.width)
     with g.launch(tiles * parts * way.batches, _THREADS, writer.shared_bytes) as k:
@@ -145,7 +150,7 @@ class Rows:
         b, softmax = self.b, self.softmax
         self._bind(softmax.most, lambda start: self.greater(most, start))
         shift = self._element(softmax.shift, row, i64(0))
-        factor = self.power(self.relative(most), shift)
+        factor = self.power(most, shift)
         self._bind(softmax.total, lambda start: b.fadd(b.fmul(total, factor), start))
         scale = self._element(softmax.scale, row, i64(0))
         change = b.fdiv if softmax.divides else b.fmul
@@ -288,7 +293,7 @@ class _Simt:
         (added,) = b.for_loop_carrying(self.own_part, keys, [const(self.type, 0)], powers, 4, unroll=False)
         with b.for_loop(b.add(keys, self.own_part), i64(way.keys), 4, unroll=False) as turn:
             b.store(const(self.type, 0), place(turn))
-        factor = self.rows.power(self.rows.relative(most), relative)
+        factor = self.rows.power(most, relative)
         with self._one_a_row():
             b.store(factor, self._address(self.at_rows, self.own_row))
         return most_now, b.fadd(b.fmul(total, factor), added)

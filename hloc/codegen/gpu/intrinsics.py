@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import log
 
+from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Module, Value, bit_width, const, integer
+from hloc.ir.dtypes import F32, DType
 
 WARP = 32
 ALL_LANES = 0xFFFFFFFF
@@ -144,6 +147,19 @@ class Intrinsics(ABC):
         `types` are PTX's of d, a, b, c, for instance "f32.bf16.bf16.f32". Fragments are as in the PTX manual: a and b
         as i32 (f64 as double), c and d as float, i32, or double.
         """
+
+    # Arithmetic that machines have their own instructions for
+
+    def exp2(self, value: Value) -> Value:
+        """2 to the power of an f32, to about two units in the last place; what is subnormal may be 0."""
+        scaled = self.b.fmul(value, const("float", log(2)))
+        return scalar.emit(self.b, "exponential", [scaled], [F32], F32, {})
+
+    def packed(self, dtype: DType, low: Value, high: Value) -> Value:
+        """Two f32 rounded to bf16 or f16, in an i32."""
+        halves = [scalar.to_bits(self.b, dtype, scalar.narrow(self.b, dtype, value)) for value in (low, high)]
+        first, second = (self.b.zext(half, "i32") for half in halves)
+        return self.b.or_(first, self.b.shl(second, const("i32", 16)))
 
     # Made of the above
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hloc.codegen.gpu.intrinsics import ALL_LANES, Dialect, Intrinsics
-from hloc.codegen.llvm import Builder, Function, Module, Value, integer
+from hloc.codegen.llvm import Builder, Function, Module, Value, integer, poison
+from hloc.ir.dtypes import BF16, DType
 
 _GLOBAL, _SHARED = "ptr addrspace(1)", "ptr addrspace(3)"
 
@@ -116,3 +117,16 @@ class NvvmIntrinsics(Intrinsics):
         text = f"mma.sync.aligned.{shape}.row.col.{types} {operands};"
         found = self.b.inline_asm(result, text, constraints, ins)
         return [found] if count == 1 else [self.b.extractvalue(found, i, kind) for i in range(count)]
+
+    def exp2(self, value: Value) -> Value:
+        return self.b.intrinsic("llvm.nvvm.ex2.approx.ftz.f", "float", [value], overloads=())
+
+    def packed(self, dtype: DType, low: Value, high: Value) -> Value:
+        """PTX has the high one first; LLVM finds its instruction for f16 by itself."""
+        b = self.b
+        if dtype is BF16:
+            pair = b.intrinsic("llvm.nvvm.ff2bf16x2.rn", "<2 x bfloat>", [high, low], overloads=())
+        else:
+            pair = b.insertelement(poison("<2 x half>"), b.fptrunc(low, "half"), 0)
+            pair = b.insertelement(pair, b.fptrunc(high, "half"), 1)
+        return b.bitcast(pair, "i32")
