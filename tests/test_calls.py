@@ -543,3 +543,14 @@ def test_where_the_interpreter_is_another_calls_stay_with_python(monkeypatch: py
         assert type(executable) is Executable
     finally:
         callable_type.with_room.cache_clear()
+
+
+def test_where_the_interpreters_functions_are_not_found_calls_stay_with_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise RuntimeError("the object code calls PyTuple_New, which this process does not have")
+
+    monkeypatch.setattr(native_call, "host", missing)
+    executable = hloc.compile(f"ENTRY {NEGATED}")
+    for _ in range(3):
+        np.testing.assert_array_equal(executable(X), -X)
+    assert not callable_type.function_of(executable)

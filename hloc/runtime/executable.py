@@ -132,7 +132,10 @@ class Executable(Runner):
         if self._runs <= self.device_count or not has_room(self):
             return
         self._call_code = None
-        host = native_call.host(call_code, _call_slowly, _raise_for)
+        try:
+            host = native_call.host(call_code, _call_slowly, _raise_for)
+        except RuntimeError:  # an interpreter that does not show its functions to code that is loaded: Python it is
+            return
         if self._externals.have_hosts or not native_call.fits(self.program):
             return
         addresses = self._code.entry_address, self._memory.constants, address(self._alone)
