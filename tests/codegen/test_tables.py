@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from hloc.codegen import emitters
+from hloc.codegen.gpu import emitters as gpu_emitters
+from hloc.codegen.gpu.emitters import GPU_HOMES, GPU_KERNELS
 from hloc.codegen.kernel import ELEMENTS, KERNELS
 from hloc.codegen.math.functions import COMPLEX_FUNCTIONS, FUNCTIONS
 from hloc.ir.opcodes import OPS
@@ -25,10 +27,21 @@ def test_kernels_are_at_home(opcode: str) -> None:
     assert KERNELS[opcode].emit.__module__ == emitters.KERNEL_HOMES[opcode]
 
 
+@pytest.mark.parametrize("opcode", GPU_KERNELS)
+def test_device_kernels_are_at_home(opcode: str) -> None:
+    assert opcode in OPS
+    assert GPU_KERNELS[opcode].emit.__module__ == GPU_HOMES[opcode]
+
+
+def test_devices_have_every_op_that_the_cpu_has() -> None:
+    assert set(KERNELS) - set(ELEMENTS) <= set(GPU_KERNELS)
+
+
 def test_every_emitter_is_a_home() -> None:
-    files = {path.stem for path in Path(emitters.__file__).parent.glob("*.py")} - {"__init__"}
     named = {*emitters.ELEMENT_HOMES.values(), *emitters.KERNEL_HOMES.values()}
-    assert {f"hloc.codegen.emitters.{name}" for name in files} == named
+    for package, homes_named in ((emitters, named), (gpu_emitters, set(GPU_HOMES.values()))):
+        files = {path.stem for path in Path(package.__file__).parent.glob("*.py")} - {"__init__"}
+        assert {f"{package.__name__}.{name}" for name in files} == homes_named
 
 
 @pytest.mark.parametrize("table", [FUNCTIONS, COMPLEX_FUNCTIONS])
