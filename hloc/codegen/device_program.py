@@ -164,5 +164,6 @@ EMULATED_LAUNCH_FIELDS = (
     "allocations",  # address and bytes of each piece of device memory
     "allocation_count",
     "flush",  # whether float operations flush denormals
+    "watch",  # whether blocks, or threads that never meet, may not touch what others do
 )
 """What the emulator in an image is called with: an array of i64s, pointers among them."""

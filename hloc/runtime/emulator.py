@@ -22,14 +22,13 @@ from hloc.runtime.memory import address, block
 
 mcjit = lazy("hloc.runtime.mcjit")
 
-_MEETS, _FLUSHES = 1, 2
+_MEETS, _FLUSHES, _ORDERS = 1, 2, 4
 """Bits of a kernel's traits."""
 
 _ALIGNMENT = 256
 _STACK_BYTES = (64 << 10) + 13 * 64
 """Of a thread. The odd part keeps the stacks of neighbours from the same sets of a cache."""
 
-_CANARY = 0x0DDB_A11_C0FFEE
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -95,7 +94,7 @@ class EmulatedDevice(Device):
         fields = (
             entry, address(words), len(arguments), len(launch.scalars), *launch.grid, *launch.block,
             launch.shared_bytes, address(stacks), _STACK_BYTES, stacks.nbytes,
-            address(self._table) if self._table.size else 0, len(self._table), traits & _FLUSHES,
+            address(self._table) if self._table.size else 0, len(self._table), traits & _FLUSHES, not traits & _ORDERS,
         )
         given = (ctypes.c_int64 * len(EMULATED_LAUNCH_FIELDS))(*fields)
         self._run("emulator.meet" if traits & _MEETS else "emulator.run")(ctypes.addressof(given))
@@ -144,7 +143,8 @@ class EmulatedDevice(Device):
         thread = ctypes.c_int32.from_address(self._code.address("emulated.thread")).value
         x, y, _ = launch.block
         place = (thread % x, thread // x % y, thread // x // y)
-        raise HloError(f"{where}, thread {place}: " + template.format(*record[2:], site=site))
+        racer = "block" if self._entry(launch.kernel)[1] & _MEETS else "thread"
+        raise HloError(f"{where}, thread {place}: " + template.format(*record[2:], site=site, racer=racer))
 
     def _place(self, name: str) -> tuple[int, int, int]:
         x, y, z = (ctypes.c_int32 * 3).from_address(self._code.address(name))

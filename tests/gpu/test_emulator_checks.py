@@ -135,6 +135,45 @@ def test_atomics_are_looked_at() -> None:
     assert "thread (16, 0, 0): updates 8 bytes of argument 0" in text
 
 
+def test_threads_that_touch_what_others_do() -> None:
+    """A shift in place: in the order of an emulator it may work, on a device it need not."""
+
+    def write(t: Thread) -> None:
+        t.b.store(t.b.load("i32", t.at("i32", 0, t.b.add(t.index(), i64(1)))), t.at("i32", 0))
+
+    text = message(write, zeros(33))
+    assert "thread (1, 0, 0): writes 4 bytes of argument 0 (a0) at offset 4, and another thread of the launch" in text
+
+
+def test_blocks_that_touch_what_others_do() -> None:
+    def write(t: Thread) -> None:
+        t.gpu.barrier()
+        t.b.store(t.gpu.block(), t.at("i32", 0))
+
+    text = message(write, zeros(), grid=2)
+    assert "block (1, 0, 0), thread (31, 0, 0): writes 4 bytes" in text
+    assert "and another block of the launch writes it too: nothing says which comes first" in text
+    run(write, zeros(), grid=1)
+
+
+def test_bytes_of_a_word_may_be_touched_by_several() -> None:
+    def write(t: Thread) -> None:
+        value = t.b.load("i8", t.at("i8", 0))
+        t.b.store(t.b.add(value, integer("i8", 1)), t.at("i8", 0))
+
+    x = np.arange(32, dtype=np.int8)
+    run(write, x)
+    np.testing.assert_array_equal(x, np.arange(1, 33))
+
+
+def test_blocks_with_fences_are_trusted() -> None:
+    def write(t: Thread) -> None:
+        t.b.store(i32(3), t.at("i32", 0))
+        t.gpu.fence()
+
+    run(write, zeros(), grid=2)
+
+
 # Shared memory
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hloc.codegen.gpu.emulator_code import i32
+from hloc.codegen.gpu.emulator_code_global import ATOMIC, LOOK, READ, WRITE
 from hloc.codegen.gpu.emulator_code_matrix import OUTPUTS, EmulatedMatrices
-from hloc.codegen.gpu.emulator_code_memory import ATOMIC, LOOK, READ, WRITE
 from hloc.codegen.gpu.intrinsics import WARP, Dialect, Intrinsics
 from hloc.codegen.llvm import Block, Builder, Callee, Function, Module, Value, bit_width, lane_count
 from hloc.codegen.routines import i64
@@ -22,8 +22,11 @@ from hloc.errors import HloError
 _MEETS = '"hloc.meets"'
 """Attribute of functions whose threads wait for each other, or know of each other through shared memory."""
 
-MEETS, FLUSHES = 1, 2
-"""Bits of a kernel's traits: to be run by fibers; with denormals flushed."""
+_ORDERS = '"hloc.orders"'
+"""Attribute of functions that order what blocks do to global memory."""
+
+MEETS, FLUSHES, ORDERS = 1, 2, 4
+"""Bits of a kernel's traits: to be run by fibers; with denormals flushed; with blocks in an order of its own."""
 
 STACK_ROOM = 32 << 10
 """The most bytes of local arrays of one function. A thread's stack is twice as large."""
@@ -101,8 +104,9 @@ def _write_entry(module: Module, kernel: Function, types: list[str], pointers: i
 
 
 def _set_traits(kernel: Function) -> None:
-    flushes = "preserve-sign" in kernel.attributes + kernel.module.attributes
-    traits = (MEETS if _MEETS in kernel.attributes else 0) | (FLUSHES if flushes else 0)
+    attributes = kernel.attributes + kernel.module.attributes
+    signs = ((MEETS, _MEETS), (FLUSHES, "preserve-sign"), (ORDERS, _ORDERS))
+    traits = sum(trait for trait, sign in signs if sign in attributes)
     name = f"{kernel.name}.traits"
     kernel.module.globals[name] = f"@{name} = hidden constant i64 {traits}"
 
@@ -137,10 +141,17 @@ class EmulatedBuilder(Builder):
 
     def meets(self) -> None:
         """Says that threads that run the function depend on each other."""
-        if _MEETS in self.function.attributes:
-            return
-        self.function.attributes += f" {_MEETS}"
-        self.code.launches(meets=True)
+        if _MEETS not in self.function.attributes:
+            self.code.launches(meets=True)
+            self._add(_MEETS)
+
+    def orders(self) -> None:
+        """Says that the function orders what blocks do."""
+        if _ORDERS not in self.function.attributes:
+            self._add(_ORDERS)
+
+    def _add(self, attribute: str) -> None:
+        self.function.attributes += f" {attribute}"
         if isinstance(self.function, Kernel):
             _set_traits(self.function)
 
@@ -153,8 +164,11 @@ class EmulatedBuilder(Builder):
     def call(
         self, callee: Callee | Value, args: Iterable[Value], return_type: str | None = None, **more: Any
     ) -> Value | None:
-        if isinstance(callee, Function) and _MEETS in callee.attributes:
-            self.meets()
+        if isinstance(callee, Function):
+            if _MEETS in callee.attributes:
+                self.meets()
+            if _ORDERS in callee.attributes:
+                self.orders()
         return super().call(callee, args, return_type, **more)
 
     # Where pointers lead
@@ -214,7 +228,7 @@ class EmulatedBuilder(Builder):
             super().call(self.code.access(kind), [pointer, i64(bytes), mask, site])
         else:
             size = self._bounds[origin][0]
-            super().call(self.code.check(bytes), [pointer, Value("ptr", origin), size, mask, site])
+            super().call(self.code.check(kind, bytes), [pointer, Value("ptr", origin), size, mask, site])
 
     def check_range(self, kind: str, pointer: Value, bytes: Value, align: int = 1) -> None:
         """The same for a number of bytes that is not known now, and may be 0."""
@@ -306,6 +320,7 @@ class EmulatedIntrinsics(Intrinsics):
 
     def fence(self) -> None:
         """Threads take turns: what one has written is there for the next."""
+        self.b.orders()
 
     def shuffle32(self, mode: str, value: Value, lane: Value) -> Value:
         b = self.b
@@ -335,6 +350,7 @@ class EmulatedIntrinsics(Intrinsics):
     def load_volatile(self, type: str, pointer: Value) -> Value:
         b = self.b
         b.meets()
+        b.orders()
         b.call(self.code.look(), [self.code.text(f"looks at memory, in {b.function.name},")])
         return b.load(type, pointer, volatile=True)
 

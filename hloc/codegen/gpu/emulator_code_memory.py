@@ -1,7 +1,6 @@
-"""Memory of the emulator: what accesses may touch, and in what order threads do.
+"""Shared memory of the emulator: what accesses may touch, and in what order threads do. Asynchronous copies.
 
-Global memory: each access lies within the bytes of one of the launch's arguments, most often of the very argument that
-its pointer is made from. Shared memory has a record of the last write and of the reads since then, of every word of
+Shared memory has a record of the last write and of the reads since then, of every word of
 four bytes, or of its bytes once they are touched apart (_SPLIT). A record is a *clock* (upwards of _CLOCK) over some
 flags over the thread. Clocks count meetings of threads, over all of a program's life: each warp has the clock of its
 last meeting, and knows those of others' that come before it. So a record of before the block's last barrier
@@ -13,7 +12,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from hloc.codegen.gpu.emulator_code import COLD, THREADS, WARPS, EmulatorCode
+from hloc.codegen.gpu.emulator_code import THREADS, WARPS
+from hloc.codegen.gpu.emulator_code_global import (
+    ATOMIC,
+    LOOK,
+    MISALIGNED,
+    OUTSIDE,
+    READ,
+    WRITE,
+    EmulatedGlobalMemory,
+)
 from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
 from hloc.codegen.routines import i64
 
@@ -33,8 +41,6 @@ _SPLIT = (1 << 63) - 1
 _COPIES = 128
 """The most copies of a thread that are under way."""
 
-OUTSIDE = "{site} at offset {0}, and there are {1} bytes"
-MISALIGNED = "{site} at offset {0}, which is not a multiple of {1}"
 NOWHERE = "{site} at address {0:#x}, which lies in nothing that the kernel was given"
 UNSET = "{site} at offset {1}, of which byte {0} was never written"
 PENDING = "{site} at offset {1}, and an asynchronous copy to byte {0} of it, by thread {2}, is not waited for"
@@ -42,11 +48,8 @@ RACE = "{{site}} at offset {{1}}, and thread {{0}} {} it too: nothing says which
 MISSHAPEN = "{site}, in a warp of {0} threads"
 CROWD = "{site} more than {0} times before it waits for one of the copies"
 
-READ, WRITE, ATOMIC, LOOK = "read", "write", "atomic", "look"
-"""What is done to memory: loads, stores, and changes and loads that others may change the place at the time of."""
 
-
-class EmulatedMemory(EmulatorCode):
+class EmulatedMemory(EmulatedGlobalMemory):
     """See EmulatorCode."""
 
     # Order
@@ -94,34 +97,7 @@ class EmulatedMemory(EmulatorCode):
     def _is_own(self, b: Builder, record: Value) -> Value:
         return b.icmp_signed("==", b.and_(record, i64(_THREAD)), self.thread(b))
 
-    # Global memory
-
-    def check(self, bytes: int) -> Function:
-        """An access of so many bytes at `p`, by a pointer made from `base`, where there are `size` bytes.
-
-        `mask` is the alignment less one; the base is aligned to 16.
-        """
-
-        def write(b: Builder, p: SimpleNamespace) -> None:
-            offset = b.sub(b.ptrtoint(p.p, "i64"), b.ptrtoint(p.base, "i64"))
-            starts = b.intrinsic("llvm.usub.sat", "i64", [p.size, i64(bytes - 1)])
-            bad = b.or_(
-                b.icmp_unsigned(">=", offset, starts), b.icmp_signed("!=", b.and_(offset, p.mask), i64(0))
-            )
-            with b.if_then(bad):
-                b.call(self._bad_access(), [offset, p.size, p.mask, starts, p.site])
-                b.unreachable()
-
-        params = "ptr p, ptr base, i64 size, i64 mask, ptr site"
-        return self.function(f"check.{bytes}", params, write)
-
-    def _bad_access(self) -> Function:
-        def write(b: Builder, p: SimpleNamespace) -> None:
-            self.fail_unless(b, b.icmp_unsigned("<", p.offset, p.starts), OUTSIDE, p.site, p.offset, p.size)
-            self.fail(b, MISALIGNED, p.site, p.offset, b.add(p.mask, i64(1)))
-
-        params = "i64 offset, i64 size, i64 mask, i64 starts, ptr site"
-        return self.function("bad_access", params, write, attributes=COLD)
+    # Memory of any kind
 
     def access(self, kind: str) -> Function:
         """An access by a pointer that nothing is known of: to shared memory, an argument, or the thread's own stack.

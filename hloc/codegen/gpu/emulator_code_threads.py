@@ -41,6 +41,7 @@ class EmulatedThreads(EmulatedMemory):
             for field, value in fields.items():
                 self.set(b, f"launch.{field}", value)
             b.store(i64(0), self.variable("error", "[5 x i64]"))
+            self.set(b, "launches", b.add(self.get(b, "launches"), i64(1)))
             before = b.if_else(
                 b.icmp_signed("!=", fields["flush"], i64(0)),
                 lambda: self.machine.enter_flushing(b),
@@ -95,8 +96,10 @@ class EmulatedThreads(EmulatedMemory):
         def write(b: Builder, p: SimpleNamespace) -> None:
             with b.for_loop(i64(0), self._blocks(b)) as number:
                 self._set_block(b, number)
-                with b.for_loop(i64(0), self.get(b, "threads")) as thread:
+                threads = self.get(b, "threads")
+                with b.for_loop(i64(0), threads) as thread:
                     self._set_thread(b, thread)
+                    self.set_racer(b, b.add(b.mul(number, threads), thread))
                     self._call_kernel(b)
             self.leave(b)
 
@@ -114,6 +117,7 @@ class EmulatedThreads(EmulatedMemory):
 
         def block(carried: list[Value]) -> list[Value]:
             self._set_block(b, carried[0])
+            self.set_racer(b, carried[0])
             b.call(self._begin_block(), [])
             self._set_thread(b, i64(0))
             first = b.load("ptr", self.of_thread(b, "stack", "ptr", i64(0)))
