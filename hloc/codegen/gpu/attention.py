@@ -167,8 +167,8 @@ class Rows:
 class _Simt:
     """The kernel of a block of 16 x 16 threads: each has 4 rows, of the scores and of the results.
 
-    Shared memory: powers, keys first; tiles of queries and keys, or of values; then for each row what its sums are to
-    be multiplied by, and in the end its greatest score and the sum of its powers.
+    Shared memory: powers, keys first; two buffers for tiles of queries and keys, or of values; then for each row what
+    its sums are to be multiplied by, and in the end its greatest score and the sum of its powers.
     """
 
     def __init__(self, way: DeviceAttention):
@@ -178,7 +178,7 @@ class _Simt:
         self.per_width = way.width // _SIDE
         room = _PITCH * way.keys
         pads = 2 * (16 // self.size)
-        tiles = way.depth * max(QUERIES + way.keys + pads, way.width + pads)
+        tiles = 2 * way.depth * max(QUERIES + way.keys + pads, way.width + pads)
         self.at_tiles, self.at_rows = room, room + tiles
         self.shared_bytes = (room + tiles + 2 * QUERIES) * self.size
 
@@ -229,28 +229,65 @@ class _Simt:
         b, way, plan = self.b, self.way, self.plan
         queries = TransposedTile(self.k, self.queries, QUERIES, way.depth, self.row)
         keys = TransposedTile(self.k, self.keys, way.keys, way.depth, first)
-        base = self._address(self.at_tiles, i64(0))
-        other = b.gep(self.type, base, i64(queries.elements))
-        zeros = [const(self.type, 0)] * (_ROWS * self.per_key)
-        ragged = plan.depth % way.depth != 0
+        rows = [b.add(b.mul(self.y, i64(_ROWS)), i64(n)) for n in range(_ROWS)]
+        columns = [b.add(b.mul(self.x, i64(self.per_key)), i64(n)) for n in range(self.per_key)]
 
-        def step(turn: Value, sums: list[Value]) -> list[Value]:
-            start = b.mul(turn, i64(way.depth))
-            values = [tile.read(start, i64(plan.depth), False, ragged) for tile in (queries, keys)]
-            self.k.gpu.barrier()
-            queries.write(values[0], base)
-            keys.write(values[1], other)
-            self.k.gpu.barrier()
-            rows = [b.add(b.mul(self.y, i64(_ROWS)), i64(n)) for n in range(_ROWS)]
-            columns = [b.add(b.mul(self.x, i64(self.per_key)), i64(n)) for n in range(self.per_key)]
+        def multiply(bases: list[Value], turn: Value, sums: list[Value]) -> list[Value]:
             for s in range(way.depth):
-                xs = [queries.load(base, s, row) for row in rows]
-                ys = [keys.load(other, s, column) for column in columns]
-                pairs = [(x, y) for x in xs for y in ys]
-                sums = [multiply_add(b, x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
+                xs = [queries.load(bases[0], s, row) for row in rows]
+                ys = [keys.load(bases[1], s, column) for column in columns]
+                sums = self._products(xs, ys, sums)
             return sums
 
-        return b.for_loop_carrying(i64(0), i64(-(-plan.depth // way.depth)), zeros, step, unroll=False)
+        zeros = [const(self.type, 0)] * (_ROWS * self.per_key)
+        turns = -(-plan.depth // way.depth)
+        return self._stream([queries, keys], i64(0), plan.depth, turns, multiply, zeros)
+
+    def _products(self, xs: list[Value], ys: list[Value], sums: list[Value]) -> list[Value]:
+        pairs = [(x, y) for x in xs for y in ys]
+        return [multiply_add(self.b, x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
+
+    def _stream(
+        self,
+        tiles: list[TransposedTile],
+        first: Value,
+        end: int,
+        turns: int,
+        multiply: Callable[[list[Value], Value, list[Value]], list[Value]],
+        sums: list[Value],
+    ) -> list[Value]:
+        """Sums after `turns` turns over tiles of `depth` steps from `first` on, zero from step `end` on.
+
+        While one turn's tiles are multiplied, by multiply(their addresses, turn, sums), the next ones are on their way
+        into registers. All threads have left the tiles behind that were there before.
+        """
+        b, way = self.b, self.way
+
+        def read(turn: Value) -> list[list[Register]]:
+            start = b.add(first, b.mul(turn, i64(way.depth)))
+            return [tile.read(start, i64(end), True, True) for tile in tiles]
+
+        def bases(buffer: Value) -> list[Value]:
+            place, found = b.mul(buffer, i64(sum(tile.elements for tile in tiles))), []
+            for tile in tiles:
+                found.append(self._address(self.at_tiles, place))
+                place = b.add(place, i64(tile.elements))
+            return found
+
+        def fetch(values: list[list[Register]], buffer: Value) -> None:
+            for tile, given, base in zip(tiles, values, bases(buffer), strict=True):
+                tile.write(given, base)
+            self.k.gpu.barrier()
+
+        def step(turn: Value, carried: list[Value]) -> list[Value]:
+            following = b.add(turn, i64(1))
+            values = read(following)
+            carried = multiply(bases(b.and_(turn, i64(1))), turn, carried)
+            fetch(values, b.and_(following, i64(1)))
+            return carried
+
+        fetch(read(i64(0)), i64(0))
+        return b.for_loop_carrying(i64(0), i64(turns), sums, step, unroll=False)
 
     def _put_scores(self, scores: list[Value]) -> None:
         b = self.b
@@ -319,27 +356,17 @@ class _Simt:
         b, way, plan = self.b, self.way, self.plan
         factors = self._own_rows(0)
         sums = [b.fmul(value, factors[n // self.per_width]) for n, value in enumerate(sums)]
-        values = TransposedTile(self.k, self.values, way.width, way.depth, self.column)
-        base, lines = self._address(self.at_tiles, i64(0)), self._lines()
-        ragged = plan.n % way.depth != 0
-        clamp = plan.n % way.keys != 0
+        values, lines = TransposedTile(self.k, self.values, way.width, way.depth, self.column), self._lines()
 
-        def step(turn: Value, sums: list[Value]) -> list[Value]:
-            start = b.mul(turn, i64(way.depth))
-            given = values.read(b.add(first, start), i64(plan.n), clamp, ragged or clamp)
-            self.k.gpu.barrier()
-            values.write(given, base)
-            self.k.gpu.barrier()
+        def multiply(bases: list[Value], turn: Value, sums: list[Value]) -> list[Value]:
             for s in range(way.depth):
-                key = b.mul(b.add(start, i64(s)), i64(_PITCH))
+                key = b.mul(b.add(b.mul(turn, i64(way.depth)), i64(s)), i64(_PITCH))
                 place = self._address(0, b.add(key, b.mul(self.y, i64(_ROWS))))
                 xs = [b.load(self.type, b.gep(self.type, place, i64(row))) for row in range(_ROWS)]
-                ys = [values.load(base, s, line) for line in lines]
-                pairs = [(x, y) for x in xs for y in ys]
-                sums = [multiply_add(b, x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
+                sums = self._products(xs, [values.load(bases[0], s, line) for line in lines], sums)
             return sums
 
-        return b.for_loop_carrying(i64(0), i64(way.keys // way.depth), sums, step, unroll=False)
+        return self._stream([values], first, plan.n, way.keys // way.depth, multiply, sums)
 
     def _finish(self, most: Value, total: Value, sums: list[Value]) -> None:
         b, k, plan = self.b, self.k, self.plan
