@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from fake_driver import ILLEGAL_ADDRESS, FakeDriver
 from test_device_executable import ARG, OUT, VECTOR, X, arena, launch, program
 
 import hloc
 from hloc import program_cache
+from hloc.cli import main
 from hloc.codegen.device_program import (
     ARGUMENT,
     RESULT,
@@ -51,8 +53,8 @@ def forget() -> None:
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeDriver]]:
     """Makes a fake driver that of this process."""
 
-    def install_(*arguments, **keywords) -> FakeDriver:
-        fake = FakeDriver(*arguments, **keywords)
+    def install_(*arguments, kind: type[FakeDriver] = FakeDriver, **keywords) -> FakeDriver:
+        fake = kind(*arguments, **keywords)
         forget()
         monkeypatch.setattr(gpus, "import_module", lambda name: fake)
         monkeypatch.setattr(ptxas, "find_tools", lambda name: iter(()))
@@ -321,6 +323,15 @@ def test_programs_of_other_gpus_are_kept_apart(install) -> None:
     install(gpus=[(9, 0)])
     names.add(program_cache.Slot("m", "cuda:0", hloc.Options())._name)
     assert len(names) == 3
+
+
+def test_devices_are_listed(install) -> None:
+    install(gpus=[(9, 0), (6, 1)])
+    lines = CliRunner().invoke(main, ["devices"]).output.splitlines()
+    (first, second) = (line for line in lines if line.startswith("cuda:"))
+    assert first.split() == ["cuda:0", "Fake", "0", "sm_90a", "0.1", "GiB", "driver", "for", "CUDA", "12.4"]
+    assert second.endswith("too old: sm_70 is the least")
+    assert any(line.startswith("no ptxas") for line in lines)
 
 
 # Several GPUs

@@ -75,14 +75,19 @@ negate {
   v = f32[4] parameter(0)
   ROOT n = f32[4] negate(v)
 }
-sort {
+greater {
+  a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT c = pred[] compare(a, b), direction=GT
+}
+down {
   v = f32[4] parameter(0)
-  ROOT r = f32[4] reverse(v), dimensions={0}
+  ROOT r = f32[4] sort(v), dimensions={0}, to_apply=greater
 }
 ENTRY e {
   which = s32[] parameter(0)
   x = f32[4] parameter(1)
-  ROOT c = f32[4] conditional(which, x, x, x), branch_computations={double, negate, sort}
+  ROOT c = f32[4] conditional(which, x, x, x), branch_computations={double, negate, down}
 }
 """
 
