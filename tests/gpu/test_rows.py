@@ -260,3 +260,37 @@ def test_one_launch_a_row_kernel_with_vectors() -> None:
     assert text.count(".entry") == 1
     assert len(re.findall(r"ld\.global\.\S*v4\.", text)) == 4  # each element is loaded once
     assert len(re.findall(r"st\.global\.\S*v4\.", text)) == 4
+
+
+BESIDE = """HloModule m
+{reducers}
+fused {{
+  x = f32[{shape}] parameter(0)
+  dy = f32[{shape}] parameter(1)
+  zero = f32[] constant(0)
+  zeros = f32[{shape}] broadcast(zero), dimensions={{}}
+  more = pred[{shape}] compare(x, zeros), direction=GT
+  dx = f32[{shape}] select(more, dy, zeros)
+  db = f32[{result}] reduce(dx, zero), dimensions={{{dims}}}, to_apply=add
+  ROOT r = (f32[{shape}], f32[{result}]) tuple(dx, db)
+}}
+ENTRY e {{
+  x = f32[{shape}] parameter(0)
+  dy = f32[{shape}] parameter(1)
+  t = f32[{shape}] {op}(dy)
+  ROOT r = (f32[{shape}], f32[{result}]) fusion(x, t), kind=kInput, calls=fused
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "result"),
+    [("300,40", "0", "40"), ("300,41", "0", "41"), ("70,33", "1", "70"), ("2,20001", "1", "2"), ("20003", "0", "")],
+)
+def test_roots_stored_beside_a_fold(shape: str, dims: str, result: str) -> None:
+    """One launch reads the inputs; a root may lie over one of them."""
+    text = BESIDE.format(reducers=REDUCERS, shape=shape, dims=dims, result=result, op="negate")
+    agree(text, random(f"f32[{shape}]"), random(f"f32[{shape}]", 1), rtol=1e-4, atol=1e-3)
+    aliased = text.replace("HloModule m", "HloModule m, input_output_alias={ {0}: (1, {}, must-alias) }")
+    aliased = aliased.replace("  t = f32[", "  unused = f32[").replace("fusion(x, t)", "fusion(x, dy)")
+    agree(aliased, random(f"f32[{shape}]"), random(f"f32[{shape}]", 1), rtol=1e-4, atol=1e-3)

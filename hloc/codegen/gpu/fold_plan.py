@@ -120,13 +120,18 @@ class Geometry:
         return slots_bytes(types, self.places)
 
 
-def along(space: FoldSpace, types: Sequence[str], itemsize: int, size: int, parts: int) -> Geometry:
-    """Neighbours in memory belong to one result."""
+def along(
+    space: FoldSpace, types: Sequence[str], itemsize: int, size: int, parts: int, in_order: bool
+) -> Geometry:
+    """Neighbours in memory belong to one result.
+
+    If elements are taken in order, a thread's pieces follow each other: it should have few.
+    """
     terms, results = space.terms, space.results
     run = prod(space.folded[-1]) if space.folded else 1
     width = _narrowed(space, 16 // itemsize, run, results > 1 or len(space.folded) > 1)
     pieces = -(-terms // width // parts)
-    folders = power(-(-pieces // 4))
+    folders = min(power(-(-pieces // 4)), _MOST_THREADS if in_order else THREADS)
     if folders > WARP and pieces <= 16 * WARP and results >= _BUSY_THREADS // WARP:
         folders = WARP
     while folders < pieces and results * parts * folders < _BUSY_THREADS:
@@ -138,7 +143,9 @@ def along(space: FoldSpace, types: Sequence[str], itemsize: int, size: int, part
     return Geometry(groups, folders, width, together, -(-results // groups), parts, True)
 
 
-def across(space: FoldSpace, types: Sequence[str], itemsize: int, size: int, parts: int) -> Geometry:
+def across(
+    space: FoldSpace, types: Sequence[str], itemsize: int, size: int, parts: int, in_order: bool
+) -> Geometry:
     """Neighbours in memory belong to different results."""
     width = _narrowed(space, 16 // itemsize, space.lanes, True)
     terms = -(-space.terms // parts)

@@ -37,12 +37,14 @@ class Fold(NamedTuple):
     """How elements are had, and what is done with results, in one kernel.
 
     `elements(kept, folded)` gives an element widened, reducer by reducer, or running values if it `is_running`.
-    `finish(kept, totals)` takes the running values of all elements of a result, in one thread.
+    `finish(kept, totals)` takes the running values of all elements of a result, in one thread. `visit`, if there is
+    one, takes the indices of some elements after they were read, each once.
     """
 
     elements: Callable[[Index, Index], Any]
     finish: Callable[[Index, list[Value]], None]
     is_running: bool = False
+    visit: Callable[[list[tuple[Index, Index]]], None] | None = None
 
 
 Prepare = Callable[[GpuContext, Running], Fold]
@@ -109,7 +111,8 @@ def fold_once(
     """
     size = len(g.step.instruction.called[0]) if g.is_fused else 1
     types = running_types(reducers)
-    plan = (along if space.lanes == 1 else across)(space, types, itemsize, size, parts)
+    in_order = not all(reducer.operation for reducer in reducers)
+    plan = (along if space.lanes == 1 else across)(space, types, itemsize, size, parts, in_order)
     for by_dimension in (False, True):
         with g.launch(plan.grid, plan.threads, plan.shared_bytes(types), name=name) as k:
             running = Running(k, reducers)
@@ -118,7 +121,6 @@ def fold_once(
         if by_dimension or not any(flat.splits for flat in writer.flats):
             return
         g.discard()
-
 
 
 class _Writer:
@@ -130,6 +132,7 @@ class _Writer:
         self.k, self.b, self.space, self.plan, self.running, self.job = k, k.b, space, plan, running, job
         self.by_dimension = by_dimension
         self.flats: list[Flat] = []
+        self.exists: Value | None = None
 
     def write(self) -> None:
         if self.plan.is_along:
@@ -148,7 +151,7 @@ class _Writer:
             thread = b.and_(thread, i64(plan.folders - 1))
         exists = b.icmp_unsigned("<", result, i64(space.results))
         if plan.blocks * plan.groups > space.results:
-            result = b.select(exists, result, i64(space.results - 1))
+            result, self.exists = b.select(exists, result, i64(space.results - 1)), exists
         kept = tuple(Flat(b, result, space.kept).parts()) if space.kept else ()
         pieces, tail = divmod(space.terms, plan.width)
         (totals,) = self._fold_pieces([kept], pieces, thread, self._terms_at)
@@ -177,6 +180,7 @@ class _Writer:
             for position in range(first, self.space.terms):
                 folded = tuple(Flat(b, i64(position), self.space.folded[0]).parts())
                 found = self.running.merge(found, self._element(kept, folded))
+                self._visit([(kept, folded)])
             return found
 
         return b.if_else(is_last, with_rest, lambda: totals)
@@ -198,7 +202,7 @@ class _Writer:
         piece = b.add(b.mul(self.k.block_index(), i64(plan.groups)), group)
         exists = b.icmp_unsigned("<", piece, i64(pieces))
         if plan.blocks * plan.groups > pieces:
-            piece = b.select(exists, piece, i64(pieces - 1))
+            piece, self.exists = b.select(exists, piece, i64(pieces - 1)), exists
         kept, flats = neighbours(b, piece, plan.width, self._kept_runs(), self.by_dimension)
         self.flats += flats
         totals = self._fold_pieces(kept, space.terms, folder, self._term_at)
@@ -245,6 +249,15 @@ class _Writer:
         values = self.job.elements(kept, folded)
         return values if self.job.is_running else self.running.single(values)
 
+    def _visit(self, at: list[tuple[Index, Index]]) -> None:
+        if self.job.visit is None:
+            return
+        if self.exists is None:
+            self.job.visit(at)
+            return
+        with self.b.if_then(self.exists):
+            self.job.visit(at)
+
     def _fold_pieces(
         self, kept: Sequence[Index], pieces: int, folder: Value, terms: Callable[[Value], list[Index]]
     ) -> list[list[Value]]:
@@ -290,6 +303,7 @@ class _Writer:
                 for index in terms(b.add(start, b.mul(b.add(number, i64(offset)), i64(step))))
             ]
             found = [[self._element(at, index) for index in indices] for at in kept]
+            self._visit([(at, index) for index in indices for at in kept])
             sums = [flat[at : at + size] for at in range(0, len(flat), size)]
             for result, elements in enumerate(found):
                 for position, element in enumerate(elements):
@@ -313,6 +327,5 @@ class _Writer:
                 total = running.merge(total, flat[at : at + size])
             results.append(total)
         return results
-
 
 

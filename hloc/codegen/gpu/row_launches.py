@@ -7,6 +7,7 @@ computed from it where they are wanted. So it does not matter how long rows are,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Leaf
@@ -74,10 +75,7 @@ class RowLaunches:
     def write(self) -> None:
         """All of them."""
         for loop in self.stages.loops:
-            if loop.reduces:
-                self._fold_loop(loop)
-            if loop.roots:
-                self._store_loop_roots(loop)
+            (self._fold_loop if loop.reduces else self._store_loop_roots)(loop)
         if self.stages.totals:
             self.fold_totals()
         if any(self.stages.row_roots):
@@ -99,6 +97,7 @@ class RowLaunches:
         return found
 
     def _fold_loop(self, loop: RowLoop) -> None:
+        """A loop's reduces, and the roots that it stores beside them."""
         reduces = [reduce for reduce, _ in loop.reduces]
 
         def prepare(k: GpuContext, running: Running) -> Fold:
@@ -111,7 +110,8 @@ class RowLaunches:
                 values = running.finish([parts.initial(reduce) for reduce in reduces], totals)
                 self.store_results(parts, reduces, row, values)
 
-            return Fold(elements, finish)
+            visit = partial(parts.store_roots, loop) if loop.roots else None
+            return Fold(elements, finish, visit=visit)
 
         size = loaded_size(self.g, shape_of(inputs_of(reduces[0])[0]))
         fold(self.g, _loop_space(self.stages, loop), _reducers(loop), prepare, size, self.parts_at)
