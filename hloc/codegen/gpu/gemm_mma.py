@@ -16,7 +16,7 @@ from hloc.codegen.dot_plan import Side
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import add_parts, block_place, grid_size, operand_of
 from hloc.codegen.gpu.gemm_plan import GemmPlan
-from hloc.codegen.gpu.gemm_staged import CHUNK, StagedTile, Steps, rounded_to_tf32
+from hloc.codegen.gpu.gemm_staged import CHUNK, StagedTile, Steps, finite_only, rounded_to_tf32
 from hloc.codegen.gpu.gemm_tiles import Slab, slab_bytes, store_slab
 from hloc.codegen.gpu.gemm_units import ROW_BYTES
 from hloc.codegen.gpu.step import GpuStep
@@ -49,8 +49,6 @@ class Fragments:
 
     def load(self, slot: Value, number: int, is_lhs: bool) -> list[list[Value]]:
         """The registers of all fragments of the `number`th product of the tile's steps."""
-        if self.tile.itemsize == 8:
-            raise AssertionError("doubles are loaded in pairs of products")
         found: list[list[Value]] = []
         for start in range(0, self.count * self.size, 16):
             found += self._sixteen(slot, number, i64(start), is_lhs)
@@ -193,9 +191,14 @@ class _Units:
             return sums
         for number in range(ROW_BYTES // 32):
             xs, ys = self._parts(self.lhs, slot, number, True), self._parts(self.rhs, rhs, number, False)
-            for x, y in self.unit.products:
-                sums = self._products(xs[x], ys[y], sums)
+            finite = [self._finite(side[0]) if self.unit.parts > 1 else [] for side in (xs, ys)]
+            for x, y in self.unit.products[:-1]:
+                sums = self._products(xs[x] if x else finite[0], ys[y] if y else finite[1], sums)
+            sums = self._products(xs[0], ys[0], sums)
         return sums
+
+    def _finite(self, fragments: list[list[Value]]) -> list[list[Value]]:
+        return [[finite_only(self.b, self.unit.lhs, bits) for bits in one] for one in fragments]
 
     def _parts(self, side: Fragments, base: Value, number: int, is_lhs: bool) -> list[list[list[Value]]]:
         """The fragments of all parts of the operand's elements."""

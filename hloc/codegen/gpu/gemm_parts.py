@@ -11,7 +11,7 @@ from hloc.codegen import scalar
 from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.dot_plan import Side
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.gpu.gemm_plan import GemmPlan
+from hloc.codegen.gpu.gemm_plan import GemmPlan, along_and_width, greatest_power
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value, integer
@@ -192,33 +192,6 @@ def side_index(k: GpuContext, side: Side | OwnSide, batch: Index, row: Value, co
     return tuple(index[d] for d in range(len(index)))
 
 
-def along_and_width(side: Side) -> tuple[bool, int]:
-    """Whether an operand's elements lie together along steps, and how many that one access takes."""
-    lines, steps = prod(side.sizes(side.rows)), prod(side.sizes(side.columns))
-    most = max(1, 16 // side.shape.dtype.itemsize)
-    if side.copied:
-        if not side.shape.rank:
-            return True, 1
-        fast = side.shape.minor_to_major[0]
-        dims = side.columns if fast in side.columns else side.rows
-        wide = [d for d in dims if side.shape.dims[d] != 1]
-        return fast in side.columns, _power(gcd(side.shape.dims[fast], most)) if wide[-1:] == [fast] else 1
-    assert side.place is not None
-    batch_strides, line_stride, step_stride = side.strides
-    along_steps = step_stride == 1 and (line_stride != 1 or steps >= lines)
-    if not along_steps and line_stride != 1:
-        return step_stride < line_stride, 1
-    size, other = (steps, (line_stride, lines)) if along_steps else (lines, (step_stride, steps))
-    spaced = [stride for stride, count in (other, *zip(batch_strides, side.sizes(side.batch))) if count != 1]
-    starts = [stride for _, _, stride in side.place.starts]
-    return along_steps, _power(gcd(size, most, side.place.offset, *spaced, *starts))
-
-
-def _power(number: int) -> int:
-    """The greatest power of two that divides it."""
-    return number & -number
-
-
 class Finish:
     """What becomes of sums: results, through the epilogue, or parts of sums in scratch, if they are split."""
 
@@ -230,7 +203,7 @@ class Finish:
         """Neighbours in a row that are best stored together."""
         plan = self.plan
         itemsize = plan.dot.dtype.itemsize if plan.splits > 1 else _widest([out.shape for out in self.k.outputs])
-        return _power(gcd(max(1, 16 // itemsize), plan.dot.n))
+        return greatest_power(gcd(max(1, 16 // itemsize), plan.dot.n))
 
     def put(self, row: Value, column: Value, sums: Sequence[Register]) -> None:
         """Stores the sums of neighbouring columns of a row of the whole product, which exist."""
@@ -271,7 +244,7 @@ def add_parts(g: GpuStep, plan: GemmPlan) -> None:
     dot, threads = plan.dot, 128
     count = plan.batches * dot.m * dot.n
     itemsize = _widest([dot.out.shape.with_dtype(dot.dtype), *(view.shape for view in g.step.outputs)])
-    width = _power(gcd(max(1, 16 // itemsize), dot.n))
+    width = greatest_power(gcd(max(1, 16 // itemsize), dot.n))
     with g.launch(-(-count // (width * threads)), threads, name="sums") as k:
         _add(k, plan, width, k.global_index())
 

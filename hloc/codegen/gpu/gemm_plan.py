@@ -8,12 +8,13 @@ several blocks (split-K), whose parts a second launch adds in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple, TypeVar
 
-from hloc.codegen.dot_plan import DotPlan
+from hloc.codegen.dot_plan import DotPlan, Side
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, possible_units, source_of
+from hloc.codegen.gpu.intrinsics import WARP
 from hloc.ir.instruction import Instruction
 
 PLAIN, THIN, TILED, UNITS = "plain", "thin", "tiled", "units"
@@ -30,8 +31,9 @@ _MOST_SPLITS = 64
 _LEAST_STEPS = 256
 """Steps of a sum below which splitting it does not pay."""
 
-_PLAIN_STEPS = 4
-_PLAIN_SIDE = 16
+_FEWEST_STEPS = 4
+_PLAIN_SIDE, _PLAIN_STEPS, _MANY_RESULTS = 16, (64, 256), 1 << 15
+"""Rows and columns up to which a thread makes each result by itself; up to how many steps, of few results or many."""
 
 
 class Tile(NamedTuple):
@@ -67,7 +69,7 @@ class WarpTile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        return 32 * self.down * self.across
+        return WARP * self.down * self.across
 
     @property
     def stage_bytes(self) -> int:
@@ -97,26 +99,27 @@ _THROUGH_REGISTERS = 1
 
 
 class Columns(NamedTuple):
-    """How a block makes a product of few rows: `warps` of them share `columns` columns a thread or warp.
+    """How a block makes a product of few rows: a thread has `columns` columns, and makes `width` steps at a time.
 
-    With `by_lanes`, a warp's lanes have columns of their own, `columns` each; otherwise all columns of the warp are
-    the same, and its lanes go through `width` steps at a time.
+    `lanes` lanes of each of `warps` warps share the steps of the same columns: neighbours, if what lies together in
+    memory does so along steps; else neighbours have columns side by side.
     """
 
     columns: int
-    warps: int
-    by_lanes: bool
     width: int
+    lanes: int
+    warps: int
+    along_steps: bool
 
     @property
     def steps(self) -> int:
-        """Steps that the warps of a group make at a time."""
-        return self.warps * self.width * (1 if self.by_lanes else 32)
+        """Steps that are made at a time."""
+        return self.warps * self.lanes * self.width
 
     @property
     def block_columns(self) -> int:
         """Columns of a block."""
-        return self.columns * (32 if self.by_lanes else 1) * (THIN_WARPS // self.warps)
+        return self.columns * (WARP // self.lanes) * (THIN_WARPS // self.warps)
 
 
 THIN_WARPS = 8
@@ -158,7 +161,8 @@ def dot_plan(instruction: Instruction, epilogue: Epilogue | None, is_fused: bool
 def gemm_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
     """How to compute a product, by a matrix unit if there is one; its sizes must not be 0."""
     m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
-    if k <= _PLAIN_STEPS or (max(m, n) <= _PLAIN_SIDE and k <= _LEAST_STEPS):
+    few = _PLAIN_STEPS[batches * m * n >= _MANY_RESULTS]
+    if k <= _FEWEST_STEPS or (max(m, n) <= _PLAIN_SIDE and k <= few):
         return GemmPlan(dot, PLAIN, 1, k)
     if m <= THIN_ROWS:
         columns = _columns(dot)
@@ -230,16 +234,50 @@ def _tile(m: int, n: int, k: int, batches: int, tiles: Sequence[_AnyTile]) -> _A
 
 
 def _columns(dot: DotPlan) -> Columns:
-    """Lanes go along the direction in which the matrix lies together in memory."""
-    side, itemsize = dot.rhs, dot.rhs.shape.dtype.itemsize
-    if side.copied:
-        along_steps = bool(side.shape.rank) and side.shape.minor_to_major[0] in side.columns
+    """Lanes go along the direction in which the matrix lies together in memory, by 16 bytes if that can be."""
+    m, n, k = dot.m, dot.n, dot.k
+    along_steps, width = along_and_width(dot.rhs)
+    if along_steps:
+        columns = 2 if m <= 4 and n >= 2 * BLOCKS * THIN_WARPS else 1
+        lanes = _power_up_to(min(WARP, k // width))
+        busy = n * prod(dot.batch) * lanes >= 4 * BLOCKS * THIN_WARPS * WARP
     else:
-        along_steps = side.strides[2] == 1 and (side.strides[1] != 1 or dot.k >= dot.n)
-    wide = max(1, min(16 // itemsize, 8))
-    if not along_steps:
-        columns = wide if dot.n >= 32 * wide else 1
-        return Columns(min(columns, max(1, 32 // dot.m)), THIN_WARPS, True, 4)
-    width = wide if dot.k >= 32 * wide else 1
-    warps = 1 if dot.n * prod(dot.batch) >= 4 * BLOCKS * THIN_WARPS else THIN_WARPS
-    return Columns(2 if dot.n >= 2 * BLOCKS * THIN_WARPS and dot.m <= 4 else 1, warps, False, width)
+        columns, width = min(width, greatest_power(WARP // m)), 4
+        lanes = WARP // _power_up_to(min(WARP, n // columns))
+        busy = False
+    warps = 1 if busy else THIN_WARPS
+    while warps > 1 and warps * lanes * width > k:
+        warps //= 2
+    return Columns(columns, width, lanes, warps, along_steps)
+
+
+def _power_up_to(number: int) -> int:
+    """The greatest power of two that is no more than a number, which is at least 1; 1 for 0."""
+    return 1 << max(0, number.bit_length() - 1)
+
+
+def along_and_width(side: Side) -> tuple[bool, int]:
+    """Whether an operand's elements lie together along steps, and how many that one access takes."""
+    lines, steps = prod(side.sizes(side.rows)), prod(side.sizes(side.columns))
+    most = max(1, 16 // side.shape.dtype.itemsize)
+    if side.copied:
+        if not side.shape.rank:
+            return True, 1
+        fast = side.shape.minor_to_major[0]
+        dims = side.columns if fast in side.columns else side.rows
+        wide = [d for d in dims if side.shape.dims[d] != 1]
+        return fast in side.columns, greatest_power(gcd(side.shape.dims[fast], most)) if wide[-1:] == [fast] else 1
+    assert side.place is not None
+    batch_strides, line_stride, step_stride = side.strides
+    along_steps = step_stride == 1 and (line_stride != 1 or steps >= lines)
+    if not along_steps and line_stride != 1:
+        return step_stride < line_stride, 1
+    size, other = (steps, (line_stride, lines)) if along_steps else (lines, (step_stride, steps))
+    spaced = [stride for stride, count in (other, *zip(batch_strides, side.sizes(side.batch))) if count != 1]
+    starts = [stride for _, _, stride in side.place.starts]
+    return along_steps, greatest_power(gcd(size, most, side.place.offset, *spaced, *starts))
+
+
+def greatest_power(number: int) -> int:
+    """The greatest power of two that divides it."""
+    return number & -number

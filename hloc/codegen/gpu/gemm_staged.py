@@ -54,7 +54,9 @@ class StagedTile:
         self.is_async, self.width = self._access()
         # Bytes that have to change places are stored four steps at a time.
         self.depth = 4 if self.itemsize == 1 and operand.along_steps != self.by_steps else 1
-        pieces = lines * self.steps // (self.width * self.depth * k.block[0])
+        share = lines * self.steps // (self.depth * k.block[0])
+        self.width = gcd(self.width, share)
+        pieces = share // self.width
         self.places = [self._place(number * k.block[0]) for number in range(pieces)]
 
     @property
@@ -197,6 +199,19 @@ def split_off(b: Builder, value: Register, dtype: DType) -> tuple[Value, Value]:
         wide = scalar.convert(b, stored, dtype, F32)
     rest = b.fsub(value, wide)
     return stored, b.select(_is_finite(b, b.bitcast(wide, "i32")), rest, const("float", 0.0))
+
+
+def finite_only(b: Builder, dtype: DType, bits: Value) -> Value:
+    """The bits of a float, or of two bf16, in an i32; 0 in place of infinite ones and NaN.
+
+    What they are multiplied by has smaller parts, which are 0 or of any sign: only the product of the largest parts
+    says what becomes of them.
+    """
+    if dtype is F32:
+        return b.select(_is_finite(b, bits), bits, integer("i32", 0))
+    beyond = b.add(b.and_(bits, integer("i32", 0x7F807F80)), integer("i32", 0x00800080))
+    marks = b.lshr(b.and_(beyond, integer("i32", 0x80008000)), integer("i32", 15))
+    return b.and_(bits, b.not_(b.mul(marks, integer("i32", 0xFFFF))))
 
 
 def _is_finite(b: Builder, bits: Value) -> Value:

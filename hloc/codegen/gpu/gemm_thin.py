@@ -1,7 +1,8 @@
 """Products of a few rows with a matrix, bound by memory: the matrix is read once, from where it lies.
 
-Where it lies together along the steps of the sums, the lanes of a warp share them; otherwise each lane has columns of
-its own. Warps of a group share the steps too. Parts of sums meet in the lanes, then in shared memory, in one order.
+Lanes of a warp share the steps of sums where the matrix lies together along them, and otherwise where there are fewer
+columns than lanes. Warps of a group share the steps too. Parts of sums meet in the lanes, then in shared memory, in one
+order.
 """
 
 from __future__ import annotations
@@ -44,9 +45,13 @@ class _Thin:
         self.lhs, self.rhs = (Operand(k, side, self.place.batch, self.dtype) for side in (dot.lhs, dot.rhs))
         lane, warp = b.zext(k.gpu.lane(), "i64"), b.zext(k.gpu.warp(), "i64")
         group, self.part = b.udiv(warp, i64(shape.warps)), b.urem(warp, i64(shape.warps))
-        self.lane = lane
-        owner = b.add(b.mul(group, i64(WARP)), lane) if shape.by_lanes else group
-        self.local = b.mul(owner, i64(shape.columns))
+        owners = WARP // shape.lanes
+        if shape.along_steps:
+            owner, self.lane = b.udiv(lane, i64(shape.lanes)), b.urem(lane, i64(shape.lanes))
+        else:
+            owner, self.lane = b.urem(lane, i64(owners)), b.udiv(lane, i64(owners))
+        self.nearest = 1 if shape.along_steps else owners
+        self.local = b.mul(b.add(b.mul(group, i64(owners)), owner), i64(shape.columns))
         self.columns = [self._column(number) for number in range(shape.columns)]
 
     def _column(self, number: int) -> Value:
@@ -62,8 +67,7 @@ class _Thin:
         plan, shape = self.plan, self.shape
         zeros = [scalar.constant(self.dtype, 0)] * (plan.dot.m * shape.columns)
         sums = self._sums(zeros)
-        if not shape.by_lanes:
-            sums = [self._over_lanes(value) for value in sums]
+        sums = [self._over_lanes(value) for value in sums]
         if shape.warps > 1:
             self._meet(sums)
         else:
@@ -72,10 +76,7 @@ class _Thin:
     def _sums(self, zeros: list[Register]) -> list[Register]:
         """The thread's parts of its sums: whole turns, several at a time, then what is left."""
         b, shape, place = self.b, self.shape, self.place
-        share = b.mul(self.part, i64(shape.width))
-        if not shape.by_lanes:
-            lanes = b.add(b.mul(self.part, i64(WARP)), self.lane)
-            share = b.mul(lanes, i64(shape.width))
+        share = b.mul(b.add(b.mul(self.part, i64(shape.lanes)), self.lane), i64(shape.width))
         count = b.sub(place.end, place.first)
         whole = b.udiv(count, i64(shape.steps))
         first = b.add(place.first, share)
@@ -93,10 +94,11 @@ class _Thin:
     def _turn(self, step: Value, sums: list[Register]) -> list[Register]:
         b, shape = self.b, self.shape
         steps = [b.add(step, i64(number)) for number in range(shape.width)]
-        ys = [[self.rhs.element(column, at) for column in self.columns] for at in steps] if shape.by_lanes else None
-        if ys is None:
+        if shape.along_steps:
             by_column = [[self.rhs.element(column, at) for at in steps] for column in self.columns]
             ys = [list(row) for row in zip(*by_column, strict=True)]
+        else:
+            ys = [[self.rhs.element(column, at) for column in self.columns] for at in steps]
         xs = [[self.lhs.element(i64(row), at) for at in steps] for row in range(self.plan.dot.m)]
         for number in range(shape.width):
             pairs = [(x[number], y) for x in xs for y in ys[number]]
@@ -124,20 +126,20 @@ class _Thin:
         return b.for_loop_carrying(first, last, sums, one, unroll=False)
 
     def _over_lanes(self, value: Register) -> Register:
-        """The sum of all lanes' values, in all lanes."""
-        distance = WARP // 2
-        while distance:
+        """The sum of the values of all lanes that share columns, in each of them."""
+        distance = self.nearest * self.shape.lanes // 2
+        while distance >= self.nearest:
             other = grouped([self.k.gpu.shuffle("xor", part, i32(distance)) for part in flattened([value])], [value])
             value = add(self.k, self.dtype, value, other[0])
             distance //= 2
         return value
 
     def _store_own(self, sums: list[Register]) -> None:
-        """The sums of a warp that has all steps of its columns: its first lanes store them, a row each."""
+        """The sums of a warp that has all steps of its columns: the lanes that have one store them, rows in turn."""
         k, b, shape, m = self.k, self.b, self.shape, self.plan.dot.m
         finish = Finish(k, self.plan, self.place)
         for row in range(m):
-            with b.if_then(b.icmp_unsigned("==", self.lane, i64(row))):
+            with b.if_then(b.icmp_unsigned("==", self.lane, i64(row % shape.lanes))):
                 self._store(finish, i64(row), self.local, sums[row * shape.columns : (row + 1) * shape.columns])
 
     def _store(self, finish: Finish, row: Value, local: Value, sums: list[Register]) -> None:
@@ -157,20 +159,12 @@ class _Thin:
         """The warps of a group add their parts; all threads of the block share what is to be stored."""
         k, b, shape, m = self.k, self.b, self.shape, self.plan.dot.m
         wide, base = shape.block_columns, k.gpu.shared()
-        condition = b.icmp_unsigned("==", self.lane, i64(0)) if not shape.by_lanes else None
-
-        def put() -> None:
+        with b.if_then(b.icmp_unsigned("==", self.lane, i64(0))):
             for number, value in enumerate(sums):
                 row, column = divmod(number, shape.columns)
                 line = b.add(b.mul(self.part, i64(m)), i64(row))
                 place = b.add(b.mul(line, i64(wide)), b.add(self.local, i64(column)))
                 scalar.store_element(b, self.dtype, value, base, place)
-
-        if condition is None:
-            put()
-        else:
-            with b.if_then(condition):
-                put()
         k.gpu.barrier()
         finish = Finish(k, self.plan, self.place)
         with b.for_loop(k.thread_index(), i64(m * wide), k.block[0], unroll=False) as number:

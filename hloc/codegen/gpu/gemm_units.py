@@ -21,7 +21,7 @@ class Unit(NamedTuple):
     """`mma` of a `shape`, m x n x k. Elements lie in shared memory as `lhs` and `rhs`, and are `names` to PTX.
 
     Where elements are f32, and become sums of parts of fewer bits, `products` are the pairs of parts (0 the largest)
-    that are multiplied, in order.
+    that are multiplied, in order; the last one is (0, 0).
     """
 
     shape: tuple[int, int, int]
