@@ -134,6 +134,15 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert peers.missing("torch") == ["torch"]
 
 
+def test_gaps_are_said() -> None:
+    run = report.Run({}, ["hloc", "numpy"], {"torch": ["torch"]})
+    assert report.gaps(run) == [
+        "No torch: torch is missing.",
+        "Without XLA nobody checks the results of workloads.",
+    ]
+    assert report.gaps(report.Run({}, ["hloc", "xla"], {})) == []
+
+
 def test_a_worker_that_ends_is_said_so_and_started_again(tmp_path: Path) -> None:
     lame = tmp_path / "python"
     lame.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # without installed packages

@@ -25,7 +25,7 @@ from tools.bench.driver import ROOT, Bench, Plan
 from tools.bench.limits import Gauge
 from tools.bench.plot import draw
 from tools.bench.ratios import OURS, Row, row_of
-from tools.bench.report import Run, markdown, time_of
+from tools.bench.report import Run, gaps, markdown, time_of
 from tools.bench.workloads import WORKLOADS
 
 
@@ -89,8 +89,8 @@ def measure(given: argparse.Namespace) -> Run:
     with Bench([OURS, *given.peers], given.python, plan, given.corpus) as bench:
         run.peers, run.missing = bench.peers, bench.missing
         run.machine["versions"] = ", ".join(dict.fromkeys([run.machine["versions"], *bench.versions()]))
-        for peer, modules in run.missing.items():
-            print(f"no {peer}: {', '.join(modules)} is missing", flush=True)
+        for line in gaps(run):
+            print(line, flush=True)
         gauge = Gauge(len(plan.processors))
         for name in given.names:
             if name in WORKLOADS:  # which have a floor

@@ -99,8 +99,15 @@ def _head(run: Run) -> list[str]:
     callers = ", ".join(text for peer, text in _CALLERS.items() if peer in run.peers)
     lines.append(f"Time is µs a call unless it says ms. {callers[:1].upper() + callers[1:]}.")
     lines.append("A goal is met if the median ratio of the rounds and the ratio of the fastest calls both meet it.")
-    for peer, modules in run.missing.items():
-        lines.append(f"**No {peer}**: {', '.join(modules)} is missing.")
+    lines += [f"**{line}**" for line in gaps(run)]
+    return lines
+
+
+def gaps(run: Run) -> list[str]:
+    """What a run cannot say for want of a peer."""
+    lines = [f"No {peer}: {', '.join(packages)} is missing." for peer, packages in run.missing.items()]
+    if "xla" not in run.peers:
+        lines.append("Without XLA nobody checks the results of workloads.")
     return lines
 
 
