@@ -7,7 +7,7 @@ import pytest
 from device_cases import EMULATED, NONE, assembles, check_device, computation, program, value
 
 import hloc
-from hloc.codegen.gpu.emitters import scatter as emitter
+from hloc.codegen.gpu import ordered_updates
 from hloc.reference.evaluate import evaluate
 
 ROWS = "update_window_dims={1}, inserted_window_dims={0}, scatter_dims_to_operand_dims={0}, index_vector_dim=1"
@@ -117,9 +117,18 @@ def test_the_last_of_equal_places_wins(count: int) -> None:
     check_device(["f32[4]", f"s32[{count},1]", f"f32[{count}]"], [op], SECOND, arguments)
 
 
+@pytest.mark.parametrize(("count", "rows"), [(257, 3), (641, 1), (1000, 1), (1000, 700)])
+def test_runs_are_folded_in_parts(count: int, rows: int) -> None:
+    """Runs within a part, over the ends of parts, and over several parts; exact in integers that have no atomics."""
+    op = f"s16[{rows},3] scatter(p0, p1, p2), {ROWS}, to_apply=f"
+    arguments = [value(f"s16[{rows},3]"), integers(-1, rows + 1, (count, 1)), value(f"s16[{count},3]", 1)]
+    shapes = [f"s16[{rows},3]", f"s32[{count},1]", f"s16[{count},3]"]
+    check_device(shapes, [op], computation("f", "add", "s16"), arguments)
+
+
 @pytest.mark.parametrize("places", [5, 3000])
 def test_very_many_updates_are_sorted_by_bytes(monkeypatch: pytest.MonkeyPatch, places: int) -> None:
-    monkeypatch.setattr(emitter, "RADIX_LEAST", 1)
+    monkeypatch.setattr(ordered_updates, "RADIX_LEAST", 1)
     op = f"f32[{places}] scatter(p0, p1, p2), {PLACES}, to_apply=f"
     arguments = [value(f"f32[{places}]"), integers(-1, places + 1, (5000, 1)), value("f32[5000]", 1)]
     shapes = [f"f32[{places}]", "s32[5000,1]", "f32[5000]"]
