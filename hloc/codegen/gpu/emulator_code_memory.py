@@ -202,19 +202,26 @@ class EmulatedMemory(EmulatedGlobalMemory):
         """Returns if all writes are this thread's last, or of before the barrier; so too reads, if this is a write."""
         lanes = words if words > 1 else 0
         type = vector_type("i64", lanes)
-        stamp, limit, start = (
-            b.splat(value, lanes) for value in (self._stamp(b), self.get(b, "limit"), self.get(b, "start"))
-        )
+        limit, start = (b.splat(self.get(b, name), lanes) for name in ("limit", "start"))
         places = self._records(b, 4, b.lshr(offset, i64(2)))
         written, read = (b.load(type, place, align=8) for place in places)
 
-        def in_order(record: Value) -> Value:
-            return b.or_(b.icmp_signed("<", record, limit), b.icmp_signed("==", record, stamp))
+        def every(condition: Value) -> Value:
+            if not lanes:
+                return condition
+            return b.intrinsic("llvm.vector.reduce.and", "i1", [condition], overloads=[condition.type])
 
-        good = b.and_(in_order(written), in_order(read) if kind == WRITE else b.icmp_signed(">=", written, start))
-        if lanes:
-            good = b.intrinsic("llvm.vector.reduce.and", "i1", [good], overloads=[good.type])
-        with b.if_then(good):
+        before = b.icmp_signed("<", written, limit)
+        if kind == READ:
+            before = b.and_(before, b.icmp_signed(">=", written, start))
+            many = b.icmp_signed("!=", b.and_(read, integer(type, _MANY_READ)), integer(type, 0))
+            with b.if_then(every(b.and_(before, b.and_(many, b.icmp_signed(">=", read, limit))))):
+                b.ret()
+        stamp = b.splat(self._stamp(b), lanes)
+        good = b.or_(before, b.icmp_signed("==", written, stamp))
+        if kind == WRITE:
+            good = b.and_(good, b.or_(b.icmp_signed("<", read, limit), b.icmp_signed("==", read, stamp)))
+        with b.if_then(every(good)):
             if kind == WRITE:
                 b.store(stamp, places[0], align=8)
             else:
