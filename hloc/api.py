@@ -124,7 +124,7 @@ def compile(
         slot = program_cache.Slot(source if isinstance(source, str) else source.to_text(), target, options)
     program = slot.find() if slot is not None else None
     if program is None:
-        program = _compiled(source, target, options, name)
+        program = compile_program(source, target, options, name)
         if slot is not None:
             slot.keep(program)
     elif options.dump_to or options.print_after:
@@ -134,7 +134,13 @@ def compile(
     return Executable(program, program_cache.new_call_code if slot is None else program_cache.call_code)
 
 
-def _compiled(source: str | Module, target: str, options: Options, name: str | None) -> Program:
+def compile_program(
+    source: Source, target: str = "cpu", options: Options | None = None, name: str | None = None
+) -> Program:
+    """What `compile` runs, as data, compiled anew: it may be for a machine that this is not."""
+    options = options or Options()
+    if isinstance(source, os.PathLike):
+        source, name = read_text(Path(source)), name or str(source)
     module = _optimized(source, target, options, name)
     return codegen.compile_module(module, targets.target_named(target), options)
 

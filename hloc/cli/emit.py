@@ -70,5 +70,5 @@ def _stats(module, target, options, ptxas):
     machine = target_named(target)
     if "cubin" not in machine.assembly:
         raise HloError(f"{machine.name} has no kernels that ptxas knows of: --target=sm_90a, for instance, has")
-    program = api.compile(module, target, options).program
+    program = api.compile_program(module, target, options)
     return kernel_stats.table(kernel_stats.kernel_stats(program.device, machine.device.sm, ptxas))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import hloc
+from hloc.api import compile_program
 from hloc.cli import main
 from hloc.codegen.targets import kernel_stats, occupancy, ptxas
 from hloc.codegen.targets.nvptx import _ARCHITECTURES
@@ -21,7 +21,7 @@ ARCHITECTURES = ("sm_80", "sm_90a", "sm_120")
 
 
 def ptx(arch: str) -> bytes:
-    program = hloc.compile(Path(SOFTMAX), arch, hloc.Options(cache=False)).program
+    program = compile_program(Path(SOFTMAX), arch)
     assert program.device is not None
     return program.device.image
 
@@ -127,7 +127,7 @@ def test_every_architecture_has_limits_that_agree() -> None:
 
 
 def test_stats_have_a_line_for_each_kernel() -> None:
-    program = hloc.compile(Path(SOFTMAX), "sm_90a", hloc.Options(cache=False)).program
+    program = compile_program(Path(SOFTMAX), "sm_90a")
     stats = kernel_stats.kernel_stats(program.device, 90)
     assert [each.name for each in stats] == [kernel.name for kernel in program.device.kernels]
     lines = kernel_stats.table(stats).splitlines()
