@@ -23,6 +23,9 @@ from hloc.ir.dtypes import DType
 
 _SLAB_BYTES = 40 * 1024
 
+_RESIDENT = 2
+"""Blocks that a multiprocessor is to hold: the greatest tile's have 128 registers a thread then."""
+
 
 def write_tiled(g: GpuStep, plan: GemmPlan) -> None:
     """The product in one launch, or two if its sums are split."""
@@ -32,7 +35,7 @@ def write_tiled(g: GpuStep, plan: GemmPlan) -> None:
     pitches = tile.m + tile.n + 2 * padding(dtype)
     slab_rows = _slab_rows(tile, dtype)
     shared = max(2 * tile.k * pitches * dtype.itemsize, slab_bytes(slab_rows, tile.n, dtype))
-    with g.launch(grid_size(plan, tile.m, tile.n), tile.threads, shared) as k:
+    with g.launch(grid_size(plan, tile.m, tile.n), tile.threads, shared, resident=_RESIDENT) as k:
         _Tiled(k, plan, tile).write(slab_rows)
     add_parts(g, plan)
 

@@ -31,6 +31,10 @@ class Dialect(ABC):
     def kernel(self, module: Module, name: str, params: list[tuple], threads: int, attributes: str) -> Function:
         """A new kernel function, of blocks of at most so many threads."""
 
+    def keep_resident(self, kernel: Function, blocks: int) -> None:
+        """Lets a multiprocessor hold so many blocks of a kernel, where registers would keep it from that."""
+        return None
+
     @abstractmethod
     def builder(self, function: Function, instruction: str) -> Builder:
         """A builder for a kernel, or a function that kernels call; messages of the emulator name the instruction."""

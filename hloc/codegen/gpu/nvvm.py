@@ -24,6 +24,9 @@ class Nvvm(Dialect):
         attributes = f'{attributes} "nvvm.maxntid"="{threads}"'.strip()
         return module.function(name, "void", params, attributes, "ptx_kernel")
 
+    def keep_resident(self, kernel: Function, blocks: int) -> None:
+        kernel.attributes += f' "nvvm.minctasm"="{blocks}"'
+
     def builder(self, function: Function, instruction: str) -> Builder:
         return Builder(function)
 

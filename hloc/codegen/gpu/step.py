@@ -122,16 +122,20 @@ class GpuStep:
         shared: int = 0,
         scalars: Sequence[int] = (),
         name: str = "",
+        resident: int = 1,
     ) -> Iterator[GpuContext]:
         """A kernel, written inside, that is launched once; see `again` for more launches of it.
 
         `shared` are bytes of shared memory a block, `scalars` numbers that `k.scalars` stand for. `name` tells the
-        parts of a step from each other. HloError if the machine has no such grid or block.
+        parts of a step from each other. A multiprocessor holds `resident` blocks or more: threads have no more
+        registers than that leaves. HloError if the machine has no such grid or block.
         """
         grid, block = _three(grid), _three(block)
         self._check(grid, block, shared)
         kernel = self._symbol(name)
         k = self._context(kernel, grid, block, shared, len(scalars))
+        if resident > 1:
+            self.device.dialect.keep_resident(self.module.functions[kernel], resident)
         yield k
         k.b.ret()
         self.templates.append(LaunchTemplate(kernel, grid, block, shared, tuple(scalars)))
