@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from device_cases import check_device, value
+from device_cases import assembles, check_device, program, value
 from emitter_cases import window_sizes
 
 WINDOWS = [
@@ -80,6 +80,17 @@ def test_gradient_of_a_kernel() -> None:
     check_device(["f32[3,20,20,4]", "f32[3,16,16,6]"], [op])
 
 
+def test_gradient_of_a_kernel_by_matrix_units() -> None:
+    """Images are neighbours in memory: they are copied together."""
+    op = "f32[3,3,16,24] convolution(p0, p1), window={size=12x12}, dim_labels=f01b_i01o->01bf"
+    check_device(["bf16[8,14,14,16]", "bf16[8,12,12,24]"], [op])
+
+
+def test_few_features_by_matrix_units() -> None:
+    op = "f16[1,10,10,24] convolution(p0, p1), window={size=7x7 stride=2x2 pad=3_3x3_3}, dim_labels=b01f_01io->b01f"
+    check_device(["f16[1,20,20,3]", "f16[7,7,3,24]"], [op])
+
+
 @pytest.mark.parametrize(
     ("dtype", "result"),
     [
@@ -140,3 +151,15 @@ def test_with_what_goes_before_and_after() -> None:
 """
     op = "f32[2,20,9,11] fusion(p0, p1, p2), kind=kLoop, calls=fused"
     check_device(["f32[2,11,12,5]", "bf16[3,2,5,20]", "f32[20]"], [op], fused, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_120"])
+def test_kernels_are_assembled(arch: str) -> None:
+    operands = ["bf16[8,56,56,64]", "bf16[3,3,64,64]", "f32[8,56,56,64]", "f32[3,3,64,64]", "f32[3,3,1,64]"]
+    window = "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f"
+    ops = [
+        f"bf16[8,56,56,64] convolution(p0, p1), {window}",
+        f"f32[8,56,56,64] convolution(p2, p3), {window}",
+        f"f32[8,56,56,64] convolution(p2, p4), {window}, feature_group_count=64",
+    ]
+    assembles(program(operands, ops), arch)

@@ -134,9 +134,15 @@ class _Patches(_Side):
 
     def __init__(self, product: ConvolutionProduct, instruction: Instruction):
         super().__init__(product, instruction, 0, prod(product.position_sizes))
-        feature, plan = product.plan.labels.input_feature, product.plan
-        self.along_steps = product.step_dims[-1] == _CHANNEL and plan.lhs.strides[feature] == 1 and plan.features > 1
-        self.width = self.width_of(plan.features, self.others(feature)) if self.along_steps else 1
+        labels, plan = product.plan.labels, product.plan
+        feature, batch = labels.input_feature, labels.input_batch
+        self.width = 1
+        if product.step_dims[-1] == _CHANNEL and self.shape.strides[feature] == 1:
+            self.width = self.width_of(plan.features, self.others(feature))
+        # One by one, elements of one line are better: the line's place is found only once.
+        self.along_steps = self.width > 1
+        if product.position_dims[-1] == labels.output_batch and self.shape.strides[batch] == 1 and plan.images > 1:
+            self.along_steps, self.width = False, self.width_of(plan.images, self.others(batch))
 
     def operand(self, k: GpuContext, batch: Index, dtype: DType) -> Elements:
         return _PatchElements(k, self, batch[0], dtype)
