@@ -36,7 +36,8 @@ class Slot:
     """The place of one program in the cache."""
 
     def __init__(self, text: str, target: str, options: Options):
-        settings = repr((target, replace(options, **_OUTSIDE_OF_PROGRAMS)))
+        threads = options.num_threads or processors()
+        settings = repr((target, replace(options, num_threads=threads, **_OUTSIDE_OF_PROGRAMS)))
         self._key = "\0".join((settings, _machine(target), _surroundings(), text)).encode("utf-8", "surrogatepass")
         self._name = hashlib.blake2b(self._key, digest_size=20).hexdigest()
         self._digest = self._name.encode()

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import hloc
-from hloc import cache
+from hloc import cache, program_cache
 from hloc.cli import main
 from hloc.codegen.program import ALIGNMENT
 from hloc.options import Options
@@ -142,6 +142,15 @@ def test_the_least_used_go_when_room_is_short(monkeypatch: pytest.MonkeyPatch, f
     assert cache.read("n0", b"key") is not None  # used now
     cache.write("n4", b"key", bytes(1000), "numbers")
     assert [cache.read(f"n{number}", b"key") is not None for number in range(5)] == [True, False, False, True, True]
+
+
+def test_programs_for_other_numbers_of_processors_are_apart(
+    monkeypatch: pytest.MonkeyPatch, compiles: list[str]
+) -> None:
+    for count in (1, 2, 1, 2):
+        monkeypatch.setattr(program_cache, "processors", lambda count=count: count)
+        hloc.compile(TEXT)
+    assert len(compiles) == 2
 
 
 def test_a_file_under_another_key_is_not_taken() -> None:
