@@ -43,6 +43,7 @@ def number_options(command: Callable) -> Callable:
         (
             click.option("--fast-math", is_flag=True, help="Rewrite float ops at the cost of NaNs and last digits."),
             click.option("--fma", is_flag=True, help="Let a multiply and an add round once."),
+            click.option("--allow-tf32", is_flag=True, help="Round f32 to tf32 in matrix products on GPUs."),
             click.option(
                 "--flush-denormals/--no-flush-denormals", default=True, help="Take denormals for zeros, as XLA does."
             ),
