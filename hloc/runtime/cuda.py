@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _WITHOUT_ASKING = 48 * 1024
 
 _JIT_LOG = 8192
 _NAMED = 6
-"""Kernels that a message names at most."""
+"""Instructions of a kernel that a message names at most."""
 
 
 def open_device(program: Program, first: int, number: int) -> CudaDevice:
@@ -47,17 +47,20 @@ def open_device(program: Program, first: int, number: int) -> CudaDevice:
 
 
 class CudaDevice(Device):
-    """Errors of kernels show when the host next waits for the GPU: the message names those begun since it last did."""
+    """The kernels of one program on a GPU; memory and copies are the GPU's own."""
 
     keeps_arrays = True
 
     def __init__(self, gpu: CudaGpu, program: Program):
         assert program.device is not None
-        self.gpu, self._program, self._code = gpu, program, program.device
+        self.gpu, self._code = gpu, program.device
         self._kernels = {kernel.name: kernel for kernel in self._code.kernels}
         self._functions: dict[str, Any] = {}
         self._setters: Any = None
-        self._begun: dict[object, tuple[str, ...]] = {}
+        self._labels = {
+            name: f"kernel {name} ({', '.join('%' + each for each in kernel.instructions[:_NAMED])}) of {program.name}"
+            for name, kernel in self._kernels.items()
+        }
         gpu.enter()
         self._module = _loaded(gpu, program.name, self._code)
         # With CUDA_LAUNCH_BLOCKING=1 the driver tells at once which kernel fails: not of graphs, though.
@@ -80,12 +83,10 @@ class CudaDevice(Device):
         self.gpu.free(address)
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        with _Blame(self):
-            self.gpu.upload(address, array)
+        self.gpu.upload(address, array)
 
     def download(self, array: np.ndarray, address: int) -> None:
-        with _Blame(self, waits=True):
-            self.gpu.download(array, address)
+        self.gpu.download(array, address)
 
     def read(self, address: int, size: int) -> bytes:
         room = np.empty(size, np.uint8)
@@ -93,19 +94,18 @@ class CudaDevice(Device):
         return room.tobytes()
 
     def synchronize(self) -> None:
-        with _Blame(self, waits=True):
-            self.gpu.synchronize()
+        self.gpu.synchronize()
 
     def copy(self, target: int, source: int, size: int) -> None:
         if size:
-            with _Blame(self):
-                self.gpu.enter()
+            self.gpu.enter()
+            with self.gpu.blaming():
                 self.gpu.call("cuMemcpyDtoDAsync", target, source, size, self.gpu.stream)
 
     def fill(self, target: int, byte: int, size: int) -> None:
         if size:
-            with _Blame(self):
-                self.gpu.enter()
+            self.gpu.enter()
+            with self.gpu.blaming():
                 self.gpu.call("cuMemsetD8Async", target, byte, size, self.gpu.stream)
 
     # Arrays
@@ -140,27 +140,27 @@ class CudaDevice(Device):
             function, *launch.grid, *launch.block, launch.shared_bytes, self.gpu.stream, packed.address, 0
         )
         check(cu, answer, lambda: self._described(launch))
-        self._begun[launch.kernel] = (launch.kernel,)
+        self.gpu.begun[id(self), launch.kernel] = (self._labels, (launch.kernel,))
 
     def _ready(self, step: LaunchStep) -> Callable[[], None]:
         """What does a launch with its arguments packed beforehand."""
         launch, gpu = step.launch, self.gpu
         cu, packed = gpu.driver, Packed((*step.arguments, *launch.scalars))
         geometry = (*launch.grid, *launch.block, launch.shared_bytes, gpu.stream)
-        function, begun = self._function(launch), (launch.kernel,)
+        function, key, begun = self._function(launch), (id(self), launch.kernel), (self._labels, (launch.kernel,))
 
         def replay() -> None:
             cu.cuCtxSetCurrent(gpu.context)
             answer = cu.cuLaunchKernel(function, *geometry, packed.address, 0)
             if answer[0]:
                 check(cu, answer, lambda: self._described(launch))
-            self._begun[launch.kernel] = begun
+            gpu.begun[key] = begun
 
         return replay
 
     def _described(self, launch: Launch) -> str:
         grid, block = ("x".join(map(str, size)) for size in (launch.grid, launch.block))
-        return f"{self._program.name}, {self._named(launch.kernel)}, of {grid} blocks of {block} threads"
+        return f"{self._labels[launch.kernel]}, {grid} blocks of {block} threads"
 
     def _function(self, launch: Launch) -> Any:
         """The function of a launch's kernel, which may have the shared memory that it asks for."""
@@ -177,23 +177,8 @@ class CudaDevice(Device):
     def _allow_shared(self, function: Any, kernel: DeviceKernel, size: int) -> None:
         cu = self.gpu.driver
         attribute = cu.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        what = f"{self._program.name}, {self._named(kernel.name)}, with {size} bytes of shared memory"
+        what = f"{self._labels[kernel.name]}, with {size} bytes of shared memory"
         check(cu, cu.cuFuncSetAttribute(function, attribute, size), what)
-
-    def _named(self, kernel: str) -> str:
-        """A kernel with the instructions that it stands for."""
-        instructions = self._kernels[kernel].instructions if kernel in self._kernels else ()
-        return f"kernel {kernel} ({', '.join('%' + name for name in instructions[:_NAMED])})"
-
-    def _fail(self, error: DriverError) -> NoReturn:
-        """Tells of a driver's error with the kernels that may be at fault."""
-        begun = list(dict.fromkeys(kernel for kernels in self._begun.values() for kernel in kernels))
-        self._begun.clear()
-        names = ", ".join(map(self._named, begun[-_NAMED:]))
-        among = f", after {names}" if len(begun) == 1 else f", after these, or some before: {names}"
-        hint = "with CUDA_LAUNCH_BLOCKING=1 in the environment, the driver tells which kernel fails"
-        message = f"{self._program.name} failed on GPU {self.gpu.number}: {error.message}"
-        raise HloError(message + (among if begun else ""), hint=hint) from error
 
     # Graphs
 
@@ -220,14 +205,14 @@ class CudaDevice(Device):
             recording = cuda_graph.record(self.gpu, steps, self._function, self._setter)
         except DriverError:
             return None
-        kernels = tuple(dict.fromkeys(_kernels_of(steps)))
+        gpu, begun = self.gpu, (self._labels, tuple(dict.fromkeys(_kernels_of(steps))))
 
         def replay() -> None:
             try:
                 recording()
             except DriverError as error:
-                self._fail(error)
-            self._begun[recording] = kernels
+                gpu.fail(error)
+            gpu.begun[recording] = begun
 
         return replay
 
@@ -236,22 +221,6 @@ class CudaDevice(Device):
         if self._setters is None:
             self._setters = _module_of(self.gpu, cuda_graph.setters(self._code.image))
         return self.gpu.call("cuModuleGetFunction", self._setters, name.encode())
-
-
-class _Blame:
-    """Around calls of the driver: an error is told with the kernels that may be at fault; after waiting, none is."""
-
-    def __init__(self, device: CudaDevice, waits: bool = False):
-        self._device, self._waits = device, waits
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, DriverError):
-            self._device._fail(error)
-        if self._waits and error is None:
-            self._device._begun.clear()
 
 
 def _kernels_of(steps: Sequence[Step]) -> list[str]:

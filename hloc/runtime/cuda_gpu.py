@@ -2,6 +2,8 @@
 
 As everything goes through one stream, work is done in the order in which it was begun, whichever program it is of;
 memory that is given back may be handed out again at once.
+
+Errors of kernels show when the host next waits: the message names those begun since it last did.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import deque
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -23,6 +26,9 @@ _SMALL = 64 * 1024
 
 _STAGE = 4 * 1024 * 1024
 """Bytes of each of the two buffers through which larger arrays go, one filled while the other is copied."""
+
+_NAMED = 6
+"""Kernels that a message names at most."""
 
 _UNIT = 512
 _EIGHTHS_FROM = 1024 * 1024
@@ -57,6 +63,8 @@ class CudaGpu:
         self._stages: list[_Stage] = []
         self._held: deque[tuple[Any, object]] = deque()
         self._peers: set[int] = {number}
+        self.begun: dict[object, tuple[Mapping[str, str], tuple[str, ...]]] = {}
+        """What was begun since the host last waited: kernels, with a text that says what each stands for."""
 
     def call(self, name: str, *arguments: Any) -> Any:
         """What a function of the driver gives; DriverError, which names it, if it fails."""
@@ -67,9 +75,36 @@ class CudaGpu:
         self.call("cuCtxSetCurrent", self.context)
 
     def synchronize(self) -> None:
-        """Waits for all work."""
+        """Waits for all work. HloError, with the kernels that may be at fault, if some has failed."""
         self.enter()
-        self.call("cuStreamSynchronize", self.stream)
+        with self.waiting():
+            self.call("cuStreamSynchronize", self.stream)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around calls of the driver that wait for work."""
+        with self.blaming():
+            yield
+        self.begun.clear()
+
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Around calls of the driver that may tell of an earlier fault."""
+        try:
+            yield
+        except DriverError as error:
+            self.fail(error)
+
+    def fail(self, error: DriverError) -> NoReturn:
+        """Tells of a driver's error with the kernels that may be at fault."""
+        begun = [(labels, kernel) for labels, kernels in self.begun.values() for kernel in kernels]
+        self.begun.clear()
+        names = list(dict.fromkeys(labels[kernel] for labels, kernel in begun))[-_NAMED:]
+        among = "" if not names else f", after {names[0]}"
+        if len(names) > 1:
+            among = f", after these, or some before: {', '.join(names)}"
+        hint = "with CUDA_LAUNCH_BLOCKING=1 in the environment, the driver tells which kernel fails" if names else None
+        raise HloError(f"work on GPU {self.number} failed: {error.message}{among}", hint=hint) from error
 
     # Memory
 
@@ -136,10 +171,10 @@ class CudaGpu:
         """Copies an array's bytes to the GPU; when it returns they have been read."""
         self.enter()
         source, size = host_address(array), array.nbytes
-        if size <= _SMALL:
-            self.call("cuMemcpyHtoDAsync", address, source, size, self.stream)
-            return
-        with self.lock:
+        with self.blaming(), self.lock:
+            if size <= _SMALL:
+                self.call("cuMemcpyHtoDAsync", address, source, size, self.stream)
+                return
             for number, start in enumerate(range(0, size, _STAGE)):
                 stage, part = self._stage(number % 2), min(_STAGE, size - start)
                 stage.wait()
@@ -151,11 +186,11 @@ class CudaGpu:
         """Fills an array's memory from the GPU, once all work begun before is done."""
         self.enter()
         target, size = host_address(array), array.nbytes
-        if size <= _SMALL:
-            self.call("cuMemcpyDtoHAsync", target, address, size, self.stream)
-            self.call("cuStreamSynchronize", self.stream)
-            return
-        with self.lock:
+        with self.waiting(), self.lock:
+            if size <= _SMALL:
+                self.call("cuMemcpyDtoHAsync", target, address, size, self.stream)
+                self.call("cuStreamSynchronize", self.stream)
+                return
             starts = list(range(0, size, _STAGE))
             self._fetch(0, address, min(_STAGE, size))
             for number, start in enumerate(starts):

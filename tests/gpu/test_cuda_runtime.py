@@ -207,17 +207,26 @@ def test_large_arrays_go_through_pinned_memory_in_parts(fake: FakeDriver) -> Non
 
 def test_a_failed_launch_names_kernel_and_instruction(fake: FakeDriver) -> None:
     fake.fails["cuLaunchKernel"] = ILLEGAL_ADDRESS
-    said = r"p, kernel double \(%double.1\), of 1x1x1 blocks of 32x1x1 threads: CUDA_ERROR_ILLEGAL_ADDRESS"
+    said = r"kernel double \(%double.1\) of p, 1x1x1 blocks of 32x1x1 threads: CUDA_ERROR_ILLEGAL_ADDRESS"
     with pytest.raises(HloError, match=said):
         for_gpu(TWICE)(X)
 
 
 def test_an_error_that_shows_later_names_what_was_begun(fake: FakeDriver) -> None:
     fake.fails["cuMemcpyDtoHAsync"] = ILLEGAL_ADDRESS
-    said = r"failed on GPU 0: cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS .*%double.1"
+    said = r"work on GPU 0 failed: cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS .*, after kernel double \(%double.1\)"
     with pytest.raises(HloError, match=said) as caught:
         for_gpu(TWICE)(X)
     assert "CUDA_LAUNCH_BLOCKING" in caught.value.hint
+
+
+def test_an_error_that_shows_in_a_result_names_what_was_begun(fake: FakeDriver) -> None:
+    run = for_gpu(program([launch("double", ARG, arena(0)), launch("add", arena(0), arena(0), OUT)]))
+    given = on_gpu(run)
+    result = [run(given) for _ in range(3)][-1]
+    fake.fails["cuStreamSynchronize"] = ILLEGAL_ADDRESS
+    with pytest.raises(HloError, match=r"after these, or some before: kernel double .*, kernel add \(%add.1\) of p"):
+        result.block_until_ready()
 
 
 def test_blocking_launches_are_not_recorded(fake: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
