@@ -145,6 +145,24 @@ def test_threads_that_touch_what_others_do() -> None:
     assert "thread (1, 0, 0): writes 4 bytes of argument 0 (a0) at offset 4, and another thread of the launch" in text
 
 
+@pytest.mark.parametrize("spare", [True, False])
+def test_threads_that_read_what_others_have_written(spare: bool) -> None:
+    """A thread that makes nothing of it does no harm."""
+
+    def write(t: Thread) -> None:
+        b = t.b
+        last = b.icmp_signed("==", t.gpu.thread(), i32(31))
+        value = b.load("i32", t.at("i32", 0, b.select(last, i64(30), t.index())))
+        with b.if_then(b.not_(last) if spare else integer("i1", 1)):
+            b.store(b.add(value, i32(1)), t.at("i32", 0))
+
+    if spare:
+        run(write, zeros())
+    else:
+        text = message(write, zeros())
+        assert "thread (31, 0, 0): reads 4 bytes of argument 0 (a0) at offset 120, and another thread of the" in text
+
+
 def test_blocks_that_touch_what_others_do() -> None:
     def write(t: Thread) -> None:
         t.gpu.barrier()

@@ -3,7 +3,8 @@
 An access lies within the bytes of one of the launch's arguments, most often of the very argument that its pointer is
 made from. Nothing orders the blocks of a launch, nor the threads of a kernel that never meet. So a table keeps, for
 words of memory, who wrote them last and who has read them since: the launch, and the number of the block or thread
-(`emulated.racer`). The table is a fixed one, in which words drive out others: what it reports is so, but not all is
+(`emulated.racer`). What it read of others' matters when it writes next: threads beyond the last row may read a row
+again, for nothing. The table is a fixed one, in which words drive out others: what it reports is so, but not all is
 found. It is left alone by kernels that order blocks by themselves, which have fences or look at what others write.
 """
 
@@ -76,6 +77,9 @@ class EmulatedGlobalMemory(EmulatorCode):
     def _watch(self, b: Builder, kind: str, bytes: int, p: SimpleNamespace, offset: Value) -> None:
         address = b.ptrtoint(p.p, "i64")
         first = b.lshr(address, i64(2))
+        if kind == WRITE:
+            with b.if_then(b.icmp_signed("==", self.get(b, "suspect"), self.get(b, "racer"))):
+                self._fail_unordered(b, WRITE, self.get(b, "suspect_site", "ptr"), self.get(b, "suspect_offset"))
         if bytes < 4:
             part = b.shl(i64((1 << bytes) - 1), b.and_(address, i64(3)))
             self._watch_word(b, kind, first, part, p, offset)
@@ -101,13 +105,15 @@ class EmulatedGlobalMemory(EmulatorCode):
             other = b.and_(b.icmp_signed("!=", who, racer), overlap)
             return b.and_(b.and_(same, now), other), b.and_(key, i64(15))
 
-        def fail_if(what: str) -> None:
-            with b.if_then(by_others(what)[0]):
-                self.fail(b, UNORDERED.format(f"{what}s"), p.site, offset)
-
-        fail_if(WRITE)
+        with b.if_then(by_others(WRITE)[0]):
+            if kind == WRITE:
+                self._fail_unordered(b, WRITE, p.site, offset)
+            else:
+                for name, value in (("suspect", racer), ("suspect_site", p.site), ("suspect_offset", offset)):
+                    self.set(b, name, value)
         if kind == WRITE:
-            fail_if(READ)
+            with b.if_then(by_others(READ)[0]):
+                self._fail_unordered(b, READ, p.site, offset)
         own = b.or_(b.shl(word, i64(4)), part)
         if kind == READ:
             others, bytes = by_others(READ)
@@ -115,3 +121,6 @@ class EmulatedGlobalMemory(EmulatorCode):
             racer = b.select(others, b.or_(racer, i64(_MANY)), racer)
         b.store(own, pair[kind][0])
         b.store(racer, pair[kind][1])
+
+    def _fail_unordered(self, b: Builder, what: str, site: Value, offset: Value) -> None:
+        self.fail(b, UNORDERED.format(f"{what}s"), site, offset)
