@@ -20,8 +20,9 @@ def integers(low: int, high: int, shape: tuple[int, ...], dtype: type = np.int32
     return np.random.default_rng(2).integers(low, high, shape).astype(dtype)
 
 
-@pytest.mark.parametrize("count", [9, 700, 2500])
-@pytest.mark.parametrize("opcode", ["add", "multiply", "maximum"])
+@pytest.mark.parametrize(
+    ("opcode", "count"), [("add", 9), ("add", 700), ("add", 2500), ("multiply", 700), ("maximum", 9)]
+)
 def test_rows_of_floats(opcode: str, count: int) -> None:
     """Those out of range are dropped; sums are made in the order of the updates, whose number decides on the way."""
     op = f"f32[10,4] scatter(p0, p1, p2), {ROWS}, to_apply=f"
@@ -31,13 +32,13 @@ def test_rows_of_floats(opcode: str, count: int) -> None:
     check_device(["f32[10,4]", f"s32[{count},1]", f"f32[{count},4]"], [op], body, arguments)
 
 
-@pytest.mark.parametrize("dtype", ["s32", "u32", "s64", "u64", "s8", "u16"])
-@pytest.mark.parametrize("opcode", ["add", "multiply", "maximum", "minimum", "and", "xor"])
-def test_integers(opcode: str, dtype: str) -> None:
-    op = f"{dtype}[6] scatter(p0, p1, p2), {PLACES}, to_apply=f"
-    arguments = [value(f"{dtype}[6]"), integers(-1, 8, (200, 1)), value(f"{dtype}[200]", 1)]
-    body = computation("f", opcode, dtype)
-    check_device([f"{dtype}[6]", "s32[200,1]", f"{dtype}[200]"], [op], body, arguments)
+@pytest.mark.parametrize("dtype", ["s32", "u64", "s8"])
+def test_integers(dtype: str) -> None:
+    opcodes = ["add", "multiply", "maximum", "minimum", "and", "xor"]
+    ops = [f"{dtype}[6] scatter(p0, p1, p2), {PLACES}, to_apply={opcode}s" for opcode in opcodes]
+    bodies = "".join(computation(f"{opcode}s", opcode, dtype) for opcode in opcodes)
+    arguments = [value(f"{dtype}[6]"), integers(-1, 8, (90, 1)), value(f"{dtype}[90]", 1)]
+    check_device([f"{dtype}[6]", "s32[90,1]", f"{dtype}[90]"], ops, bodies, arguments)
 
 
 @pytest.mark.parametrize("dtype", ["f64", "bf16", "c64", "pred"])
@@ -117,7 +118,7 @@ def test_the_last_of_equal_places_wins(count: int) -> None:
     check_device(["f32[4]", f"s32[{count},1]", f"f32[{count}]"], [op], SECOND, arguments)
 
 
-@pytest.mark.parametrize(("count", "rows"), [(257, 3), (641, 1), (1000, 1), (1000, 700)])
+@pytest.mark.parametrize(("count", "rows"), [(641, 1), (1000, 700)])
 def test_runs_are_folded_in_parts(count: int, rows: int) -> None:
     """Runs within a part, over the ends of parts, and over several parts; exact in integers that have no atomics."""
     op = f"s16[{rows},3] scatter(p0, p1, p2), {ROWS}, to_apply=f"
@@ -126,8 +127,8 @@ def test_runs_are_folded_in_parts(count: int, rows: int) -> None:
     check_device(shapes, [op], computation("f", "add", "s16"), arguments)
 
 
-@pytest.mark.parametrize("places", [5, 3000])
-def test_very_many_updates_are_sorted_by_bytes(monkeypatch: pytest.MonkeyPatch, places: int) -> None:
+def test_very_many_updates_are_sorted_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = 3000
     monkeypatch.setattr(ordered_updates, "RADIX_LEAST", 1)
     op = f"f32[{places}] scatter(p0, p1, p2), {PLACES}, to_apply=f"
     arguments = [value(f"f32[{places}]"), integers(-1, places + 1, (5000, 1)), value("f32[5000]", 1)]

@@ -36,12 +36,12 @@ BY_BOTH = """f {
 
 
 def test_lengths_of_a_tile() -> None:
-    sizes = [0, 1, 2, 3, 7, 8, 9, 33, 100, 2048]
+    sizes = [0, 1, 3, 9, 100, 2048]
     ops = [f"f32[{size}] sort(p{n}), dimensions={{0}}, to_apply=f" for n, size in enumerate(sizes)]
     check_device([f"f32[{size}]" for size in sizes], ops, TOTAL)
 
 
-@pytest.mark.parametrize("size", [2049, 4096, 9001])
+@pytest.mark.parametrize("size", [2049, 9001])
 def test_lengths_of_several_tiles(size: int) -> None:
     check_device([f"f32[2,{size}]"], [f"f32[2,{size}] sort(p0), dimensions={{1}}, to_apply=f"], TOTAL)
 
@@ -66,8 +66,7 @@ def test_dimensions_and_layouts(layout: str) -> None:
     check_device([shape], [f"{shape} sort(p0), dimensions={{{d}}}, to_apply=f" for d in range(3)], TOTAL)
 
 
-@pytest.mark.parametrize("size", [1003, 5003])
-@pytest.mark.parametrize("direction", ["LT", "LE", "NE"])
+@pytest.mark.parametrize(("direction", "size"), [("LT", 1003), ("LE", 1003), ("NE", 1003), ("NE", 5003)])
 def test_a_contradictory_comparator_still_gives_a_permutation(direction: str, size: int) -> None:
     body = computation("f", f"compare direction={direction}", "f32")
     text = program([f"f32[{size}]"], [f"f32[{size}] sort(p0), dimensions={{0}}, to_apply=f"], body)
@@ -85,7 +84,7 @@ def test_bits_are_kept() -> None:
     assert np.array_equal(np.sort(got.view(np.uint32)), np.sort(bits))
 
 
-@pytest.mark.parametrize("dtype", ["f64", "bf16", "f16", "s64", "u8", "pred", "s4"])
+@pytest.mark.parametrize("dtype", ["f64", "bf16", "s64", "u8", "pred", "s4"])
 def test_element_types(dtype: str) -> None:
     order = ", type=TOTALORDER" if dtype[0] in "fb" else ""
     body = computation("f", f"compare direction=GT{order}", dtype)
@@ -108,9 +107,11 @@ def by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emitter, "RADIX_LEAST", 1)
 
 
-@pytest.mark.parametrize(("dtype", "order"), [("f32", ""), ("bf16", ", type=TOTALORDER"), ("s64", ""), ("u8", "")])
-@pytest.mark.parametrize("direction", ["LT", "GT"])
-def test_by_bytes_of_keys(by_bytes: None, dtype: str, order: str, direction: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "direction", "order"),
+    [("f32", "LT", ""), ("bf16", "GT", ", type=TOTALORDER"), ("s64", "LT", ""), ("u8", "GT", "")],
+)
+def test_by_bytes_of_keys(by_bytes: None, dtype: str, direction: str, order: str) -> None:
     """Several tiles, many equal keys, zeros of both signs, which are equal but in the total order."""
     size = 4500
     body = computation("f", f"compare direction={direction}{order}", dtype)

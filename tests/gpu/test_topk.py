@@ -18,11 +18,14 @@ def _both_ends(dtype: str, dims: str, counts: list[int]) -> list[str]:
     return [_op(dtype, dims, k, largest) for k in counts for largest in (True, False)]
 
 
-@pytest.mark.parametrize("size", [40, 700])
-@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "s32", "u8", "s64", "u64", "pred", "s4"])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("f32", 40), ("f16", 40), ("u8", 40), ("s64", 40), ("s4", 40)]
+    + [("f32", 700), ("f64", 700), ("bf16", 700), ("u64", 700), ("pred", 700)],
+)
 def test_element_types(dtype: str, size: int) -> None:
     """Many equal ones among the integers; the lower position comes first."""
-    check_device([f"{dtype}[3,{size}]"], _both_ends(dtype, f"3,{size}", [1, 30]))
+    check_device([f"{dtype}[3,{size}]"], _both_ends(dtype, f"3,{size}", [30]))
 
 
 @pytest.mark.parametrize(("dims", "count"), [("1", 1), ("300,7", 3), ("5,512", 512), ("513", 513), ("2,3,900", 1)])
