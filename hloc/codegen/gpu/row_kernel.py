@@ -69,7 +69,7 @@ def write_rows(g: GpuStep, stages: RowStages, roots: Sequence[Leaf]) -> None:
     for by_dimension in (False, True):
         blocks = -(-stages.space.count // plan.groups)
         with g.launch(blocks, plan.threads * plan.groups, shared) as k:
-            writer = _Writer(k, stages, roots, plan, launches, by_dimension)
+            writer = _Writer(k, stages, roots, plan, launches, by_dimension, bool(g.shared))
             writer.place(kept, slots)
             writer.write_row()
         if by_dimension or not any(flat.splits for flat in writer.flats):
@@ -137,8 +137,10 @@ class _Writer(RowParts):
         plan: _Plan,
         launches: RowLaunches,
         by_dimension: bool,
+        is_in_place: bool,
     ):
         super().__init__(k, stages, roots)
+        self.is_in_place = is_in_place
         self.gpu, self.plan, self.launches, self.by_dimension = k.gpu, plan, launches, by_dimension
         self.flats: list[Flat] = []
         self.slots: list[int] = []
@@ -224,14 +226,15 @@ class _Writer(RowParts):
 
     def _held_pieces(self, loop: RowLoop, row: Index, running: Running) -> list[Value]:
         totals = running.nothing()
-        if loop.reduces:
+        if loop.reduces and self.is_in_place:
+            for columns, exists in self.held:
+                totals = running.merge(totals, self._owned_piece(loop, row, columns, exists, running))
+        elif loop.reduces:
             found = [
                 [self._folded_at(loop, row, column, running) for column in columns] for columns, _ in self.held
             ]
             for elements, (_, exists) in zip(found, self.held, strict=True):
-                piece = elements[0]
-                for element in elements[1:]:
-                    piece = running.merge(piece, element)
+                piece = self._merged(elements, running)
                 if exists is not None:
                     piece = running.choose(exists, piece, running.nothing())
                 totals = running.merge(totals, piece)
@@ -244,6 +247,23 @@ class _Writer(RowParts):
                 with self.b.if_then(is_there):
                     self.store_roots(loop, at)
         return totals
+
+    def _owned_piece(
+        self, loop: RowLoop, row: Index, columns: list[Index], exists: Value | None, running: Running
+    ) -> list[Value]:
+        """What is folded of a piece. One that is not the thread's is not read: its owner may be writing over it."""
+
+        def own() -> list[Value]:
+            return self._merged([self._folded_at(loop, row, column, running) for column in columns], running)
+
+        is_there = self.exists if exists is None else self._with_row(exists)
+        return own() if is_there is None else self.b.if_else(is_there, own, running.nothing)
+
+    def _merged(self, elements: list[list[Value]], running: Running) -> list[Value]:
+        piece = elements[0]
+        for element in elements[1:]:
+            piece = running.merge(piece, element)
+        return piece
 
     def _loops(self, loop: RowLoop, row: Index, running: Running) -> list[Value]:
         first, step, own = self._own()
