@@ -17,8 +17,7 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("features", [3, 20])
+@pytest.mark.parametrize(("window", "features"), [*((window, 20) for window in WINDOWS), (WINDOWS[-1], 3)])
 def test_windows(window: str, features: int) -> None:
     op = (
         f"f32[2,{window_sizes('11,12', window)},{features}] convolution(p0, p1), window={{{window}}}, "
@@ -57,7 +56,7 @@ def test_labels_layouts_and_ranks(operands: list[str], op: str) -> None:
     check_device(operands, [op])
 
 
-@pytest.mark.parametrize(("groups", "features"), [(3, 24), (3, 72), (12, 12), (12, 36), (4, 8)])
+@pytest.mark.parametrize(("groups", "features"), [(3, 24), (12, 12), (4, 8)])
 def test_feature_groups(groups: int, features: int) -> None:
     op = (
         f"f32[2,9,5,{features}] convolution(p0, p1), window={{size=3x3 stride=1x2 pad=1_1x1_1}}, "
@@ -66,7 +65,7 @@ def test_feature_groups(groups: int, features: int) -> None:
     check_device(["f32[2,9,9,12]", f"f32[3,3,{12 // groups},{features}]"], [op])
 
 
-@pytest.mark.parametrize("features", [8, 64])
+@pytest.mark.parametrize("features", [8, 32])
 def test_batch_groups(features: int) -> None:
     op = (
         f"f32[2,9,7,{features}] convolution(p0, p1), window={{size=3x3 pad=1_1x0_0}}, "
@@ -96,9 +95,6 @@ def test_few_features_by_matrix_units() -> None:
     [
         ("f64", "f64"),
         ("bf16", "bf16"),
-        ("bf16", "f32"),
-        ("f16", "f16"),
-        ("s32", "s32"),
         ("s8", "s32"),
         ("u8", "u8"),
         ("c64", "c64"),

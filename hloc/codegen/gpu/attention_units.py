@@ -1,13 +1,13 @@
 """Attention by matrix units (`mma.sync`, sm_80 on), of bf16 or f16 summed in f32: see `attention.py`.
 
-Each warp has 16 queries. Scores stay in registers: what a unit leaves as the sums of two products of 8 keys is,
-rounded, what it takes for 16 steps of the second product. While a tile of keys is worked on, the next one is on its
-way.
+Each warp has 16 queries, or twice as many. Scores stay in registers: what a unit leaves as the sums of two products of
+8 keys is, rounded, what it takes for 16 steps of the second product. While a tile of keys is worked on, the next one is
+on its way.
 """
 
 from __future__ import annotations
 
-from math import log, prod
+from math import log
 
 from hloc.codegen import scalar
 from hloc.codegen.gpu.attention import DeviceAttention, Rows
@@ -31,7 +31,11 @@ _DEPTH = 64
 _WIDEST = 128
 """Columns of the values that a block takes, at most."""
 
-_WARP_ROWS = 16
+_FRAGMENT = 16
+"""Queries of a fragment."""
+
+_MANY = 256
+"""Queries of a batch from which on a block has twice as many."""
 
 
 def unit_of(way: DeviceAttention, sm: int) -> Unit | None:
@@ -45,12 +49,17 @@ def unit_of(way: DeviceAttention, sm: int) -> Unit | None:
 
 
 class _Shape:
-    """The sizes of a block. Shared memory: queries, then two stages of keys and values."""
+    """The sizes of a block. Shared memory: queries, then two stages of keys and values.
+
+    A warp has one or two `fragments` of queries. What it loads of keys and values serves both; but there are registers
+    for the results of two only if these are narrow.
+    """
 
     def __init__(self, way: DeviceAttention):
         plan = way.plan
-        self.warps = 8 if plan.m >= 512 else 4
-        self.queries = self.warps * _WARP_ROWS
+        self.fragments = 2 if plan.m >= _MANY and plan.width <= 64 else 1
+        self.warps = 8 if plan.m >= _MANY and self.fragments == 1 else 4
+        self.queries = self.warps * self.fragments * _FRAGMENT
         self.width = -(-min(plan.width, _WIDEST) // 64) * 64
         self.parts = -(-plan.width // self.width)
         self.depths = -(-plan.depth // _DEPTH)
@@ -69,6 +78,26 @@ def write_units(g: GpuStep, way: DeviceAttention) -> bool:
     with g.launch(shape.tiles * shape.parts * way.batches, 32 * shape.warps, shape.shared_bytes) as k:
         _Units(k, way, unit, shape).write()
     return True
+
+
+class _State:
+    """What a lane knows of a fragment of queries so far, of each of its two rows: the greatest score, its part of the
+    sum of powers; and its part of the results.
+    """
+
+    def __init__(self, mosts: list[Value], totals: list[Value], sums: list[Value]):
+        self.mosts, self.totals, self.sums = mosts, totals, sums
+
+    @staticmethod
+    def of(values: list[Value], number: int, count: int) -> _State:
+        """The state of one of `count` fragments, whose values are `flat` one after the other."""
+        size = len(values) // count
+        own = values[number * size : (number + 1) * size]
+        return _State(own[:2], own[2:4], own[4:])
+
+    @property
+    def flat(self) -> list[Value]:
+        return [*self.mosts, *self.totals, *self.sums]
 
 
 class _Units:
@@ -90,9 +119,11 @@ class _Units:
         sides = (plan.queries, plan.keys, plan.values)
         self.queries, self.keys, self.values = (Operand(k, side, self.rows.batch, unit.lhs) for side in sides)
         lane = b.zext(k.gpu.lane(), "i64")
-        self.warp_row = b.mul(b.zext(k.gpu.warp(), "i64"), i64(_WARP_ROWS))
+        self.warp_row = b.mul(b.zext(k.gpu.warp(), "i64"), i64(shape.fragments * _FRAGMENT))
         self.group, self.pair = b.lshr(lane, i64(2)), b.mul(b.and_(lane, i64(3)), i64(2))
-        self.own_rows = [b.add(b.add(self.row, self.warp_row), b.add(self.group, i64(8 * half))) for half in (0, 1)]
+        # The lane's rows, two of each fragment.
+        first = b.add(b.add(self.row, self.warp_row), self.group)
+        self.own_rows = [b.add(first, i64(8 * number)) for number in range(2 * shape.fragments)]
         self.known_rows = [self._least(row, plan.m - 1) for row in self.own_rows]
         # Fragments of 8 columns of the results, in pairs.
         self.columns = -(-min(plan.width, shape.width) // 16) * 2
@@ -110,7 +141,7 @@ class _Units:
         self._put(self._begin(i64(0), i64(0)), i64(0))
         self.k.gpu.commit_copies()
         low, zero = const("float", float("-inf")), const("float", 0)
-        initial = [low, low, zero, zero, *[zero] * (4 * self.columns)]
+        initial = [low, low, zero, zero, *[zero] * (4 * self.columns)] * self.shape.fragments
 
         def turn(number: Value, carried: list[Value]) -> list[Value]:
             self.k.gpu.wait_copies(0)
@@ -124,7 +155,8 @@ class _Units:
             return made
 
         found = b.for_loop_carrying(i64(0), i64(tiles), initial, turn, unroll=False)
-        self._finish(found[:2], found[2:4], found[4:])
+        for fragment in range(self.shape.fragments):
+            self._finish(fragment, _State.of(found, fragment, self.shape.fragments))
 
     # Tiles
 
@@ -181,57 +213,59 @@ class _Units:
     # One tile
 
     def _tile(self, first: Value, stage: Value, carried: list[Value]) -> list[Value]:
-        """Both products for a tile of keys; the greatest scores, the sums of powers, and the results after it."""
+        """Both products for a tile of keys; the states of all fragments after it."""
+        count = self.shape.fragments
+        states = [_State.of(carried, fragment, count) for fragment in range(count)]
         keys_at, values_at = self._stage(stage)
-        mosts, totals, sums = carried[:2], carried[2:4], carried[4:]
-        given = self._given(first, self._scores(keys_at))
-        powers, factors, mosts, totals = self._powers(given, mosts, totals)
-        b = self.b
-        sums = [b.fmul(value, factors[number % 4 // 2]) for number, value in enumerate(sums)]
         values = Fragments(self.k, self._value_tile(), 8, self.columns, i64(0))
+        scores = self._scores(keys_at)
+        powers = [
+            self._powers(self._given(fragment, first, scores[fragment]), state) for fragment, state in enumerate(states)
+        ]
         for number in range(_KEYS // 16):
-            weights = self._weights(powers, number)
-            made = []
-            for j, fragment in enumerate(values.load(values_at, number, False)):
-                made += self._mma(weights, fragment, sums[4 * j : 4 * j + 4])
-            sums = made
-        return [*mosts, *totals, *sums]
+            loaded = values.load(values_at, number, False)
+            for own, state in zip(powers, states, strict=True):
+                state.sums = self._products(self._weights(own, number), loaded, state.sums)
+        return [value for state in states for value in state.flat]
+
+    def _products(self, a: list[Value], fragments: list[list[Value]], sums: list[Value]) -> list[Value]:
+        made = []
+        for j, fragment in enumerate(fragments):
+            made += self._mma(a, fragment, sums[4 * j : 4 * j + 4])
+        return made
 
     def _mma(self, a: list[Value], b: list[Value], c: list[Value]) -> list[Value]:
         return self.k.gpu.mma(self.unit.ptx_shape, self.unit.names, a, b, c)
 
-    def _scores(self, keys_at: list[Value]) -> list[Value]:
-        """Scores of the warp's queries: for each 8 keys, two of the first row that the lane has, two of the second."""
-        sums = [const("float", 0)] * (_KEYS // 2)
-        queries = Fragments(self.k, self._query_tile(), 16, 1, self.warp_row)
+    def _scores(self, keys_at: list[Value]) -> list[list[Value]]:
+        """Scores of each fragment: for each 8 keys, two of the first row that the lane has, two of the second."""
+        shape = self.shape
+        sums = [[const("float", 0)] * (_KEYS // 2)] * shape.fragments
+        queries = Fragments(self.k, self._query_tile(), _FRAGMENT, shape.fragments, self.warp_row)
         keys = Fragments(self.k, self._key_tile(i64(0)), 8, _KEYS // 8, i64(0))
         for depth, place in enumerate(keys_at):
-            slot = self._at(depth * self.shape.query_bytes)
+            slot = self._at(depth * shape.query_bytes)
             for number in range(min(-(-(self.plan.depth - depth * _DEPTH) // 16), _DEPTH // 16)):
-                (query,) = queries.load(slot, number, True)
-                made = []
-                for j, fragment in enumerate(keys.load(place, number, False)):
-                    made += self._mma(query, fragment, sums[4 * j : 4 * j + 4])
-                sums = made
+                own, loaded = queries.load(slot, number, True), keys.load(place, number, False)
+                sums = [self._products(query, loaded, before) for query, before in zip(own, sums, strict=True)]
         return sums
 
-    def _given(self, first: Value, scores: list[Value]) -> list[Value]:
+    def _given(self, fragment: int, first: Value, scores: list[Value]) -> list[Value]:
         """What the softmax has for scores; minus infinity for keys that do not exist."""
         b, plan, found = self.b, self.plan, []
         for number, score in enumerate(scores):
             key = b.add(b.add(first, self.pair), i64(number // 4 * 8 + number % 2))
             known = key if plan.n % _KEYS == 0 else self._least(key, plan.n - 1)
-            value = self.rows.given(self.known_rows[number % 4 // 2], known, score)
+            value = self.rows.given(self.known_rows[2 * fragment + number % 4 // 2], known, score)
             if plan.n % _KEYS:
                 value = b.select(b.icmp_unsigned("<", key, i64(plan.n)), value, const("float", float("-inf")))
             found.append(value)
         return found
 
-    def _powers(self, given: list[Value], mosts: list[Value], totals: list[Value]) -> tuple[list[Value], ...]:
-        """Powers, what sums so far are multiplied by, the greatest scores, and the lane's parts of sums of powers."""
+    def _powers(self, given: list[Value], state: _State) -> list[Value]:
+        """Powers of a fragment's scores; its state becomes relative to the greatest score so far."""
         b, gpu, rows = self.b, self.k.gpu, self.rows
-        scale = const("float", 1 / log(2))
-        powers, factors, new_mosts, new_totals = list(given), [], [], []
+        scale, powers, factors = const("float", 1 / log(2)), list(given), []
         for half in (0, 1):
             own = [number for number in range(len(given)) if number % 4 // 2 == half]
             most = given[own[0]]
@@ -239,17 +273,16 @@ class _Units:
                 most = rows.greater(most, given[number])
             for step in (1, 2):
                 most = rows.greater(most, gpu.shuffle("xor", most, i32(step)))
-            most = rows.greater(mosts[half], most)
+            most = rows.greater(state.mosts[half], most)
             less = b.fneg(b.fmul(rows.relative(most), scale))
-            factor = gpu.exp2(multiply_add(b, mosts[half], scale, less))
-            factors.append(factor)
-            total = b.fmul(totals[half], factor)
+            factors.append(gpu.exp2(multiply_add(b, state.mosts[half], scale, less)))
+            total = b.fmul(state.totals[half], factors[half])
             for number in own:
                 powers[number] = gpu.exp2(multiply_add(b, given[number], scale, less))
                 total = b.fadd(total, powers[number])
-            new_mosts.append(most)
-            new_totals.append(total)
-        return powers, factors, new_mosts, new_totals
+            state.mosts[half], state.totals[half] = most, total
+        state.sums = [b.fmul(value, factors[number % 4 // 2]) for number, value in enumerate(state.sums)]
+        return powers
 
     def _weights(self, powers: list[Value], number: int) -> list[Value]:
         """The fragment of 16 keys' powers, rounded."""
@@ -259,18 +292,20 @@ class _Units:
 
     # Results
 
-    def _finish(self, mosts: list[Value], totals: list[Value], sums: list[Value]) -> None:
+    def _finish(self, fragment: int, state: _State) -> None:
         b, gpu, plan = self.b, self.k.gpu, self.plan
-        for step in (1, 2):
-            totals = [b.fadd(total, gpu.shuffle("xor", total, i32(step))) for total in totals]
-        for half, row in enumerate(self.own_rows):
+        for half in (0, 1):
+            total = state.totals[half]
+            for step in (1, 2):
+                total = b.fadd(total, gpu.shuffle("xor", total, i32(step)))
+            row = self.own_rows[2 * fragment + half]
             with b.if_then(b.icmp_unsigned("<", row, i64(plan.m))):
-                own = [value for number, value in enumerate(sums) if number % 4 // 2 == half]
-                self._store(row, self.rows.finished(row, mosts[half], totals[half], own))
+                own = [value for number, value in enumerate(state.sums) if number % 4 // 2 == half]
+                self._store(row, self.rows.finished(row, state.mosts[half], total, own))
 
     def _store(self, row: Value, results: list[Value]) -> None:
         b, plan, dtype = self.b, self.plan, self.plan.found.product.shape.dtype
-        ragged = plan.width % (prod((self.columns, 8))) != 0
+        ragged = plan.width % (8 * self.columns) != 0
         for number, value in enumerate(results):
             column = b.add(b.add(self.column, self.pair), i64(number // 2 * 8 + number % 2))
             exists = b.icmp_unsigned("<", column, i64(plan.width)) if ragged else const("i1", 1)
