@@ -284,7 +284,8 @@ def test_reads_of_all_threads_before_a_write() -> None:
         with only(t, 20):
             t.b.store(i32(2), t.room("i32", 3))
 
-    assert "thread (20, 0, 0): writes 4 bytes" in message(write, zeros(64), block=64, shared=256)
+    text = message(write, zeros(64), block=64, shared=256)
+    assert "thread (20, 0, 0): writes 4 bytes of shared memory at offset 12, and other threads read it too" in text
 
 
 def _within_warp(meet: Write) -> Write:

@@ -46,6 +46,7 @@ UNSET = "{site} at offset {1}, of which byte {0} was never written"
 PENDING = "{site} at offset {1}, and an asynchronous copy to byte {0} of it, by thread {2}, is not waited for"
 RACE = "{{site}} at offset {{1}}, and thread {{0}} {} it too: nothing says which comes first"
 MISSHAPEN = "{site}, in a warp of {0} threads"
+CROWDED_RACE = "{site} at offset {1}, and other threads read it too: nothing says which comes first"
 CROWD = "{site} more than {0} times before it waits for one of the copies"
 
 
@@ -320,6 +321,7 @@ class EmulatedMemory(EmulatedGlobalMemory):
         suspect = b.or_(several, b.not_(self._is_own(b, read)))
         recent = b.icmp_signed(">=", read, self.get(b, "limit"))
         with b.if_then(b.and_(recent, suspect)), b.if_then(b.or_(many, b.not_(self._is_before(b, read)))):
+            self.fail_unless(b, b.not_(several), CROWDED_RACE, p.site, i64(0), p.offset)
             self.fail(b, RACE.format("reads"), p.site, b.and_(read, i64(_THREAD)), p.offset)
 
     # Asynchronous copies
