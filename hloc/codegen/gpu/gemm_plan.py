@@ -202,9 +202,12 @@ _SHARED_BYTES = (64 * 1024, 99 * 1024, 163 * 1024, 227 * 1024)
 """Shared memory of a block, of all architectures."""
 
 
-def most_scratch(dot: DotPlan, plan: Callable[[DotPlan, Unit | None, int], GemmPlan] = gemm_plan) -> int:
+def most_scratch(
+    dot: DotPlan, instruction: Instruction, plan: Callable[[DotPlan, Unit | None, int], GemmPlan] = gemm_plan
+) -> int:
     """Memory that is enough for a product on any architecture, computed as `plan` says."""
-    plans = [plan(dot, unit, size) for unit in possible_units(dot) for size in _SHARED_BYTES]
+    units = possible_units(dot, instruction)
+    plans = [plan(dot, unit, size) for unit in units for size in (_SHARED_BYTES if unit else _SHARED_BYTES[:1])]
     return max(plan.scratch_bytes for plan in plans)
 
 

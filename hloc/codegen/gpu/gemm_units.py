@@ -13,6 +13,9 @@ from hloc.ir.dtypes import BF16, F16, F32, F64, S8, S32, U8, DType
 from hloc.ir.instruction import Instruction
 from hloc.options import Options
 
+_LEAST_SM = 80
+"""The first architecture whose units are used."""
+
 ROW_BYTES = 128
 """Bytes of a row of a tile in shared memory, all banks once: so many steps are made of a tile."""
 
@@ -78,7 +81,7 @@ _FLOAT_UNITS = {BF16_UNIT: (8, 7), F16_UNIT: (5, 10), TF32_UNIT: (8, 10)}
 
 def unit_of(dot: DotPlan, instruction: Instruction, sm: int, options: Options) -> Unit | None:
     """The unit for a product on an architecture; None if its threads have to do it."""
-    if sm < 80:
+    if sm < _LEAST_SM:
         return None
     lhs, rhs = source_of(dot.lhs), source_of(dot.rhs)
     if dot.dtype is F64:
@@ -96,13 +99,10 @@ def unit_of(dot: DotPlan, instruction: Instruction, sm: int, options: Options) -
     return TF32_UNIT if allowed is None and is_default and options.allow_tf32 else allowed
 
 
-def possible_units(dot: DotPlan) -> list[Unit | None]:
+def possible_units(dot: DotPlan, instruction: Instruction) -> list[Unit | None]:
     """All that `unit_of` may say of a product, on any architecture with any options."""
-    if dot.dtype is F64:
-        return [None, F64_UNIT]
-    if dot.dtype is S32:
-        return [None, _integer_unit(source_of(dot.lhs), source_of(dot.rhs))]
-    return [None, *_FLOAT_UNITS, *_ALGORITHMS.values()] if dot.dtype is F32 else [None]
+    found = [unit_of(dot, instruction, _LEAST_SM, Options(allow_tf32=allow)) for allow in (False, True)]
+    return list(dict.fromkeys([None, *found]))
 
 
 def source_of(side: Side) -> DType:

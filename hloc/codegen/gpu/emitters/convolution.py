@@ -40,7 +40,7 @@ def _product(instruction: Instruction) -> ConvolutionProduct | None:
 
 def _scratch(instruction: Instruction) -> int:
     product = _product(instruction)
-    return 0 if product is None else most_scratch(product, blocks_plan)
+    return 0 if product is None else most_scratch(product, instruction, blocks_plan)
 
 
 @gpu_kernel("convolution", element_operands="all", scratch=_scratch, takes_epilogue=lambda instruction: True)

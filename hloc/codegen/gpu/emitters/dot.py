@@ -39,7 +39,7 @@ def _computed(instruction: Instruction) -> list[int]:
 
 def _scratch(instruction: Instruction, epilogue: Epilogue | None = None, is_fused: bool = False) -> int:
     dot = dot_plan(instruction, epilogue, is_fused)
-    return most_scratch(dot) if dot.k and instruction.shape.count else 0
+    return most_scratch(dot, instruction) if dot.k and instruction.shape.count else 0
 
 
 @gpu_kernel(
