@@ -7,6 +7,7 @@ import pytest
 from device_cases import EMULATED, NONE, assembles, computation, same, value
 
 import hloc
+from hloc.codegen.gpu.emitters import collectives
 from hloc.errors import HloError
 from hloc.reference.evaluate import evaluate_replicated
 
@@ -138,10 +139,16 @@ def test_kernels_know_their_device() -> None:
     check(["f32[]"], root, 2, 3)
 
 
-def test_more_arrays_than_a_kernel_takes() -> None:
-    root = "  ROOT r = f32[6] all-reduce(p0), replica_groups={}, to_apply=add"
+def test_more_arrays_than_a_kernel_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are shown in parts, where each result is made of one operand; one array may be shown twice."""
+    monkeypatch.setattr(collectives, "_MOST_ARRAYS", 4 + 5)
+    names = ["p0", "p1", "p2", "p0", "p3"]
+    shape = ", ".join(["f32[6]"] * 5)
+    root = f"  ROOT r = ({shape}) all-reduce({', '.join(names)}), replica_groups={{{{0,1}},{{2,3}}}}, to_apply=add"
+    check(["f32[6]"] * 4, root)
+    text = module(["f32[6]"] * 3, "  ROOT r = f32[6] collective-permute(p0), source_target_pairs={{0,1}}", 9, 1)
     with pytest.raises(HloError, match="at most"):
-        hloc.compile(module(["f32[6]"], root, 481, 1), EMULATED, NONE)
+        hloc.compile(text, EMULATED, NONE)
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_120"])

@@ -128,8 +128,9 @@ class ComputationCommands:
             results = self._locations([step.outputs[number] for number in template.outputs])
             return device.HostCall(template.external, operands, results, name)
         assert isinstance(template, MeetingTemplate)
-        launches = tuple(self._meeting_launch(one, template.devices, step, scratch) for one in template.launches)
-        return device.Meeting(self._locations(step.inputs), launches, name)
+        shown = [step.inputs[number] for number in template.inputs]
+        launches = tuple(self._meeting_launch(one, shown, template.devices, step, scratch) for one in template.launches)
+        return device.Meeting(self._locations(shown), launches, name)
 
     def _launch(
         self, template: LaunchTemplate, inputs: Sequence[View], step: KernelStep, scratch: int
@@ -143,13 +144,12 @@ class ComputationCommands:
         )
 
     def _meeting_launch(
-        self, template: LaunchTemplate, devices: int, step: KernelStep, scratch: int
+        self, template: LaunchTemplate, shown: Sequence[View], devices: int, step: KernelStep, scratch: int
     ) -> Launch:
-        """The inputs of all devices, one device after the other, take the place of the step's own inputs."""
+        """What all devices show, one device after the other, takes the place of the step's own inputs."""
         launch = self._launch(template, [], step, scratch)
-        count = len(step.inputs)
-        others = tuple(Location(device.EXTERNAL, number) for number in range(devices * count))
-        sizes = tuple(view.value.bytes for view in step.inputs) * devices
+        others = tuple(Location(device.EXTERNAL, number) for number in range(devices * len(shown)))
+        sizes = tuple(view.value.bytes for view in shown) * devices
         return launch._replace(arguments=others + launch.arguments, sizes=sizes + launch.sizes)
 
     # Control flow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hloc.codegen.arrays import ArrayRef
@@ -14,8 +14,8 @@ from hloc.codegen.llvm import Value, integer
 class GpuContext(KernelContext):
     """A kernel as one thread runs it. Its loops are loops of the thread; with others it works through `gpu`.
 
-    `grid` and `block` are how it is launched; `scalars` its i64 parameters. `sources` are, in a meeting of devices, the
-    step's inputs of each of them.
+    `grid` and `block` are how it is launched; `scalars` its i64 parameters. `sources` are, in a meeting of devices,
+    inputs of the step of each of them, by number.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class GpuContext(KernelContext):
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         scalars: Sequence[Value],
-        sources: Sequence[Sequence[ArrayRef]] = (),
+        sources: Sequence[Mapping[int, ArrayRef]] = (),
         **more: Any,
     ):
         super().__init__(*args, **more)

@@ -6,7 +6,7 @@ memory), its outputs, scratch, context, then the launch's scalars.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -67,10 +67,11 @@ class HostTemplate(NamedTuple):
 
 
 class MeetingTemplate(NamedTuple):
-    """The launches run by all devices of a run together; their kernels take all devices' inputs: see `meeting`."""
+    """The launches run by all devices of a run together; kernels take these inputs of all devices: see `meeting`."""
 
     launches: tuple[LaunchTemplate, ...]
     devices: int
+    inputs: tuple[int, ...]
 
 
 Template = LaunchTemplate | CopyTemplate | FillTemplate | HostTemplate | MeetingTemplate
@@ -111,6 +112,7 @@ class GpuStep:
         self.templates: list[Template] = []
         self._externals = externals
         self._devices = 0
+        self._shown: list[int] = []
 
     # Commands
 
@@ -161,17 +163,19 @@ class GpuStep:
         return next(t for t in reversed(self.templates) if isinstance(t, LaunchTemplate))
 
     @contextmanager
-    def meeting(self, devices: int) -> Iterator[None]:
+    def meeting(self, devices: int, inputs: Sequence[int] | None = None) -> Iterator[None]:
         """The launches written inside are run by all of so many devices together.
 
         Each begins when all devices have come here, and none goes on before all have done the launches: they read
-        each other's inputs, `k.sources[device][number]`. `k.input` and `k.input_array` are the device's own.
+        each other's inputs of the numbers given (default: all), `k.sources[device][number]`. `k.input` and
+        `k.input_array` are the device's own; there are no others.
         """
         before, self.templates, self._devices = self.templates, [], devices
+        self._shown = list(range(len(self.step.inputs)) if inputs is None else inputs)
         yield
         launches = tuple(t for t in self.templates if isinstance(t, LaunchTemplate))
         assert len(launches) == len(self.templates)
-        self.templates, self._devices = [*before, MeetingTemplate(launches, devices)], 0
+        self.templates, self._devices = [*before, MeetingTemplate(launches, devices, tuple(self._shown))], 0
 
     def copy(self, operand: int, output: int, leaf: tuple[int, ...] = ()) -> None:
         """Lets an output begin as a copy of an operand (or a leaf of it) in memory, unless it lies there already.
@@ -276,15 +280,15 @@ class GpuStep:
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
         given, made = function.args[: len(inputs)], function.args[len(inputs) :][: len(outputs)]
         tail = function.args[len(inputs) + len(outputs) :]
-        sources: list[list[ArrayRef]] = []
+        sources: list[dict[int, ArrayRef]] = []
         if self._devices:
-            count = len(step.inputs)
-            sources = [self._arrays(b, given[d * count :][:count]) for d in range(self._devices)]
+            count = len(self._shown)
+            sources = [self._arrays(b, self._shown, given[d * count :][:count]) for d in range(self._devices)]
             own = _of_device(b, tail[1], sources)
         else:
             own = dict(zip([n for n in range(len(step.inputs)) if n not in self.shared], given, strict=True))
         own |= {number: made[output] for number, output in self.shared.items()}
-        arrays = dict(zip(step.bound, self._arrays(b, [own[n] for n in range(len(step.inputs))]), strict=True))
+        arrays = {step.bound[n]: array for n, array in self._arrays(b, list(own), list(own.values())).items()}
         body = Body({leaf: immediate(literal) for leaf, literal in step.immediates}, arrays)
         results: list[ArrayRef] = [
             ArrayRef(b, view.shape, out) for view, out in zip(step.outputs, made, strict=True)
@@ -301,24 +305,23 @@ class GpuStep:
         return k
 
     def _input_parameters(self, pointer: str) -> list[tuple[str, str, str]]:
-        """Those of the step, or in a meeting all inputs of one device after the other."""
-        numbers = range(len(self.step.inputs))
+        """Those of the step, or in a meeting what is shown by one device after the other."""
         if self._devices:
-            return [(pointer, f"in{n}_of{d}", f"align {ALIGNMENT}") for d in range(self._devices) for n in numbers]
-        own = [number for number in numbers if number not in self.shared]
+            devices = range(self._devices)
+            return [(pointer, f"in{n}_of{d}", f"align {ALIGNMENT}") for d in devices for n in self._shown]
+        own = [number for number in range(len(self.step.inputs)) if number not in self.shared]
         return [(pointer, f"in{n}", f"noalias readonly align {ALIGNMENT}") for n in own]
 
-    def _arrays(self, b: Builder, pointers: Sequence[Value]) -> list[ArrayRef]:
-        """The step's inputs where they lie."""
-        return [ArrayRef(b, view.shape, pointer) for view, pointer in zip(self.step.inputs, pointers, strict=True)]
+    def _arrays(self, b: Builder, numbers: Sequence[int], pointers: Sequence[Value]) -> dict[int, ArrayRef]:
+        """Inputs of the step, by their numbers, where they lie."""
+        inputs = self.step.inputs
+        return {n: ArrayRef(b, inputs[n].shape, pointer) for n, pointer in zip(numbers, pointers, strict=True)}
 
 
-def _of_device(b: Builder, context: Value, sources: Sequence[Sequence[ArrayRef]]) -> dict[int, Value]:
+def _of_device(b: Builder, context: Value, sources: Sequence[Mapping[int, ArrayRef]]) -> dict[int, Value]:
     """The addresses of the inputs of the device that runs the kernel."""
     device = b.load("i64", b.gep("i64", context, integer("i64", CONTEXT_FIELDS.index("device"))))
-    return {
-        number: chosen(b, device, [arrays[number].pointer for arrays in sources]) for number in range(len(sources[0]))
-    }
+    return {number: chosen(b, device, [arrays[number].pointer for arrays in sources]) for number in sources[0]}
 
 
 def chosen(b: Builder, number: Value, values: Sequence[Value]) -> Value:

@@ -23,17 +23,25 @@ from hloc.codegen.rendezvous import devices_of
 from hloc.codegen.routines import i64
 from hloc.ir.instruction import Instruction
 
-_MOST_SOURCES = 480
-"""Arrays of other devices that a kernel takes: its parameters are 4 KiB at most."""
+_MOST_ARRAYS = 500
+"""Arrays that a kernel takes: its parameters are 4 KiB at most."""
+
+_SEPARATE = ("all-gather", "all-reduce", "all-reduce-start", "reduce-scatter")
+"""Ops of which each result is made of one operand."""
 
 
-def _check_sources(g: GpuStep, devices: int) -> None:
-    count = devices * len(g.step.inputs)
-    if count > _MOST_SOURCES:
+def _shown_together(g: GpuStep, devices: int) -> list[range]:
+    """The operands, in parts of which all devices' arrays are not too many for a kernel. HloError if that cannot be."""
+    operands, room = len(g.instruction.operands), _MOST_ARRAYS - len(g.step.outputs)
+    if devices * len(g.step.inputs) <= room:
+        return [range(operands)]
+    together = room // devices if g.instruction.opcode in _SEPARATE else 0
+    if together < 1:
         raise g.error(
             f"{g.instruction.opcode} of {len(g.step.inputs)} arrays on {devices} devices: a kernel takes "
-            f"{_MOST_SOURCES} arrays at most, not {count}"
+            f"{_MOST_ARRAYS} arrays at most"
         )
+    return [range(first, min(first + together, operands)) for first in range(0, operands, together)]
 
 
 def _grid(g: GpuStep) -> int:
@@ -45,14 +53,21 @@ def _device(k: GpuContext) -> Value:
     return k.b.load("i64", k.b.gep("i64", k.context, i64(CONTEXT_FIELDS.index("device"))))
 
 
+def _leaves(g: GpuStep, operands: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+    """(operand number, index path) of the arrays in some operands."""
+    return [(number, leaf) for number, leaf, _ in operand_leaves(g.instruction) if number in operands]
+
+
 def _of_device(k: GpuContext, device: Value, numbers: Sequence[int]) -> Value:
     return chosen(k.b, device, [i64(number) for number in numbers])
 
 
-def _operands_of(g: GpuStep, k: GpuContext, device: Value, members: Sequence[int]) -> list[ArrayRef]:
-    """All operands' leaves as they lie on the device `members[device]`."""
+def _operands_of(
+    g: GpuStep, k: GpuContext, device: Value, members: Sequence[int], operands: Sequence[int]
+) -> list[ArrayRef]:
+    """The leaves of some operands as they lie on the device `members[device]`."""
     arrays = []
-    for number, leaf, _ in operand_leaves(g.instruction):
+    for number, leaf in _leaves(g, operands):
         place = g.input_number(number, leaf)
         pointer = chosen(k.b, device, [k.sources[member][place].pointer for member in members])
         arrays.append(ArrayRef(k.b, g.input_shape(number, leaf), pointer))
@@ -70,18 +85,26 @@ def _in_groups(g: GpuStep, body: Body) -> None:
             own = [k.input_array(number, leaf) for number, leaf, _ in operand_leaves(g.instruction)]
             body(GridContext(k), g.instruction, [own], i64(0))
         return
-    _check_sources(g, len(groups))
-    with g.meeting(len(groups)), g.launch(_grid(g), THREADS) as k:
-        device = _device(k)
-        rank = _of_device(k, device, [group.index(number) for number, group in enumerate(groups)])
-        count = _of_device(k, device, [len(group) for group in groups])
-        for size in sizes:
-            with k.b.if_then(k.b.icmp_signed("==", count, i64(size))):
-                peers = [
-                    _operands_of(g, k, device, [group[j] if len(group) == size else 0 for group in groups])
-                    for j in range(size)
-                ]
-                body(GridContext(k), g.instruction, peers, rank)
+    for operands in _shown_together(g, len(groups)):
+        inputs = sorted({g.input_number(*leaf) for leaf in _leaves(g, operands)})
+        with g.meeting(len(groups), inputs), g.launch(_grid(g), THREADS) as k:
+            if len(operands) < len(g.instruction.operands):
+                k.outputs = [k.outputs[number] for number in operands]
+            _in_sizes(g, k, body, groups, sizes, operands)
+
+
+def _in_sizes(
+    g: GpuStep, k: GpuContext, body: Body, groups: Sequence[tuple[int, ...]], sizes: Sequence[int], operands: range
+) -> None:
+    """Writes an op for the groups of each size."""
+    device = _device(k)
+    rank = _of_device(k, device, [group.index(number) for number, group in enumerate(groups)])
+    count = _of_device(k, device, [len(group) for group in groups])
+    for size in sizes:
+        with k.b.if_then(k.b.icmp_signed("==", count, i64(size))):
+            members = [[group[j] if len(group) == size else 0 for group in groups] for j in range(size)]
+            peers = [_operands_of(g, k, device, each, operands) for each in members]
+            body(GridContext(k), g.instruction, peers, rank)
 
 
 @gpu_kernel(*BODIES)
@@ -129,7 +152,7 @@ def collective_permute(g: GpuStep, instruction: Instruction) -> None:
     if not source:
         return
     count = len(devices_of(instruction))
-    _check_sources(g, count)
+    _shown_together(g, count)
     with g.meeting(count):
         for part in range(len(slices) if slices else 1):
             _receive(g, source, count, results, part)
@@ -140,7 +163,8 @@ def _receive(g: GpuStep, source: dict[int, int], count: int, results: range, par
     with g.launch(_grid(g), THREADS) as k:
         device = _device(k)
         is_target = _of_device(k, device, [int(number in source) for number in range(count)])
-        arrays = _operands_of(g, k, device, [source.get(number, number) for number in range(count)])
+        members = [source.get(number, number) for number in range(count)]
+        arrays = _operands_of(g, k, device, members, range(len(g.instruction.operands)))
         grid = GridContext(k)
         with k.b.if_then(k.b.icmp_signed("!=", is_target, integer("i64", 0))):
             if g.instruction.get("slice_sizes"):
