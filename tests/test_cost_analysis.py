@@ -61,6 +61,9 @@ def test_counts_the_arithmetic_of_an_op(lines, flops, transcendentals, integer_o
         WindowDim(2, 1, 3, 3),
         WindowDim(3, 1, 2, 2, base_dilation=2),
         WindowDim(3, 3, 2, 1, base_dilation=2, window_dilation=2),
+        WindowDim(5, 1, 4, 0),
+        WindowDim(3, 1, 1, 6),
+        WindowDim(9, 1, -2, 8),
         WindowDim(4, 2, -1, -2, base_dilation=3),
         WindowDim(2, 4, 0, 5, base_dilation=6, window_dilation=3),
     ],
@@ -138,3 +141,8 @@ def test_an_executable_and_the_command_say_the_same(tmp_path):
     assert printed["instructions"][0]["bytes_accessed"] == 512
     table = CliRunner().invoke(main, ["cost", str(path), "--as-is"]).output
     assert "in total" in table and " r" in table
+
+
+def test_windows_of_all_that_came_before_are_counted_at_once():
+    size = 1 << 40
+    assert positions(WindowDim(size, 1, size - 1, 0), size, size) == size * (size + 1) // 2

@@ -124,7 +124,16 @@ def _convolution(instruction: Instruction) -> Work:
 def positions(dim: WindowDim, base: int, output: int) -> int:
     """In how many (output, window) positions of one dimension an element of the base lies under the window."""
     extent = (base - 1) * dim.base_dilation + 1 if base else 0
+    if dim.stride == dim.base_dilation == dim.window_dilation == 1:
+        end = dim.pad_low + extent
+        return _pairs_below(end, output, dim.size) - _pairs_below(dim.pad_low, output, dim.size)
     return sum(_hits(dim, tap * dim.window_dilation - dim.pad_low, extent, output) for tap in range(dim.size))
+
+
+def _pairs_below(end: int, outputs: int, taps: int) -> int:
+    """The pairs of an output and a tap, numbers from 0 on, whose sum is below `end`: cumulative windows are long."""
+    corners = ((end, 1), (end - outputs, -1), (end - taps, -1), (end - outputs - taps, 1))
+    return sum(sign * size * (size + 1) // 2 for size, sign in corners if size > 0)
 
 
 def _hits(dim: WindowDim, offset: int, extent: int, output: int) -> int:
