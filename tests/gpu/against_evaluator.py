@@ -33,12 +33,16 @@ def agree(
     text: str,
     *arguments: np.ndarray,
     expected: Sequence[np.ndarray] = (),
+    pipeline: str | None = None,
     target: str = "cuda-emulated",
     rtol: float = 1e-5,
     atol: float = 1e-5,
 ) -> None:
-    """Fails unless the emulator gives what the evaluator does, or what is `expected`: exactly for integers."""
-    executable = hloc.compile(text, target, Options(cache=False))
+    """Fails unless the emulator gives what the evaluator does, or what is `expected`: exactly for integers.
+
+    With the `pipeline` "none", fusions stay as they are in the text.
+    """
+    executable = hloc.compile(text, target, Options(cache=False, pipeline=pipeline))
     leaves = [leaf.shape for leaf in executable.program.parameters]
     found = executable.execute(*map(laid_out, arguments, leaves))
     expected = expected or api.evaluate_leaves(text, list(arguments))

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from against_evaluator import agree, ptx, random
+from device_cases import assembles
 
 SUM = """add {{
   a = {0}[] parameter(0)
@@ -200,9 +201,23 @@ def test_with_producers_and_an_epilogue(rows: int, columns: int, dims: str) -> N
     agree(text, random(f"bf16[{rows},{columns}]"), random(f"f32[{result}]", 1), rtol=1e-4)
 
 
+LARGE = [
+    ("f32[8192,1024]", "f32[8192]", "1"),
+    ("f32[8192,1024]", "f32[1024]", "0"),
+    ("bf16[16777216]", "bf16[]", "0"),
+    ("f32[64,64,56,56]", "f32[64]", "0,2,3"),
+]
+
+
 def test_loads_are_vectors() -> None:
-    for shape, result, dims in (("f32[8192,1024]", "f32[8192]", "1"), ("f32[8192,1024]", "f32[1024]", "0"),
-                                ("f32[16777216]", "f32[]", "0"), ("f32[64,64,56,56]", "f32[64]", "0,2,3")):
+    for shape, result, dims in LARGE:
         text = ptx(reduce(shape, result, dims))
         assert re.search(r"ld\.global\.\S*v4\.", text), shape
         assert not re.search(r"\b(div|rem)\.", text), shape
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_120"])
+def test_nothing_spills(arch: str) -> None:
+    for shape, result, dims in LARGE:
+        assembles(reduce(shape, result, dims), arch)
+    assembles(ARGMAX.format("4096,32000", "4096", "1"), arch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from against_evaluator import agree, random
+from device_cases import assembles
 
 
 def reduce_window(shape: str, result: str, window: str, operation: str = "add", initial: str = "0") -> str:
@@ -157,3 +158,13 @@ ENTRY e {{
 def test_select_and_scatter(shape: str, source: str, window: str) -> None:
     x = np.round(random(f"f32[{shape}]"), 1)
     agree(SELECT.format(shape, source, window), x, random(f"f32[{source}]", 1))
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_120"])
+def test_nothing_spills(arch: str) -> None:
+    for text in (
+        cumulative("f32", 4096, 4096, True),
+        cumulative("f32", 4096, 4096, False),
+        reduce_window("f32[16777216]", "f32[16777216]", "size=16777216 pad=16777215_0"),
+    ):
+        assembles(text, arch)
