@@ -11,7 +11,13 @@ from against_evaluator import agree, laid_out, ptx, random
 import hloc
 from hloc import api
 from hloc.codegen.gpu import gemm_plan
+from hloc.codegen.gpu.gemm_staged import StagedTile
+from hloc.codegen.gpu.gemm_units import ROW_BYTES
+from hloc.codegen.llvm import Builder, Module
+from hloc.codegen.llvm.values import Constant
+from hloc.codegen.routines import i64
 from hloc.codegen.targets.ptxas import architectures, assemble, find_ptxas
+from hloc.ir.dtypes import dtype_named
 from hloc.options import Options
 
 DIRECTIONS = {"nn": (1, 0), "nt": (1, 1), "tn": (0, 0), "tt": (0, 1)}
@@ -257,3 +263,59 @@ def test_tensor_float_products_do_not_spill() -> None:
 def test_matrices_are_read_by_16_bytes_for_few_rows(direction: str) -> None:
     made = spills(product("f32 f32 f32", 1, 4096, 4096, direction)[0], "sm_90a")
     assert len(re.findall(r"ld\.global\S*\.v4", made)) >= 4
+
+
+def places(dtype: str, by_steps: bool, lines: int) -> StagedTile:
+    """A tile of which only the offsets of elements are asked for."""
+    tile = object.__new__(StagedTile)
+    tile.b = Builder(Module("offsets").function("f"))
+    tile.dtype, tile.lines, tile.by_steps = dtype_named(dtype), lines, by_steps
+    tile.itemsize = tile.dtype.itemsize
+    tile.steps = ROW_BYTES // tile.itemsize
+    return tile
+
+
+def offset(tile: StagedTile, line: int, step: int) -> int:
+    found = tile.offset(i64(line), i64(step))
+    assert isinstance(found, Constant)
+    return found.number
+
+
+TILES = [
+    ("bf16", True, 64),
+    ("bf16", False, 128),
+    ("bf16", False, 32),
+    ("s8", True, 64),
+    ("f32", True, 64),
+    ("f64", True, 32),
+]
+
+
+@pytest.mark.parametrize(("dtype", "by_steps", "lines"), TILES)
+def test_each_element_of_a_tile_has_a_place_of_its_own(dtype: str, by_steps: bool, lines: int) -> None:
+    tile = places(dtype, by_steps, lines)
+    found = {offset(tile, line, step) for line in range(lines) for step in range(tile.steps)}
+    assert found == set(range(0, lines * ROW_BYTES, tile.itemsize))
+
+
+@pytest.mark.parametrize(("dtype", "by_steps", "lines"), TILES)
+def test_what_is_accessed_together_lies_in_banks_of_its_own(dtype: str, by_steps: bool, lines: int) -> None:
+    """Accesses of 16 bytes by eight threads at a time, as matrices are loaded and pieces are copied."""
+    tile = places(dtype, by_steps, lines)
+    chunk = 16 // tile.itemsize
+    if dtype == "f64":
+        loads = [[(8 * n + row, 2 * (lane + 4 * half)) for row in (r, r + 1) for lane in range(4)]
+                 for n in range(lines // 8) for r in range(0, 8, 2) for half in range(2)]
+    elif by_steps:
+        loads = [[(first + row, step) for row in range(8)]
+                 for first in range(0, lines, 8) for step in range(0, tile.steps, chunk)]
+    else:
+        loads = [[(line, first + row) for row in range(8)]
+                 for line in range(0, lines, 8) for first in range(0, tile.steps, 8)]
+    fast = tile.steps if by_steps else lines
+    pieces = [divmod(number, fast // chunk) for number in range(lines * tile.steps // chunk)]
+    pieces = [(slow, place * chunk) if by_steps else (place * chunk, slow) for slow, place in pieces]
+    copies = [pieces[start : start + 8] for start in range(0, len(pieces), 8)]
+    for together in (*loads, *copies):
+        banks = {offset(tile, line, step) // 16 % 8 for line, step in together}
+        assert len(banks) == 8, together
