@@ -54,7 +54,7 @@ def softmax_of(found: Attention) -> Softmax | None:
         if less.opcode != "subtract":
             continue
         given, shift = (_plain(operand, found) for operand in less.operands)
-        if _plain(most.operands[0], found) is not given or not _is_own(given, found):
+        if _plain(most.operands[0], found) is not given or given not in found.rows or not _is_own(given, found):
             continue
         if _is_of_rows(shift, found) and _is_of_rows(scale, found) and not _depends(shift, total, found):
             return Softmax(given, most, shift, total, scale, divides)
@@ -81,8 +81,16 @@ def _factors(weights: Instruction) -> Iterator[tuple[Instruction, Instruction, b
             yield right, left, False
 
 
+def columns_of(value: Instruction, found: Attention) -> list[int]:
+    """The dimensions of a value that do not count its rows."""
+    rows = found.rows[value]
+    return [d for d, size in enumerate(value.shape.dims) if d not in rows and size != 1]
+
+
 def _is_own(given: Instruction, found: Attention) -> bool:
-    """Whether a value has an element for each score, and depends on no reduce."""
+    """Whether a value has an element for each score, its columns in one dimension, and depends on no reduce."""
+    if len(columns_of(found.scores, found)) > 1 or len(columns_of(given, found)) > 1:
+        return False
     if given is found.scores:
         return True
     if given not in found.between or given.shape.count != found.scores.shape.count:

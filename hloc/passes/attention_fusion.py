@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hloc.analysis.attention import Attention, attention_of
 from hloc.analysis.call_graph import CallGraph
 from hloc.analysis.effects import Effects
+from hloc.analysis.softmax import softmax_of
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
@@ -92,7 +93,25 @@ class AttentionFusion:
             return "it is not of floats"
         if found.m < _FEWEST_ROWS:
             return f"{found.m} rows are too few"
+        return self._unsuited(found)
+
+    def _unsuited(self, found: Attention) -> str:
+        """What keeps the machine from computing it as one kernel; nothing if it can."""
         return "" if found.is_packable else "keys and values stay in no cache"
+
+
+class SoftmaxAttentionFusion(AttentionFusion):
+    """Joins dot(softmax(f(dot(q, k))), v): what a device computes tile by tile of keys, however many there are.
+
+    The same as AttentionFusion, of attentions whose softmax can go on from tile to tile.
+
+    Requires: layouts (layout_assignment).
+    Ensures: each of its fusions has two dots, and between them a softmax of what is made of scores one by one.
+    Leaves: attentions with something else in between, or of which scores or weights are needed elsewhere.
+    """
+
+    def _unsuited(self, found: Attention) -> str:
+        return "" if softmax_of(found) is not None else "what lies between the products is no softmax"
 
 
 class AttentionGroup:

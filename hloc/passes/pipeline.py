@@ -107,6 +107,7 @@ PASSES: dict[str, Pass] = {
         Pass("dce"),
         Pass("layout_assignment"),
         Pass("attention_fusion", "attention_fusion:AttentionFusion", _FUSION, having("dot")),
+        Pass("softmax_attention_fusion", "attention_fusion:SoftmaxAttentionFusion", _FUSION, having("dot")),
         Pass("row_fusion", "row_fusion:RowFusion", _FUSION, having("reduce")),
         Pass("fusion", "fusion:Fusion", _FUSION),
         Pass("horizontal_fusion", "horizontal_fusion:HorizontalFusion", _FUSION[:2]),
@@ -214,7 +215,10 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
         ("schedule", "the order to run in, last"),
     ),
 }
-PIPELINES["gpu"] = PIPELINES["cpu"]
+_OF_GPUS: dict[str, Row] = {
+    "attention_fusion": ("softmax_attention_fusion", "before its softmax becomes a kernel of its own"),
+}
+PIPELINES["gpu"] = tuple(_OF_GPUS.get(row[0], row) if isinstance(row, tuple) else row for row in PIPELINES["cpu"])
 """`cpu` is what the CPU backend runs, `gpu` what devices run; `none` only what they cannot do without."""
 
 ORDER: tuple[tuple[str, str, str], ...] = (
@@ -243,6 +247,9 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("layout_assignment", "attention_fusion", "products are read where they lie"),
     ("attention_fusion", "row_fusion", "it would take the softmax out of the attention"),
     ("attention_fusion", "fusion", "it would take the products' operands and results elsewhere"),
+    ("layout_assignment", "softmax_attention_fusion", "products are read where they lie"),
+    ("softmax_attention_fusion", "row_fusion", "it would take the softmax out of the attention"),
+    ("softmax_attention_fusion", "fusion", "it would take the products' operands and results elsewhere"),
     ("row_fusion", "fusion", "fusion takes reduces, and what goes between them, apart from each other"),
     ("defusion", "fusion", "it would take the kernels apart again"),
     ("cse", "barrier_removal", "it would merge what is computed twice on purpose"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import prod
 
-from hloc.analysis.softmax import Softmax, softmax_of
+from hloc.analysis.softmax import Softmax, columns_of, softmax_of
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.attention_plan import AttentionPlan
@@ -80,16 +80,7 @@ def device_attention(plan: AttentionPlan) -> DeviceAttention | None:
     softmax = softmax_of(plan.found)
     if softmax is None or plan.first is not plan.second or plan.first.is_complex:
         return None
-    scores, given = plan.found.scores, softmax.given
-    if len(_columns(plan, scores)) > 1 or len(_columns(plan, given)) > 1:
-        return None
     return DeviceAttention(plan, softmax)
-
-
-def _columns(plan: AttentionPlan, value: Instruction) -> list[int]:
-    """The dimensions of a value that do not count its rows."""
-    rows = plan.found.rows[value]
-    return [d for d, size in enumerate(value.shape.dims) if d not in rows and size != 1]
 
 
 def write_attention(g: GpuStep, way: DeviceAttention) -> None:
@@ -117,7 +108,7 @@ class Rows:
         rows = self.plan.found.rows[value]
         for d, digit in zip(rows, (*self.batch, *self.plan.digits(self.b, row)), strict=True):
             index[d] = digit
-        for d in _columns(self.plan, value):
+        for d in columns_of(value, self.plan.found):
             index[d] = column
         return tuple(index)
 
