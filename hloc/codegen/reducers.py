@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.kernel import KernelContext
@@ -140,9 +138,7 @@ def identity(operation: str, dtype: DType) -> Register:
     if operation in ("or", "xor"):
         return scalar.constant(dtype, 0)
     if operation == "and":
-        return scalar.constant(
-            dtype, True if dtype is PRED else -1 if dtype.is_signed else np.iinfo(dtype.numpy).max
-        )
+        return scalar.constant(dtype, True if dtype is PRED else -1 if dtype.is_signed else extreme(dtype, least=False))
     return scalar.constant(dtype, extreme(dtype, least=operation == "maximum"))
 
 
