@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hloc.codegen.device_program import (
@@ -181,3 +181,29 @@ def choose(selector: bytes, by_pred: bool, branches: int) -> int:
         return 0 if selector[0] else 1
     number = int.from_bytes(selector, "little", signed=True)
     return number if 0 <= number < branches else branches - 1
+
+
+def stretches(steps: Steps, can_record: Callable[[Step], bool]) -> Steps:
+    """The steps with those that follow each other and can be recorded in one Stretch, inside of loops as well."""
+    found: list[Step] = []
+    stretch: list[Step] = []
+
+    def end() -> None:
+        if stretch:
+            found.append(Stretch(tuple(stretch), [0, None]))
+            stretch.clear()
+
+    for step in steps:
+        if can_record(step):
+            stretch.append(step)
+            continue
+        end()
+        if isinstance(step, LoopStep):
+            step = step._replace(
+                condition=stretches(step.condition, can_record), body=stretches(step.body, can_record)
+            )
+        elif isinstance(step, ChoiceStep):
+            step = step._replace(branches=tuple(stretches(branch, can_record) for branch in step.branches))
+        found.append(step)
+    end()
+    return tuple(found)
