@@ -64,5 +64,5 @@ def test_operands_are_fused_in(layout: str) -> None:
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_120"])
 def test_kernels_assemble_without_spills(arch: str) -> None:
-    ops = [_op("f32", "4,20000", 50, True), _op("s32", "30,600", 9, False, "p1"), _op("bf16", "50,64", 8, True, "p2")]
-    assembles(program(["f32[4,20000]", "s32[30,600]", "bf16[50,64]"], ops), arch)
+    ops = [_op("f32", "4,20000", 50, True), _op("f64", "30,600", 9, False, "p1"), _op("bf16", "50,64", 8, True, "p2")]
+    assembles(program(["f32[4,20000]", "f64[30,600]", "bf16[50,64]"], ops), arch)

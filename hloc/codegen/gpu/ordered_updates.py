@@ -176,7 +176,7 @@ class OrderedUpdates:
             )
         start, end = (b.add(i, i64(1)), i64(self.items)) if last else (i64(0), i)
         (alone,) = b.for_loop_carrying(
-            start, end, [integer("i1", 1)], lambda j, carried: [b.and_(carried[0], differs(j))]
+            start, end, [integer("i1", 1)], lambda j, carried: [b.and_(carried[0], differs(j))], unroll=False
         )
         return alone
 

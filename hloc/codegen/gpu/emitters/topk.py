@@ -42,11 +42,17 @@ _FEW_ROWS, _PART = 64, 8192
 _MOST_PARTS = 1024
 """So many parts at most: then the last one is hardly smaller than the others, and has as many entries as are chosen."""
 
-_ENTRY = 12
-"""Bytes of an entry in memory: an i64 and an i32."""
-
 Entry = tuple[Value, Value]
-"""A key and a position, i64s."""
+"""A key (an i32, or an i64 if it has more bits) and a position, an i32."""
+
+
+def _entry_bytes(key_bytes: int) -> int:
+    """Bytes of an entry in memory."""
+    return 12 if key_bytes > 4 else 8
+
+
+def _key_type(key_bytes: int) -> str:
+    return "i64" if key_bytes > 4 else "i32"
 
 
 class Rows(NamedTuple):
@@ -97,14 +103,15 @@ class _Plan:
     def scratch_bytes(self) -> int:
         if self.is_sorted:
             return self.tiling.scratch_bytes
-        return _ENTRY * self.candidates if self.parts > 1 else 0
+        return _entry_bytes(self.key_bytes) * self.candidates if self.parts > 1 else 0
 
     def element(self, k: GpuContext, row: Value, i: Value) -> Entry:
         """The entry of an element."""
         index = (*delinearize(k.b, row, self.dims), i)
         key = scalar.order_key(k.b, self.dtype, k.input(0)(index))
         key = key if self.largest else k.b.not_(key)
-        return key if key.type == "i64" else k.b.zext(key, "i64"), i
+        type = _key_type(self.key_bytes)
+        return key if key.type == type else k.b.zext(key, type), k.b.trunc(i, "i32")
 
     def put(self, k: GpuContext, row: Value, rank: Value, entry: Entry) -> None:
         """Stores a chosen element."""
@@ -112,9 +119,9 @@ class _Plan:
         values, positions = k.outputs
         index: Index = (*delinearize(b, row, self.dims), rank)
         type = f"i{8 * self.key_bytes}"
-        key = entry[0] if type == "i64" else b.trunc(entry[0], type)
+        key = entry[0] if type == entry[0].type else b.trunc(entry[0], type)
         values.store(index, scalar.from_order_key(b, self.dtype, key if self.largest else b.not_(key)))
-        positions.store(index, b.trunc(entry[1], "i32"))
+        positions.store(index, entry[1])
 
 
 def _scratch(instruction: Instruction) -> int:
@@ -143,16 +150,13 @@ def topk(g: GpuStep, instruction: Instruction) -> None:
 
 def _sort(g: GpuStep, plan: _Plan) -> None:
     """All entries in order, of which the first ones are kept."""
-    wide = plan.key_bytes > 4
 
     def load(k: GpuContext, row: Value, i: Value) -> Values:
-        key, position = plan.element(k, row, i)
-        return [key if wide else k.b.trunc(key, "i32"), k.b.trunc(position, "i32")]
+        return plan.element(k, row, i)
 
     def store(k: GpuContext, row: Value, i: Value, values: Values) -> None:
         with k.b.if_then(k.b.icmp_signed("<", i, i64(plan.count))):
-            key = values[0] if wide else k.b.zext(values[0], "i64")
-            plan.put(k, row, i, (key, k.b.zext(values[1], "i64")))
+            plan.put(k, row, i, (values[0], values[1]))
 
     def before(k: GpuContext, first: Values, second: Values) -> Value:
         return k.b.icmp_unsigned(">", first[0], second[0])
@@ -164,8 +168,9 @@ def _rank_rows(g: GpuStep, plan: _Plan) -> None:
     """Each entry of a short row comes to the place that is the number of greater ones."""
     lanes = min(_THREADS, 1 << (plan.size - 1).bit_length())
     rows = _THREADS // lanes
-    with g.launch(-(-plan.rows // rows), _THREADS, _ENTRY * rows * plan.size, name="ranks") as k:
-        b, entries = k.b, _List(k, 0, rows * plan.size)
+    shared = _entry_bytes(plan.key_bytes) * rows * plan.size
+    with g.launch(-(-plan.rows // rows), _THREADS, shared, name="ranks") as k:
+        b, entries = k.b, _List(k, 0, rows * plan.size, plan.key_bytes)
         local, lane = b.udiv(k.thread_index(), i64(lanes)), b.urem(k.thread_index(), i64(lanes))
         row, first = b.add(b.mul(k.block_index(), i64(rows)), local), b.mul(local, i64(plan.size))
         exists = b.icmp_signed("<", row, i64(plan.rows))
@@ -190,7 +195,7 @@ def _select_in_parts(g: GpuStep, plan: _Plan) -> None:
         return plan.element(k, row, k.b.add(k.b.mul(part, i64(plan.part)), i))
 
     def candidates(k: GpuContext) -> _List:
-        return _List(k, None, plan.candidates)
+        return _List(k, None, plan.candidates, plan.key_bytes)
 
     def keep(k: GpuContext, line: Value, rank: Value, entry: Entry) -> None:
         candidates(k).put(k.b.add(k.b.mul(line, i64(plan.count)), rank), entry)
@@ -206,18 +211,18 @@ def _select_in_parts(g: GpuStep, plan: _Plan) -> None:
 class _List:
     """Entries in shared memory from an offset on, or in scratch (None)."""
 
-    def __init__(self, k: GpuContext, offset: int | None, count: int):
-        self.k, self.b = k, k.b
+    def __init__(self, k: GpuContext, offset: int | None, count: int, key_bytes: int):
+        self.k, self.b, self.type = k, k.b, _key_type(key_bytes)
         self.keys = k.scratch if offset is None else k.gpu.shared(offset)
-        self.positions = k.b.gep("i64", self.keys, i64(count))
+        self.positions = k.b.gep(self.type, self.keys, i64(count))
 
     def put(self, i: Value, entry: Entry) -> None:
-        self.b.store(entry[0], self.b.gep("i64", self.keys, i))
-        self.b.store(self.b.trunc(entry[1], "i32"), self.b.gep("i32", self.positions, i))
+        self.b.store(entry[0], self.b.gep(self.type, self.keys, i))
+        self.b.store(entry[1], self.b.gep("i32", self.positions, i))
 
     def get(self, i: Value) -> Entry:
-        position = self.b.load("i32", self.b.gep("i32", self.positions, i))
-        return self.b.load("i64", self.b.gep("i64", self.keys, i)), self.b.zext(position, "i64")
+        key = self.b.load(self.type, self.b.gep(self.type, self.keys, i))
+        return key, self.b.load("i32", self.b.gep("i32", self.positions, i))
 
     def rank(self, entry: Entry, first: Value, count: Value) -> Value:
         """How many of `count` entries from the first on are greater."""
@@ -227,14 +232,15 @@ class _List:
             key, position = self.get(b.add(first, i))
             nearer = b.and_(b.icmp_signed("==", key, entry[0]), b.icmp_unsigned("<", position, entry[1]))
             greater = b.or_(b.icmp_unsigned(">", key, entry[0]), nearer)
-            return [b.add(carried[0], b.zext(greater, "i64"))]
+            return [b.add(carried[0], b.zext(greater, "i32"))]
 
-        return b.for_loop_carrying(i64(0), count, [i64(0)], step)[0]
+        return b.zext(b.for_loop_carrying(i64(0), count, [integer("i32", 0)], step, unroll=2)[0], "i64")
 
 
 def _select(g: GpuStep, rows: Rows, name: str = "select") -> None:
     """A block a row."""
-    with g.launch(rows.rows, _THREADS, _Selection.LIST + _ENTRY * rows.count, name=name) as k:
+    shared = _Selection.LIST + _entry_bytes(rows.key_bytes) * rows.count
+    with g.launch(rows.rows, _THREADS, shared, name=name) as k:
         _Selection(k, rows).write()
 
 
@@ -251,7 +257,8 @@ class _Selection:
         self.row, self.thread = k.block_index(), k.thread_index()
         self.size = rows.size(k, self.row)
         self.position_bytes = max(1, ((rows.positions - 1).bit_length() + 7) // 8)
-        self.list = _List(k, self.LIST, rows.count)
+        self.list = _List(k, self.LIST, rows.count, rows.key_bytes)
+        self.key_type = _key_type(rows.key_bytes)
         self.load = partial(rows.load, k, self.row)
 
     def _word(self, offset: int, index: Value | None = None) -> Value:
@@ -263,7 +270,7 @@ class _Selection:
 
     def _words(self, entry: Entry) -> tuple[Value, Value]:
         """An entry as two numbers of which the second decides between entries with equal first ones."""
-        return entry[0], self.b.sub(i64((1 << 8 * self.position_bytes) - 1), entry[1])
+        return entry[0], self.b.sub(integer("i32", (1 << 8 * self.position_bytes) - 1), entry[1])
 
     def write(self) -> None:
         b, gpu, count = self.b, self.k.gpu, i64(self.rows.count)
@@ -301,7 +308,8 @@ class _Selection:
         def goes_on(carried: list[Value]) -> Value:
             return b.and_(carried[-1], b.icmp_signed("<", carried[0], i64(digits)))
 
-        initial = [i64(0), wanted, *[i64(0)] * 4, b.icmp_signed("!=", wanted, self.size)]
+        masks = [integer(type, 0) for type in (self.key_type, self.key_type, "i32", "i32")]
+        initial = [i64(0), wanted, *masks, b.icmp_signed("!=", wanted, self.size)]
         _, _, *least, _ = b.while_loop(initial, goes_on, self._next_byte, "byte")
         return least
 
@@ -310,8 +318,7 @@ class _Selection:
         b, gpu = self.b, self.k.gpu
         digit, wanted, key, key_mask, place, place_mask, _ = carried
         in_key = b.icmp_signed("<", digit, i64(self.rows.key_bytes))
-        bytes_ = b.select(in_key, i64(self.rows.key_bytes - 1), i64(self.rows.key_bytes + self.position_bytes - 1))
-        shift = b.mul(b.sub(bytes_, digit), i64(8))
+        key_shift, place_shift = self._shifts(digit, in_key)
         b.store(integer("i32", 0), self._word(0, self.thread))
         gpu.barrier()
 
@@ -320,23 +327,35 @@ class _Selection:
             same_key = b.icmp_signed("==", b.and_(words[0], key_mask), key)
             same_place = b.icmp_signed("==", b.and_(words[1], place_mask), place)
             with b.if_then(b.and_(same_key, same_place)):
-                word = b.select(in_key, words[0], words[1])
-                gpu.atomic("add", self._word(0, b.and_(b.lshr(word, shift), i64(255))), integer("i32", 1))
+                high, low = b.lshr(words[0], key_shift), b.lshr(words[1], place_shift)
+                high = high if high.type == "i32" else b.trunc(high, "i32")
+                byte = b.and_(b.select(in_key, high, low), integer("i32", 255))
+                gpu.atomic("add", self._word(0, b.zext(byte, "i64")), integer("i32", 1))
 
         self._each(count)
         gpu.barrier()
         byte, left, here = self._passing_byte(wanted)
-        more, mask = b.shl(byte, shift), b.shl(i64(255), shift)
-        none = i64(0)
+
+        def with_byte(word: Value, value: Value, shift: Value, applies: Value) -> Value:
+            value = value if word.type == "i64" else b.trunc(value, "i32")
+            return b.or_(word, b.select(applies, b.shl(value, shift), integer(word.type, 0)))
+
         return [
             b.add(digit, i64(1)),
             left,
-            b.or_(key, b.select(in_key, more, none)),
-            b.or_(key_mask, b.select(in_key, mask, none)),
-            b.or_(place, b.select(in_key, none, more)),
-            b.or_(place_mask, b.select(in_key, none, mask)),
+            with_byte(key, byte, key_shift, in_key),
+            with_byte(key_mask, i64(255), key_shift, in_key),
+            with_byte(place, byte, place_shift, b.not_(in_key)),
+            with_byte(place_mask, i64(255), place_shift, b.not_(in_key)),
             b.icmp_signed("!=", left, here),
         ]
+
+    def _shifts(self, digit: Value, in_key: Value) -> tuple[Value, Value]:
+        """How far down a byte lies in keys, and in the words of positions; 0 in that which it does not lie in."""
+        b, keys, both = self.b, self.rows.key_bytes, self.rows.key_bytes + self.position_bytes
+        high = b.select(in_key, b.mul(b.sub(i64(keys - 1), digit), i64(8)), i64(0))
+        low = b.select(in_key, i64(0), b.mul(b.sub(i64(both - 1), digit), i64(8)))
+        return high if self.key_type == "i64" else b.trunc(high, "i32"), b.trunc(low, "i32")
 
     def _passing_byte(self, wanted: Value) -> tuple[Value, Value, Value]:
         """The byte at which the greatest `wanted` are reached, how many of its own these are, and how many it has."""
