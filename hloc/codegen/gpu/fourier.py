@@ -37,8 +37,14 @@ from hloc.records import record
 _SHARED = 64 * 1024
 """Bytes of shared memory for a block's lines, twice: from one buffer into the other and back."""
 
+_PADDED = 72 * 1024
+"""The same with what keeps several lines in banks of their own, where there is so much."""
+
 _SEVERAL = 8
-"""Lines of a block, at least, if their elements are not neighbours: they then come in pieces of that many."""
+"""Lines of a block, at least, in passes of which there are several."""
+
+_SECTOR = 32
+"""Bytes that memory is read by: as many lines are needed if neighbours are of different ones."""
 
 _BLOCK = 1024
 """Elements of a block, at least, if there are so many."""
@@ -60,9 +66,12 @@ def _longest(dtype: DType, lines: int) -> int:
     return _SHARED // (2 * complex_type(dtype).itemsize * lines)
 
 
-def passes_of(dtype: DType, length: int) -> list[int]:
-    """The lengths of the passes for a length that has factors: about equal, their product is the length."""
-    if length <= _longest(dtype, 1):
+def passes_of(dtype: DType, length: int, across: bool) -> list[int]:
+    """The lengths of the passes for a length that has factors: about equal, their product is the length.
+
+    `across` says that neighbours in memory are of different lines.
+    """
+    if length <= _longest(dtype, _SECTOR // complex_type(dtype).itemsize if across else 1):
         return [length]
     parts = sorted(factors(length, (2,)), reverse=True)
     count = 2
@@ -100,14 +109,22 @@ class Lines:
         return -(-self.count * self.length * complex_type(self.dtype).itemsize // 64) * 64
 
     @property
+    def passes(self) -> list[int]:
+        return passes_of(self.dtype, self.length, self.across)
+
+    @property
+    def between_bytes(self) -> int:
+        """For what is between passes: each reads what the one before has left."""
+        return self.bytes * min(len(self.passes) - 1, 2)
+
+    @property
     def scratch_bytes(self) -> int:
         """For `transform`."""
         inner = self.of_length(inner_length(self.length))
-        between = inner.bytes * min(len(passes_of(self.dtype, inner.length)) - 1, 2)
         if inner.length == self.length:
-            return between
-        spectrum = Lines(self.dtype, 1, inner.length, False).bytes
-        return between + spectrum + inner.bytes
+            return inner.between_bytes
+        spectrum = Lines(self.dtype, 1, inner.length, False)
+        return max(inner.between_bytes, spectrum.between_bytes) + spectrum.bytes + inner.bytes
 
     def array(self, k: GpuContext, offset: int) -> ArrayRef:
         """Such lines in scratch."""
@@ -139,8 +156,7 @@ def transform(g: GpuStep, lines: Lines, load: Load, store: Store, scratch: int =
 
 
 def _passes(g: GpuStep, lines: Lines, load: Load, store: Store, scratch: int) -> None:
-    lengths = passes_of(lines.dtype, lines.length)
-    width = 1
+    lengths, width = lines.passes, 1
     for number, length in enumerate(lengths):
         source, target = load, store
         if number:
@@ -169,7 +185,7 @@ class _Pass:
         while (
             self.together < self.total
             and (self.together < wanted or self.together * length < _BLOCK)
-            and 2 * self.buffer_bytes(2 * self.together) <= _SHARED
+            and 2 * self.buffer_bytes(2 * self.together) <= min(_PADDED, g.device.shared_bytes)
         ):
             self.together *= 2
 
@@ -305,9 +321,8 @@ class _Bluestein:
     def __init__(self, g: GpuStep, lines: Lines, load: Load, store: Store, scratch: int):
         self.g, self.lines, self.load, self.store, self.scratch = g, lines, load, store, scratch
         self.inner = lines.of_length(inner_length(lines.length))
-        between = self.inner.bytes * min(len(passes_of(lines.dtype, self.inner.length)) - 1, 2)
         chirp = Lines(lines.dtype, 1, self.inner.length, False)
-        self.chirp_lines, self.at_chirp = chirp, scratch + between
+        self.chirp_lines, self.at_chirp = chirp, scratch + max(self.inner.between_bytes, chirp.between_bytes)
         self.at_lines = self.at_chirp + chirp.bytes
 
     def write(self) -> None:
