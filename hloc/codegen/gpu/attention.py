@@ -16,6 +16,7 @@ from hloc.analysis.softmax import Softmax, columns_of, softmax_of
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.attention_plan import AttentionPlan
+from hloc.codegen.gpu.blocks import digits
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import Operand, i32
 from hloc.codegen.gpu.gemm_tiles import TransposedTile
@@ -88,9 +89,15 @@ def write_attention(g: GpuStep, way: DeviceAttention) -> None:
     if attention_units.write_units(g, way):
         return
     writer = _Simt(way)
-    tiles, parts = -(-way.plan.m // QUERIES), -(-way.plan.width // way.width)
-    with g.launch(tiles * parts * way.batches, _THREADS, writer.shared_bytes) as k:
+    with g.launch(prod(writer.tiles) * way.batches, _THREADS, writer.shared_bytes) as k:
         writer.write(k)
+
+
+def block_place(k: GpuContext, way: DeviceAttention, tiles: int, parts: int) -> tuple[Value, Value, Index]:
+    """The tile of rows, the part of the values' columns, and the batch of a block of a grid of one dimension."""
+    sizes = [*way.plan.sizes[: way.plan.batches], parts, tiles]
+    *batch, part, tile = digits(k.b, k.block_index(), sizes)
+    return tile, part, tuple(batch)
 
 
 class Rows:
@@ -165,6 +172,7 @@ class _Simt:
     def __init__(self, way: DeviceAttention):
         self.way, self.plan, self.dtype = way, way.plan, way.dtype
         self.size = way.dtype.itemsize
+        self.tiles = -(-way.plan.m // QUERIES), -(-way.plan.width // way.width)
         self.per_key = way.keys // _SIDE
         self.per_width = way.width // _SIDE
         room = _PITCH * way.keys
@@ -177,17 +185,9 @@ class _Simt:
         b, plan, way = k.b, self.plan, self.way
         self.k, self.b = k, b
         self.type = scalar.memory_type(self.dtype)
-        block = k.gpu.block()
-        tiles, parts = -(-plan.m // QUERIES), -(-plan.width // way.width)
-        tile, rest = b.urem(block, i32(tiles)), b.udiv(block, i32(tiles))
-        part, batch = b.urem(rest, i32(parts)), b.udiv(rest, i32(parts))
-        self.row = b.mul(b.zext(tile, "i64"), i64(QUERIES))
-        self.column = b.mul(b.zext(part, "i64"), i64(way.width))
-        digits, rest = [], batch
-        for size in reversed(plan.sizes[: plan.batches]):
-            digits.append(b.zext(b.urem(rest, i32(size)), "i64"))
-            rest = b.udiv(rest, i32(size))
-        self.rows = Rows(k, way, tuple(reversed(digits)))
+        tile, part, batch = block_place(k, way, *self.tiles)
+        self.row, self.column = b.mul(tile, i64(QUERIES)), b.mul(part, i64(way.width))
+        self.rows = Rows(k, way, batch)
         thread = k.thread_index()
         self.x, self.y = b.urem(thread, i64(_SIDE)), b.udiv(thread, i64(_SIDE))
         lane, warp = b.zext(k.gpu.lane(), "i64"), b.zext(k.gpu.warp(), "i64")

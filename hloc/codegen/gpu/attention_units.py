@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import log
 
 from hloc.codegen import scalar
-from hloc.codegen.gpu.attention import DeviceAttention, Rows
+from hloc.codegen.gpu.attention import DeviceAttention, Rows, block_place
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_mma import Fragments
 from hloc.codegen.gpu.gemm_parts import Operand, i32
@@ -106,16 +106,9 @@ class _Units:
     def __init__(self, k: GpuContext, way: DeviceAttention, unit: Unit, shape: _Shape):
         self.k, self.b, self.way, self.plan, self.unit, self.shape = k, k.b, way, way.plan, unit, shape
         b, plan = k.b, way.plan
-        block = k.gpu.block()
-        tile, rest = b.urem(block, i32(shape.tiles)), b.udiv(block, i32(shape.tiles))
-        part, batch = b.urem(rest, i32(shape.parts)), b.udiv(rest, i32(shape.parts))
-        digits = []
-        for size in reversed(plan.sizes[: plan.batches]):
-            digits.insert(0, b.zext(b.urem(batch, i32(size)), "i64"))
-            batch = b.udiv(batch, i32(size))
-        self.rows = Rows(k, way, tuple(digits))
-        self.row = b.mul(b.zext(tile, "i64"), i64(shape.queries))
-        self.column = b.mul(b.zext(part, "i64"), i64(shape.width))
+        tile, part, batch = block_place(k, way, shape.tiles, shape.parts)
+        self.row, self.column = b.mul(tile, i64(shape.queries)), b.mul(part, i64(shape.width))
+        self.rows = Rows(k, way, batch)
         sides = (plan.queries, plan.keys, plan.values)
         self.queries, self.keys, self.values = (Operand(k, side, self.rows.batch, unit.lhs) for side in sides)
         lane = b.zext(k.gpu.lane(), "i64")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.llvm import Value
+from hloc.codegen.llvm import Builder, Value, integer
+from hloc.codegen.loops import delinearize
 from hloc.codegen.matrices import add, multiply
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import DType
@@ -79,3 +81,16 @@ def tile_product(
     for line in places[0]:
         for column in places[1]:
             store(line, column, next(totals))
+
+
+def digits(b: Builder, number: Value, sizes: Sequence[int]) -> list[Value]:
+    """The index, as i64, whose row-major position is a number: by divisions of 32 bits, if it has no more."""
+    if prod(sizes) >= 1 << 31:
+        return delinearize(b, number, sizes)
+    rest, found = b.trunc(number, "i32"), []
+    for position, size in reversed(list(enumerate(sizes))):
+        is_last = all(other == 1 for other in sizes[:position])
+        divisor, zero = integer("i32", size), integer("i32", 0)
+        found.append(b.zext(rest if is_last else b.urem(rest, divisor), "i64"))
+        rest = zero if is_last else b.udiv(rest, divisor)
+    return found[::-1]

@@ -14,6 +14,7 @@ from math import gcd, prod
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.convolution_plan import ConvolutionPlan
+from hloc.codegen.gpu.blocks import digits
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import Elements, OwnSide
 from hloc.codegen.kernel import Index
@@ -27,20 +28,6 @@ from hloc.ir.shapes import ArrayShape
 
 _CHANNEL = -1
 """What stands for the input feature among the dimensions of the steps; the others are the window's."""
-
-
-def _digits(b: Builder, number: Value, sizes: Sequence[int]) -> list[Value]:
-    """The index whose row-major position is a number: with divisions of 32 bits, if it has no more."""
-    if prod(sizes) >= 1 << 31:
-        return delinearize(b, number, sizes)
-    rest, found = b.trunc(number, "i32"), []
-    for position, size in reversed(list(enumerate(sizes))):
-        divisor = b.trunc(i64(size), "i32")
-        is_first = all(other == 1 for other in sizes[:position])
-        digit = rest if is_first else b.urem(rest, divisor)
-        rest = b.trunc(i64(0), "i32") if is_first else b.udiv(rest, divisor)
-        found.append(b.zext(digit, "i64"))
-    return found[::-1]
 
 
 def _power(number: int) -> int:
@@ -76,11 +63,11 @@ class ConvolutionProduct:
 
     def positions(self, b: Builder, number: Value) -> dict[int, Value]:
         """The index of the result at a position, but for the feature."""
-        return dict(zip(self.position_dims, _digits(b, number, self.position_sizes), strict=True))
+        return dict(zip(self.position_dims, digits(b, number, self.position_sizes), strict=True))
 
-    def _step(self, digits: Sequence[Value]) -> tuple[list[Value], Value]:
+    def _step(self, given: Sequence[Value]) -> tuple[list[Value], Value]:
         """The place in the window, and the input feature in its group."""
-        found = dict(zip(self.step_dims, digits, strict=True))
+        found = dict(zip(self.step_dims, given, strict=True))
         channel = found.pop(_CHANNEL)
         return [found[d] for d in range(len(found))], channel
 
@@ -90,7 +77,7 @@ class ConvolutionProduct:
         """Where under a window a step lies in the input, and whether there is an element there (None: always)."""
         plan, labels = self.plan, self.plan.labels
         at = self.positions(b, position)
-        window, channel = self._step(_digits(b, step, self.step_sizes))
+        window, channel = self._step(digits(b, step, self.step_sizes))
         space = WindowSpace(plan.windows, plan.base, plan.positions)
         place, inside = space.position(b, [at[d] for d in labels.output_spatial], window)
         batch = at[labels.output_batch]

@@ -43,7 +43,13 @@ def _scratch(instruction: Instruction) -> int:
     return 0 if product is None else most_scratch(product, instruction, blocks_plan)
 
 
-@gpu_kernel("convolution", element_operands="all", scratch=_scratch, takes_epilogue=lambda instruction: True)
+@gpu_kernel(
+    "convolution",
+    element_operands="all",
+    scratch=_scratch,
+    takes_epilogue=lambda instruction: True,
+    written_once=lambda instruction, epilogue: range(len(epilogue.roots)),
+)
 def convolution(g: GpuStep, instruction: Instruction) -> None:
     if len(instruction.operands) > 2:
         raise g.error(f"convolution with scales or sparsity is not supported on {g.target.name} yet")
