@@ -16,6 +16,12 @@ from hloc.codegen.routines import i64
 from hloc.ir.dtypes import DType
 from hloc.ir.shapes import ArrayShape
 
+THREADS = 256
+"""Threads of a block that works on matrices."""
+
+SHARED = 48 * 1024
+"""Bytes of shared memory that a block may have on every machine."""
+
 TILE = 64
 """Lines and columns of a block's tile in `tile_product`, by 256 threads."""
 
@@ -38,6 +44,16 @@ def shared_matrix(k: GpuContext, dtype: DType, rows: int, columns: int, offset: 
 def shared_bytes(dtype: DType, rows: int, columns: int) -> int:
     """Bytes of a `shared_matrix`, in whole 16."""
     return -(-rows * (columns | 1) * dtype.itemsize // 16) * 16
+
+
+def in_scratch(k: GpuContext, dtype: DType, dims: Sequence[int], offset: int = 0) -> ArrayRef:
+    """An array of the kernel's own in temporary memory, some bytes behind its beginning."""
+    return ArrayRef(k.b, ArrayShape(dtype, tuple(dims)), k.b.gep("i8", k.scratch, i64(offset)))
+
+
+def panel_width(dtype: DType) -> int:
+    """Columns of a panel of a large matrix: the tiles of a `tile_product` of so many steps fit into shared memory."""
+    return 32 if dtype.itemsize <= 8 else 16
 
 
 def tile_bytes(dtype: DType, depth: int) -> int:

@@ -12,6 +12,7 @@ row_launches = lazy("hloc.codegen.gpu.row_launches")
 
 GPU_HOMES: dict[str, str] = homes(
     {
+        "hloc.codegen.gpu.emitters.cholesky": "cholesky",
         "hloc.codegen.gpu.emitters.collectives": (
             "all-gather all-gather-done all-gather-start all-reduce all-reduce-done all-reduce-start all-to-all "
             "collective-broadcast collective-permute collective-permute-done collective-permute-start "
@@ -27,7 +28,7 @@ GPU_HOMES: dict[str, str] = homes(
         "hloc.codegen.gpu.emitters.convolution": "convolution",
         "hloc.codegen.gpu.emitters.dot": "dot",
         "hloc.codegen.gpu.emitters.fft": "fft",
-        "hloc.codegen.gpu.emitters.linalg": "cholesky triangular-solve",
+        "hloc.codegen.gpu.emitters.triangular_solve": "triangular-solve",
         "hloc.codegen.gpu.emitters.reduce": "reduce",
         "hloc.codegen.gpu.emitters.reduce_window": "reduce-window",
         "hloc.codegen.gpu.emitters.select_and_scatter": "select-and-scatter",

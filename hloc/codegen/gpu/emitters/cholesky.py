@@ -1,20 +1,24 @@
-"""cholesky and triangular-solve, batched, of floats and complex numbers.
+"""cholesky, batched, of floats and complex numbers.
 
-Small problems are solved by a block each, in shared memory. Large ones go by panels: a launch for the panel, a launch
-that takes its products off all that is left (LAPACK's right-looking algorithms), and so on. In between, the matrices
-lie in scratch, in the type that they are computed in.
+Small matrices are factored by a block each, in shared memory. Large ones go by panels: a launch for the panel, a launch
+that takes its products off all that is left (LAPACK's right-looking algorithm), and so on. In between, the matrices lie
+in scratch, in the type that they are computed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.gpu.blocks import (
+    SHARED,
+    THREADS,
     TILE,
     each_of_block,
+    in_scratch,
+    panel_width,
     shared_bytes,
     shared_matrix,
     tile_bytes,
@@ -26,31 +30,12 @@ from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value, const, integer
 from hloc.codegen.loops import delinearize
-from hloc.codegen.matrices import Triangular, check_type, conjugate, divide, multiply, subtract, working_type
+from hloc.codegen.matrices import check_type, conjugate, multiply, subtract, working_type
 from hloc.codegen.routines import i64
-from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import ArrayShape
-
-_THREADS = 256
-
-_SHARED = 48 * 1024
-"""Bytes of shared memory that a block may have on every machine."""
 
 _LANES = 16
 """Threads along a row of a matrix that a block updates."""
-
-
-def _panel(dtype: DType) -> int:
-    """Columns of a panel: two panels' tiles fit in shared memory."""
-    return {4: 32, 8: 32}.get(dtype.itemsize, 16)
-
-
-def _in_scratch(k: GpuContext, dtype: DType, dims: Sequence[int], offset: int = 0) -> ArrayRef:
-    return ArrayRef(k.b, ArrayShape(dtype, tuple(dims)), k.b.gep("i8", k.scratch, i64(offset)))
-
-
-# cholesky
 
 
 class _Cholesky:
@@ -65,11 +50,11 @@ class _Cholesky:
         self.working = working_type(self.dtype)
         *batch, self.n, _ = instruction.shape.dims
         self.batch, self.count = batch, prod(batch)
-        self.panel = _panel(self.working)
+        self.panel = panel_width(self.working)
 
     @property
     def is_small(self) -> bool:
-        return shared_bytes(self.working, self.n, self.n) <= _SHARED
+        return shared_bytes(self.working, self.n, self.n) <= SHARED
 
     @property
     def flags(self) -> int:
@@ -122,7 +107,7 @@ def cholesky(g: GpuStep, instruction: Instruction) -> None:
 
 def _small_cholesky(g: GpuStep, plan: _Cholesky) -> None:
     n = plan.n
-    threads = 32 if n <= 8 else 128 if n <= 48 else _THREADS
+    threads = 32 if n <= 8 else 128 if n <= 48 else THREADS
     with g.launch(plan.count, threads, shared_bytes(plan.working, n, n)) as k:
         batch = k.block_index()
         matrix = shared_matrix(k, plan.working, n, n)
@@ -165,7 +150,7 @@ def _factor(k: GpuContext, a: ArrayRef, n: Value) -> Value:
 def _large_cholesky(g: GpuStep, plan: _Cholesky) -> None:
     n, panel, square = plan.n, plan.panel, plan.n * plan.n
     g.fill(None, 0, 4 * plan.count, plan.flags)
-    with g.launch(-(-plan.count * square // _THREADS), _THREADS, name="begin") as k:
+    with g.launch(-(-plan.count * square // THREADS), THREADS, name="begin") as k:
         number = k.global_index()
         with k.b.if_then(k.b.icmp_unsigned("<", number, i64(plan.count * square))):
             batch, number = k.b.udiv(number, i64(square)), k.b.urem(number, i64(square))
@@ -184,7 +169,7 @@ def _large_cholesky(g: GpuStep, plan: _Cholesky) -> None:
         g.relaunch(kernels[0], [start], grids[0])
         if left:
             g.relaunch(kernels[1], [start], grids[1])
-    with g.launch(-(-plan.count * square // _THREADS), _THREADS, name="end") as k:
+    with g.launch(-(-plan.count * square // THREADS), THREADS, name="end") as k:
         number = k.global_index()
         with k.b.if_then(k.b.icmp_unsigned("<", number, i64(plan.count * square))):
             _finish_cholesky(k, plan, k.b.udiv(number, i64(square)), k.b.urem(number, i64(square)))
@@ -194,8 +179,8 @@ def _matrices(k: GpuContext, plan: _Cholesky) -> tuple[ArrayRef, ArrayRef]:
     """The matrices in scratch, and the factors of their diagonal blocks."""
     whole = plan.count * plan.n * plan.n * plan.working.itemsize
     return (
-        _in_scratch(k, plan.working, (plan.count, plan.n, plan.n)),
-        _in_scratch(k, plan.working, (plan.count, plan.n, plan.panel), whole),
+        in_scratch(k, plan.working, (plan.count, plan.n, plan.n)),
+        in_scratch(k, plan.working, (plan.count, plan.n, plan.panel), whole),
     )
 
 
@@ -207,7 +192,7 @@ def _cholesky_panel(g: GpuStep, plan: _Cholesky, grid: tuple[int, int, int]) -> 
     """Columns from `start` on: every block factors the diagonal block for itself, and solves for TILE rows below."""
     n, panel, dtype = plan.n, plan.panel, plan.working
     offset = shared_bytes(dtype, panel, panel)
-    with g.launch(grid, _THREADS, offset + shared_bytes(dtype, TILE, panel), [0], name="panel") as k:
+    with g.launch(grid, THREADS, offset + shared_bytes(dtype, TILE, panel), [0], name="panel") as k:
         b, (start,) = k.b, k.scalars
         batch, y = k.block_index(), k.block_index("y")
         matrices, factors = _matrices(k, plan)
@@ -220,7 +205,7 @@ def _cholesky_panel(g: GpuStep, plan: _Cholesky, grid: tuple[int, int, int]) -> 
                 diagonal.store((i, j), matrices.load((batch, b.add(start, i), b.add(start, j))))
         first = b.add(b.add(start, i64(panel)), b.mul(y, i64(TILE)))
 
-        def each(body) -> None:
+        def each(body: Callable[[Index, Index], None]) -> None:
             with each_of_block(k, TILE * panel) as number:
                 line, j = b.udiv(number, i64(panel)), b.urem(number, i64(panel))
                 with b.if_then(b.icmp_signed("<", b.add(first, line), i64(n))):
@@ -262,7 +247,7 @@ def _solve_row(k: GpuContext, diagonal: ArrayRef, rows: ArrayRef, line: Value, p
 def _cholesky_update(g: GpuStep, plan: _Cholesky, grid: tuple[int, int, int]) -> None:
     """Takes the products of a panel's rows off the lower triangle behind it."""
     n, panel, dtype = plan.n, plan.panel, plan.working
-    with g.launch(grid, _THREADS, tile_bytes(dtype, panel), [0], name="update") as k:
+    with g.launch(grid, THREADS, tile_bytes(dtype, panel), [0], name="update") as k:
         b, batch = k.b, k.block_index()
         matrices, _ = _matrices(k, plan)
         start, behind = k.scalars[0], b.add(k.scalars[0], i64(panel))
@@ -303,172 +288,3 @@ def _finish_cholesky(k: GpuContext, plan: _Cholesky, batch: Value, number: Value
         lambda: matrices.load((batch, i, j)),
     )
     plan.put(k, batch, i, j, value, good)
-
-
-# triangular-solve
-
-
-class _Solve(Triangular):
-    """A triangular-solve by blocks of `block` rows, `width` columns at a time; x in scratch if there are several."""
-
-    def __init__(self, instruction: Instruction):
-        super().__init__(instruction)
-        self.batch = instruction.shape.dims[:-2]
-        self.count = prod(self.batch)
-        self.width = next(width for width in (1, 2, 4, 8, 16, 32) if width >= min(self.columns, 32))
-        fits = self.bytes(self.n) <= _SHARED
-        self.block = self.n if fits else _panel(self.working)
-
-    def bytes(self, block: int) -> int:
-        """Shared memory for a diagonal block and the rows of x that go with it."""
-        return shared_bytes(self.working, block, block) + shared_bytes(self.working, block, self.width)
-
-    @property
-    def is_small(self) -> bool:
-        return self.block == self.n
-
-    @property
-    def scratch_bytes(self) -> int:
-        return 0 if self.is_small else self.count * self.n * self.columns * self.working.itemsize
-
-    def x(self, k: GpuContext) -> ArrayRef:
-        return _in_scratch(k, self.working, (self.count, self.n, self.columns))
-
-    def put(self, k: GpuContext, batch: Index, i: Value, j: Value, value: Register) -> None:
-        k.outputs[0].store(self.place(k.b, batch, i, j), scalar.convert(k.b, value, self.working, self.dtype))
-
-
-@gpu_kernel("triangular-solve", element_operands="all", scratch=lambda instruction: _Solve(instruction).scratch_bytes)
-def triangular_solve(g: GpuStep, instruction: Instruction) -> None:
-    """x of op(a) x = b, or of x op(a) = b, by forward substitution."""
-    check_type(g, instruction)
-    if instruction.shape.count == 0:
-        return
-    plan = _Solve(instruction)
-    diagonal_grid = (plan.count, -(-plan.columns // plan.width), 1)
-    if plan.is_small:
-        _solve_diagonal(g, plan, diagonal_grid)
-        return
-    size = plan.n * plan.columns
-    with g.launch(-(-plan.count * size // _THREADS), _THREADS, name="begin") as k:
-        b, number = k.b, k.global_index()
-        with b.if_then(b.icmp_unsigned("<", number, i64(plan.count * size))):
-            row, j = b.udiv(number, i64(plan.columns)), b.urem(number, i64(plan.columns))
-            batch, i = b.udiv(row, i64(plan.n)), b.urem(row, i64(plan.n))
-            plan.x(k).store((batch, i, j), plan.given(k, tuple(delinearize(b, batch, plan.batch)), i, j))
-    kernels = []
-    for start in range(0, plan.n, plan.block):
-        left = max(plan.n - start - plan.block, 0)
-        update_grid = (plan.count, -(-left // TILE), -(-plan.columns // TILE))
-        if not kernels:
-            _solve_diagonal(g, plan, diagonal_grid)
-            kernels.append(g.last_launch)
-            _solve_update(g, plan, update_grid)
-            kernels.append(g.last_launch)
-            continue
-        g.relaunch(kernels[0], [start])
-        if left:
-            g.relaunch(kernels[1], [start], update_grid)
-
-
-def _solve_diagonal(g: GpuStep, plan: _Solve, grid: tuple[int, int, int]) -> None:
-    """Solves for the rows of x from `start` on, of which what is above has been taken off.
-
-    In shared memory x stays as it is before the division by the diagonal: each thread that wants a row divides for
-    itself, and a column of the triangle takes one barrier.
-    """
-    block, width, dtype = plan.block, plan.width, plan.working
-    offset = shared_bytes(dtype, block, block)
-    with g.launch(grid, _THREADS, plan.bytes(block), [0], name="diagonal") as k:
-        b, (start,) = k.b, k.scalars
-        number = k.block_index()
-        batch = tuple(delinearize(b, number, plan.batch))
-        triangle, x = shared_matrix(k, dtype, block, block), shared_matrix(k, dtype, block, width, offset)
-        left, first = b.sub(i64(plan.n), start), b.mul(k.block_index("y"), i64(width))
-        size = b.select(b.icmp_signed("<", left, i64(block)), left, i64(block))
-        with each_of_block(k, block * block) as at:
-            outer, inner = b.udiv(at, i64(block)), b.urem(at, i64(block))
-            i, j = (inner, outer) if plan.transposed else (outer, inner)
-            with b.if_then(b.and_(b.icmp_signed("<", i, size), b.icmp_signed("<=", j, i))):
-                triangle.store((i, j), plan.triangle(k, batch, b.add(start, i), b.add(start, j)))
-
-        def each(body) -> None:
-            with each_of_block(k, block * width) as at:
-                i, column = b.udiv(at, i64(width)), b.urem(at, i64(width))
-                j, row = b.add(first, column), b.add(start, i)
-                with b.if_then(b.and_(b.icmp_signed("<", i, size), b.icmp_signed("<", j, i64(plan.columns)))):
-                    body((i, column), row, j)
-
-        def load(here: Index, row: Value, j: Value) -> None:
-            x.store(here, plan.given(k, batch, row, j) if plan.is_small else plan.x(k).load((number, row, j)))
-
-        def divided(i: Value, value: Register) -> Register:
-            return value if plan.unit else divide(b, dtype, value, triangle.load((i, i)))
-
-        def store(here: Index, row: Value, j: Value) -> None:
-            value = divided(here[0], x.load(here))
-            plan.put(k, batch, row, j, value)
-            if not plan.is_small:
-                plan.x(k).store((number, row, j), value)
-
-        each(load)
-        k.gpu.barrier()
-        thread = k.thread_index()
-        lane, column = b.udiv(thread, i64(width)), b.urem(thread, i64(width))
-        # Threads of columns that are none have no rows left to do.
-        lane = b.select(b.icmp_signed("<", b.add(first, column), i64(plan.columns)), lane, i64(block))
-        with b.for_loop(i64(0), size, unroll=False) as j:
-            _take_off(k, plan, (triangle, x), (j, size), (lane, column), divided)
-            k.gpu.barrier()
-        each(store)
-
-
-def _take_off(
-    k: GpuContext,
-    plan: _Solve,
-    arrays: tuple[ArrayRef, ArrayRef],
-    span: tuple[Value, Value],
-    own: tuple[Value, Value],
-    divided: Callable[[Value, Register], Register],
-) -> None:
-    """Takes row j of x, times the triangle's column, off the rows below; `own` are the thread's (row, column)."""
-    b, (triangle, x), (j, size), (lane, column) = k.b, arrays, span, own
-    after = b.add(b.add(j, i64(1)), lane)
-    with b.if_then(b.icmp_signed("<", after, size)):
-        value = divided(j, x.load((j, column)))
-        with b.for_loop(after, size, _THREADS // plan.width, unroll=False) as i:
-            x.store((i, column), subtract(b, x.load((i, column)), multiply(b, triangle.load((i, j)), value)))
-
-
-def _solve_update(g: GpuStep, plan: _Solve, grid: tuple[int, int, int]) -> None:
-    """Takes the triangle's columns from `start` on, times the rows of x there, off the rows below."""
-    n, block, dtype = plan.n, plan.block, plan.working
-    with g.launch(grid, _THREADS, tile_bytes(dtype, block), [0], name="update") as k:
-        b, number, (start,) = k.b, k.block_index(), k.scalars
-        batch, x = tuple(delinearize(b, number, plan.batch)), plan.x(k)
-        row = b.add(b.add(start, i64(block)), b.mul(k.block_index("y"), i64(TILE)))
-        column = b.mul(k.block_index("z"), i64(TILE))
-
-        def left(line: Value, step: Value) -> Register:
-            i = b.add(row, line)
-            return k.choose(
-                b.icmp_signed("<", i, i64(n)),
-                lambda: plan.triangle(k, batch, i, b.add(start, step)),
-                lambda: scalar.zero(dtype),
-            )
-
-        def right(line: Value, step: Value) -> Register:
-            j = b.add(column, line)
-            return k.choose(
-                b.icmp_signed("<", j, i64(plan.columns)),
-                lambda: x.load((number, b.add(start, step), j)),
-                lambda: scalar.zero(dtype),
-            )
-
-        def store(line: Value, place: Value, total: Register) -> None:
-            i, j = b.add(row, line), b.add(column, place)
-            inside = b.and_(b.icmp_signed("<", i, i64(n)), b.icmp_signed("<", j, i64(plan.columns)))
-            with b.if_then(inside):
-                x.store((number, i, j), subtract(b, x.load((number, i, j)), total))
-
-        tile_product(k, dtype, block, (left, right), (not plan.transposed, False), store)
