@@ -28,6 +28,9 @@ _WARPS = _THREADS // WARP
 _TURNS = 16
 """Entries of a thread."""
 
+_BATCH = 4
+"""Entries that a thread loads together."""
+
 _TILE = _THREADS * _TURNS
 
 Entry = tuple[Value, Value]
@@ -161,13 +164,39 @@ class _RadixSort:
         line, tile, start = self._tile(k)
         b.store(integer("i32", 0), self._word(k, 0, thread))
         k.gpu.barrier()
-        with b.for_loop(0, _TURNS) as turn:
-            i = b.add(start, b.add(b.mul(turn, i64(_THREADS)), thread))
-            with b.if_then(b.icmp_signed("<", i, i64(self.p.size))):
-                digit = self._digit(k, self._load(k, line, i, is_first)[0])
-                k.gpu.atomic("add", self._word(k, 0, digit), integer("i32", 1))
+
+        def count(entry: Entry, inside: Value) -> None:
+            with b.if_then(inside):
+                k.gpu.atomic("add", self._word(k, 0, self._digit(k, entry[0])), integer("i32", 1))
+
+        self._each(k, line, b.add(start, thread), _THREADS, is_first, count)
         k.gpu.barrier()
         b.store(b.load("i32", self._word(k, 0, thread)), self._number(k, self.p.counts_at, self._row(k, line, tile)))
+
+    def _each(
+        self,
+        k: GpuContext,
+        line: Value,
+        first: Value,
+        distance: int,
+        is_first: bool,
+        body: Callable[[Entry, Value], None],
+    ) -> None:
+        """body(entry, inside) for a thread's entries, so far apart in the line; some are loaded together.
+
+        All threads run it equally often: `inside` says whether there is such an entry.
+        """
+        b = k.b
+        with b.for_loop(0, _TURNS, _BATCH, unroll=False) as turn:
+            places = [b.add(first, b.mul(b.add(turn, i64(n)), i64(distance))) for n in range(_BATCH)]
+            insides = [b.icmp_signed("<", i, i64(self.p.size)) for i in places]
+            last = i64(self.p.size - 1)
+            entries = [
+                self._load(k, line, b.select(inside, i, last), is_first)
+                for inside, i in zip(insides, places, strict=True)
+            ]
+            for entry, inside in zip(entries, insides, strict=True):
+                body(entry, inside)
 
     def _row(self, k: GpuContext, line: Value, tile: Value) -> Value:
         """Where the count of a tile, and of the thread's value, lies: the tiles of one value are neighbours."""
@@ -204,27 +233,18 @@ class _RadixSort:
         warp, lane = b.zext(gpu.warp(), "i64"), b.zext(gpu.lane(), "i64")
         stretch = b.add(b.add(start, b.mul(warp, i64(WARP * _TURNS))), lane)
         own_row = b.mul(warp, i64(_VALUES))
-
-        def each(body: Callable[[Value, Value], None]) -> None:
-            with b.for_loop(0, _TURNS, unroll=False) as turn:
-                i = b.add(stretch, b.mul(turn, i64(WARP)))
-                body(i, b.icmp_signed("<", i, i64(self.p.size)))
-
         for row in range(_WARPS):
             b.store(integer("i32", 0), self._word(k, row, thread))
         gpu.barrier()
 
-        def count(i: Value, inside: Value) -> None:
+        def count(entry: Entry, inside: Value) -> None:
             with b.if_then(inside):
-                digit = self._digit(k, self._load(k, line, i, is_first)[0])
-                gpu.atomic("add", self._word(k, 0, b.add(own_row, digit)), integer("i32", 1))
+                gpu.atomic("add", self._word(k, 0, b.add(own_row, self._digit(k, entry[0]))), integer("i32", 1))
 
-        each(count)
+        self._each(k, line, stretch, WARP, is_first, count)
         self._starts(k, line, tile)
 
-        def put(i: Value, inside: Value) -> None:
-            at = b.select(inside, i, i64(self.p.size - 1))
-            entry = self._load(k, line, at, is_first)
+        def put(entry: Entry, inside: Value) -> None:
             digit = self._digit(k, entry[0])
             same = _lanes_with(k, digit, inside)
             below = b.and_(same, b.sub(b.shl(integer("i32", 1), gpu.lane()), integer("i32", 1)))
@@ -239,7 +259,7 @@ class _RadixSort:
             with b.if_then(inside):
                 self._store(k, line, b.zext(b.add(before, rank), "i64"), entry, is_last)
 
-        each(put)
+        self._each(k, line, stretch, WARP, is_first, put)
 
     def _starts(self, k: GpuContext, line: Value, tile: Value) -> None:
         """Turns the warps' counts, row by row, into the places of their first entries with each value."""
