@@ -83,9 +83,12 @@ class CudaGpu:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Around calls of the driver that wait for work."""
+        before = len(self._held)
         with self.blaming():
             yield
         self.begun.clear()
+        for _ in range(before):
+            self._let_go()
 
     @contextmanager
     def blaming(self) -> Iterator[None]:
@@ -97,7 +100,7 @@ class CudaGpu:
 
     def fail(self, error: DriverError) -> NoReturn:
         """Tells of a driver's error with the kernels that may be at fault."""
-        begun = [(labels, kernel) for labels, kernels in self.begun.values() for kernel in kernels]
+        begun = [(labels, kernel) for labels, kernels in list(self.begun.values()) for kernel in kernels]
         self.begun.clear()
         names = list(dict.fromkeys(labels[kernel] for labels, kernel in begun))[-_NAMED:]
         among = "" if not names else f", after {names[0]}"
@@ -236,11 +239,17 @@ class CudaGpu:
     def hold(self, owner: object) -> None:
         """Keeps an object of somebody else's until all work begun before is done; looks after those held earlier."""
         self.enter()
-        while self._held and int(self.driver.cuEventQuery(self._held[0][0])[0]) == 0:
-            self.call("cuEventDestroy", self._held.popleft()[0])
+        while self._held and not int(self.driver.cuEventQuery(self._held[0][0])[0]):
+            self._let_go()
         event = self.event()
         self.call("cuEventRecord", event, self.stream)
         self._held.append((event, owner))
+
+    def _let_go(self) -> None:
+        """Forgets the object that is held for the longest time."""
+        with suppress(IndexError):  # another thread was faster
+            event, _ = self._held.popleft()
+            self.call("cuEventDestroy", event)
 
 
 class _Stage:

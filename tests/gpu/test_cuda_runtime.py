@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -433,6 +434,19 @@ def test_the_stream_of_the_older_protocol_is_waited_for(fake: FakeDriver) -> Non
     first = fake.log.index("record in 77")
     assert f"wait in {ours}" in fake.log[first:]
     assert "wait in 1" in fake.log[fake.log.index("cuLaunchKernel") :]
+
+
+def test_arrays_of_others_are_held_until_they_have_been_read(fake: FakeDriver) -> None:
+    run = for_gpu(TWICE)
+    foreign = Foreign(on_gpu(run), 77)
+    watch = weakref.ref(foreign)
+    result = run(foreign)
+    del foreign
+    gc.collect()
+    assert watch() is not None
+    result.block_until_ready()
+    gc.collect()
+    assert watch() is None
 
 
 class Dlpack:
