@@ -467,6 +467,22 @@ def test_a_device_goes_on_after_an_error() -> None:
         np.testing.assert_array_equal(out, np.arange(64))
 
 
+def test_votes_of_a_launch_that_failed_do_not_count() -> None:
+    def write(t: Thread) -> None:
+        b = t.b
+        sign = b.load("i32", t.at("i32", 0, t.index()))
+        yes = b.icmp_signed("<", sign, i32(0))
+        ballot, some = t.gpu.ballot(yes), t.gpu.any(yes)
+        b.store(b.select(some, i32(-1), ballot), t.at("i32", 1))
+
+    kernel = Prepared(write, 2)
+    signs, out = np.full(40, -1, np.int32), zeros(64)
+    with pytest.raises(HloError, match="thread .40, 0, 0.: reads 4 bytes of argument 0"):
+        kernel.run([signs, out], 64)
+    kernel.run([zeros(64), out], 64)
+    assert (out == 0).all()
+
+
 def test_stacks_have_an_end() -> None:
     with pytest.raises(HloError, match="a thread of k takes 40000 bytes or more of its stack"):
         Prepared(lambda t: [t.b.alloca("i32", 5000), t.b.alloca("[20 x i8]", 1000)], 0)

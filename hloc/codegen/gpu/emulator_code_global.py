@@ -57,7 +57,7 @@ class EmulatedGlobalMemory(EmulatorCode):
             with b.if_then(bad):
                 b.call(self._bad_access(), [offset, p.size, p.mask, starts, p.site])
                 b.unreachable()
-            if kind in (READ, WRITE):
+            if kind in (READ, WRITE) and (bytes in (1, 2) or bytes % 4 == 0):
                 with b.if_then(b.icmp_signed("!=", self.launched(b, "watch"), i64(0))):
                     self._watch(b, kind, bytes, p, offset)
 
@@ -84,7 +84,7 @@ class EmulatedGlobalMemory(EmulatorCode):
             part = b.shl(i64((1 << bytes) - 1), b.and_(address, i64(3)))
             self._watch_word(b, kind, first, part, p, offset)
             return
-        with b.for_loop(i64(0), i64(-(-bytes // 4))) as i:
+        with b.for_loop(i64(0), i64(bytes // 4)) as i:
             self._watch_word(b, kind, b.add(first, i), i64(15), p, offset)
 
     def _watch_word(

@@ -1,11 +1,10 @@
 """Shared memory of the emulator: what accesses may touch, and in what order threads do. Asynchronous copies.
 
-Shared memory has a record of the last write and of the reads since then, of every word of
-four bytes, or of its bytes once they are touched apart (_SPLIT). A record is a *clock* (upwards of _CLOCK) over some
-flags over the thread. Clocks count meetings of threads, over all of a program's life: each warp has the clock of its
-last meeting, and knows those of others' that come before it. So a record of before the block's last barrier
-(`emulated.limit`) is in order, one of before the block (`emulated.start`) is not of this block at all, and others are
-looked at closely.
+There is a record of the last write and one of the reads since then for every word of four bytes, or for its bytes once
+they are touched apart (_SPLIT). A record is a *clock* (upwards of _CLOCK) over some flags over the thread. Clocks count
+meetings of threads, over all of a program's life, and each warp has the clock of its last one. So a record of before
+the block's last barrier (`emulated.limit`) is in order, one of before the block (`emulated.start`) is not of this block
+at all, and others are in order if they are of this warp, and of before its last meeting.
 """
 
 from __future__ import annotations
@@ -87,13 +86,9 @@ class EmulatedMemory(EmulatedGlobalMemory):
     def _is_before(self, b: Builder, record: Value) -> Value:
         """Whether what a thread did, since the last barrier, comes before what this one does now."""
         this = self.warp(b)
-        other = b.and_(b.lshr(record, i64(5)), i64(WARPS - 1))
-        clock = b.lshr(record, i64(_CLOCK))
-        mine = b.load("i64", self.place(b, "clock", "i64", WARPS, this))
-        row = b.add(b.mul(this, i64(WARPS)), other)
-        known = b.load("i64", self.place(b, "known", "i64", WARPS * WARPS, row))
-        within = b.icmp_signed("<", clock, mine)
-        return b.select(b.icmp_signed("==", this, other), within, b.icmp_signed("<=", clock, known))
+        same_warp = b.icmp_signed("==", b.and_(b.lshr(record, i64(5)), i64(WARPS - 1)), this)
+        clock = b.load("i64", self.place(b, "clock", "i64", WARPS, this))
+        return b.and_(same_warp, b.icmp_signed("<", b.lshr(record, i64(_CLOCK)), clock))
 
     def _is_own(self, b: Builder, record: Value) -> Value:
         return b.icmp_signed("==", b.and_(record, i64(_THREAD)), self.thread(b))

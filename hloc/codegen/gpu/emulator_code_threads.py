@@ -139,10 +139,11 @@ class EmulatedThreads(EmulatedMemory):
             self.set(b, "tail", threads)
             self.set(b, "live", threads)
             self.set(b, "arrived", i64(0))
-            self.set(b, "verdict", i64(0))
+            self.set(b, "votes", i64(0))
             self.set(b, "looks", i64(0))
             with b.for_loop(i64(0), i64(WARPS)) as w:
                 b.store(i64(0), self.place(b, "met", "i64", WARPS, w))
+                b.store(i32(0), self.place(b, "ballots", "i32", WARPS, w))
             self.forget(b, threads)
 
         return self.function("begin", "", write)
@@ -211,6 +212,7 @@ class EmulatedThreads(EmulatedMemory):
 
     def barrier(self) -> Function:
         """All threads of the block come here with the same site; whether any came with i64 1."""
+
         def write(b: Builder, p: SimpleNamespace) -> Value:
             threads = self.get(b, "threads")
             votes = b.or_(self.get(b, "votes"), p.vote)
