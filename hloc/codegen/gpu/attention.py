@@ -249,8 +249,7 @@ class _Simt:
     ) -> list[Value]:
         """Sums after `turns` turns over tiles of `depth` steps from `first` on, zero from step `end` on.
 
-        While one turn's tiles are multiplied, by multiply(their addresses, turn, sums), the next ones are on their way
-        into registers. All threads have left the tiles behind that were there before.
+        While tiles are multiplied, by multiply(their addresses, turn, sums), the next ones come into registers.
         """
         b, way = self.b, self.way
 

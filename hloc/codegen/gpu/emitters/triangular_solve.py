@@ -108,16 +108,11 @@ def _solve_diagonal(g: GpuStep, plan: _Solve, grid: tuple[int, int, int]) -> Non
     offset = shared_bytes(dtype, block, block)
     with g.launch(grid, THREADS, plan.bytes(block), [0], name="diagonal") as k:
         b, (start,) = k.b, k.scalars
-        number = k.block_index()
-        batch = tuple(delinearize(b, number, plan.batch))
+        number, batch = k.block_index(), tuple(delinearize(b, k.block_index(), plan.batch))
         triangle, x = shared_matrix(k, dtype, block, block), shared_matrix(k, dtype, block, width, offset)
         left, first = b.sub(i64(plan.n), start), b.mul(k.block_index("y"), i64(width))
         size = b.select(b.icmp_signed("<", left, i64(block)), left, i64(block))
-        with each_of_block(k, block * block) as at:
-            outer, inner = b.udiv(at, i64(block)), b.urem(at, i64(block))
-            i, j = (inner, outer) if plan.transposed else (outer, inner)
-            with b.if_then(b.and_(b.icmp_signed("<", i, size), b.icmp_signed("<=", j, i))):
-                triangle.store((i, j), plan.triangle(k, batch, b.add(start, i), b.add(start, j)))
+        _load_triangle(k, plan, triangle, batch, (start, size))
 
         def each(body: Callable[[Index, Value, Value], None]) -> None:
             with each_of_block(k, block * width) as at:
@@ -125,9 +120,6 @@ def _solve_diagonal(g: GpuStep, plan: _Solve, grid: tuple[int, int, int]) -> Non
                 j, row = b.add(first, column), b.add(start, i)
                 with b.if_then(b.and_(b.icmp_signed("<", i, size), b.icmp_signed("<", j, i64(plan.columns)))):
                     body((i, column), row, j)
-
-        def load(here: Index, row: Value, j: Value) -> None:
-            x.store(here, plan.given(k, batch, row, j) if plan.is_small else plan.x(k).load((number, row, j)))
 
         def divided(i: Value, value: Register) -> Register:
             return value if plan.unit else divide(b, dtype, value, triangle.load((i, i)))
@@ -138,16 +130,28 @@ def _solve_diagonal(g: GpuStep, plan: _Solve, grid: tuple[int, int, int]) -> Non
             if not plan.is_small:
                 plan.x(k).store((number, row, j), value)
 
-        each(load)
+        if plan.is_small:
+            each(lambda here, row, j: x.store(here, plan.given(k, batch, row, j)))
+        else:
+            each(lambda here, row, j: x.store(here, plan.x(k).load((number, row, j))))
         k.gpu.barrier()
-        thread = k.thread_index()
-        lane, column = b.udiv(thread, i64(width)), b.urem(thread, i64(width))
+        lane, column = b.udiv(k.thread_index(), i64(width)), b.urem(k.thread_index(), i64(width))
         # Threads of columns that are none have no rows left to do.
         lane = b.select(b.icmp_signed("<", b.add(first, column), i64(plan.columns)), lane, i64(block))
         with b.for_loop(i64(0), size, unroll=False) as j:
             _take_off(k, plan, (triangle, x), (j, size), (lane, column), divided)
             k.gpu.barrier()
         each(store)
+
+
+def _load_triangle(k: GpuContext, plan: _Solve, target: ArrayRef, batch: Index, span: tuple[Value, Value]) -> None:
+    """Puts the diagonal block that begins at a row, of a number of rows, into shared memory."""
+    b, block, (start, size) = k.b, plan.block, span
+    with each_of_block(k, block * block) as at:
+        outer, inner = b.udiv(at, i64(block)), b.urem(at, i64(block))
+        i, j = (inner, outer) if plan.transposed else (outer, inner)
+        with b.if_then(b.and_(b.icmp_signed("<", i, size), b.icmp_signed("<=", j, i))):
+            target.store((i, j), plan.triangle(k, batch, b.add(start, i), b.add(start, j)))
 
 
 def _take_off(
