@@ -13,8 +13,9 @@ from typing import NamedTuple, TypeVar
 
 from hloc.codegen.dot_plan import DotPlan, Side
 from hloc.codegen.epilogue import Epilogue
-from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, possible_units, source_of
+from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, copied_together, possible_units, source_of
 from hloc.codegen.gpu.intrinsics import WARP
+from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
 PLAIN, THIN, TILED, UNITS = "plain", "thin", "tiled", "units"
@@ -94,6 +95,17 @@ WARP_TILES_OF_DOUBLES = (
 
 MOST_STAGES = 4
 
+_UNITS_RATES = {1: 6e6, 2: 3e6, 4: 1.5e6, 8: 0.25e6}
+_THREADS_RATE = 0.25e6
+"""Multiplications of an H100's multiprocessor in a microsecond: by units, for bytes of an element, and by threads."""
+
+_REUSE = 20
+"""How much less a small tile makes of that: with r uses of each element that it loads, r / (r + _REUSE)."""
+
+_FILL, _LAUNCH, _BANDWIDTH, _BLOCK_BANDWIDTH = 64, 2.0, 4e6, 80e3
+"""Steps that a block's beginning and end take the time of; microseconds of a second launch; bytes in a microsecond, of
+all memory and for one multiprocessor."""
+
 _THROUGH_REGISTERS = 1
 """Lines of tiles, of 128 bytes, that a thread can have on their way in registers."""
 
@@ -167,35 +179,60 @@ def gemm_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
     if m <= THIN_ROWS:
         columns = _columns(dot)
         blocks = -(-n // columns.block_columns) * batches
-        splits, steps = split(k, 4 * BLOCKS, blocks, columns.steps)
+        splits, steps = split(k, 4 * BLOCKS // blocks, columns.steps)
         return GemmPlan(dot, THIN, splits, steps, columns=columns)
     return blocks_plan(dot, unit, shared_bytes)
 
 
 def blocks_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
     """The same for a large product: in tiles of blocks."""
-    m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
     if unit is not None:
         return _units_plan(dot, unit, shared_bytes)
-    tile = _tile(m, n, k, batches, TILES[dot.dtype.itemsize])
-    splits, steps = split(k, BLOCKS, tiles_of(m, n, tile.m, tile.n) * batches, tile.k)
+    tile, splits, steps = _best(dot, TILES[dot.dtype.itemsize], lambda tile: tile.k, _THREADS_RATE, dot.dtype.itemsize)
     return GemmPlan(dot, TILED, splits, steps, tile)
 
 
 def _units_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> GemmPlan:
-    m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
     tiles = WARP_TILES if unit.itemsize < 8 else WARP_TILES_OF_DOUBLES
-    is_copied = unit.parts == 1 and all(
-        source_of(side) is dtype and not side.copied for side, dtype in ((dot.lhs, unit.lhs), (dot.rhs, unit.rhs))
-    )
+    sides = (dot.lhs, unit.lhs), (dot.rhs, unit.rhs)
+    is_copied = unit.parts == 1 and all(_is_copied(side, dtype) for side, dtype in sides)
     if not is_copied:
-        tiles = [tile for tile in tiles if tile.m + tile.n <= tile.threads * _THROUGH_REGISTERS]
+        tiles = tuple(tile for tile in tiles if tile.m + tile.n <= tile.threads * _THROUGH_REGISTERS)
     stages = MOST_STAGES if is_copied else 2
     room = min(stages, 3) * unit.parts
-    tile = _tile(m, n, k, batches, [tile for tile in tiles if room * tile.stage_bytes <= shared_bytes])
-    splits, steps = split(k, BLOCKS, tiles_of(m, n, tile.m, tile.n) * batches, unit.steps)
+    tiles = tuple(tile for tile in tiles if room * tile.stage_bytes <= shared_bytes)
+    rate = _UNITS_RATES[unit.itemsize] / len(unit.products)
+    tile, splits, steps = _best(dot, tiles, lambda tile: unit.steps, rate, unit.itemsize)
     stages = min(stages, shared_bytes // (tile.stage_bytes * unit.parts), max(2, -(-steps // unit.steps)))
     return GemmPlan(dot, UNITS, splits, steps, warps=tile, unit=unit, stages=stages)
+
+
+def _is_copied(side: Side, dtype: DType) -> bool:
+    """Whether a side comes into shared memory without going through registers."""
+    return not side.copied and source_of(side) is dtype and copied_together(*along_and_width(side), dtype) > 0
+
+
+def _best(
+    dot: DotPlan, tiles: Sequence[_AnyTile], unit: Callable[[_AnyTile], int], rate: float, itemsize: int
+) -> tuple[_AnyTile, int, int]:
+    """The tile, and how sums are split, in `unit(tile)` steps, that take the least time: (tile, splits, steps).
+
+    `rate` are the multiplications of a multiprocessor in a microsecond, `itemsize` the bytes of operands' elements.
+    """
+    results = prod(dot.batch) * dot.m * dot.n
+    found: list[tuple[float, int, _AnyTile, int, int]] = []
+    for number, tile in enumerate(tiles):
+        blocks = tiles_of(dot.m, dot.n, tile.m, tile.n) * prod(dot.batch)
+        reuse = tile.m * tile.n / (tile.m + tile.n)
+        step_bytes = (tile.m + tile.n) * itemsize
+        step_time = max(tile.m * tile.n / rate * (reuse + _REUSE) / reuse, step_bytes / _BLOCK_BANDWIDTH)
+        for waves in (0, 1, 2, 3):
+            splits, steps = split(dot.k, waves * BLOCKS // blocks, unit(tile))
+            time = -(-blocks * splits // BLOCKS) * (steps + _FILL) * step_time
+            if splits > 1:
+                time += _LAUNCH + 2 * splits * results * dot.dtype.itemsize / _BANDWIDTH
+            found.append((time, number, tile, splits, steps))
+    return min(found, key=lambda one: one[:2])[2:]
 
 
 _SHARED_BYTES = (64 * 1024, 99 * 1024, 163 * 1024, 227 * 1024)
@@ -216,24 +253,13 @@ def tiles_of(m: int, n: int, tile_m: int, tile_n: int) -> int:
     return -(-m // tile_m) * -(-n // tile_n)
 
 
-def split(k: int, wanted: int, blocks: int, unit: int) -> tuple[int, int]:
-    """(parts of the sums, steps of each part but the last): whole units, so that about `wanted` blocks are busy."""
-    splits = max(1, min(-(-wanted // blocks), k // _LEAST_STEPS, _MOST_SPLITS)) if 2 * blocks <= wanted else 1
+def split(k: int, wanted: int, unit: int) -> tuple[int, int]:
+    """(parts of the sums, at most `wanted`; steps of each part but the last, a multiple of `unit`)."""
+    splits = max(1, min(wanted, k // _LEAST_STEPS, _MOST_SPLITS))
     if splits == 1:
         return 1, k
     steps = -(-k // (splits * unit)) * unit
     return -(-k // steps), steps
-
-
-def _tile(m: int, n: int, k: int, batches: int, tiles: Sequence[_AnyTile]) -> _AnyTile:
-    """The first tile of which there are enough, with what splitting adds, and which does not waste too much."""
-    parts = max(1, min(k // _LEAST_STEPS, _MOST_SPLITS))
-    least = min(tiles_of(m, n, tile.m, tile.n) * tile.m * tile.n for tile in tiles)
-    fitting = [tile for tile in tiles if 2 * tiles_of(m, n, tile.m, tile.n) * tile.m * tile.n <= 3 * least]
-    for tile in fitting:
-        if tiles_of(m, n, tile.m, tile.n) * batches * parts >= BLOCKS * 3 // 4:
-            return tile
-    return fitting[-1]
 
 
 def _columns(dot: DotPlan) -> Columns:

@@ -19,7 +19,7 @@ from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import Elements, i32
-from hloc.codegen.gpu.gemm_units import ROW_BYTES
+from hloc.codegen.gpu.gemm_units import ROW_BYTES, copied_together, lies_by_steps
 from hloc.codegen.llvm import Builder, Value, const, integer
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import F32, DType
@@ -50,7 +50,7 @@ class StagedTile:
         self.k, self.b, self.operand, self.lines, self.first_line = k, k.b, operand, lines, first_line
         self.dtype, self.parts, self.itemsize = dtype, parts, dtype.itemsize
         self.steps = ROW_BYTES // self.itemsize
-        self.by_steps = operand.along_steps or self.itemsize != 2
+        self.by_steps = lies_by_steps(operand.along_steps, dtype)
         self.is_async, self.width = self._access()
         # Bytes that have to change places are stored four steps at a time.
         self.depth = 4 if self.itemsize == 1 and operand.along_steps != self.by_steps else 1
@@ -66,11 +66,10 @@ class StagedTile:
 
     def _access(self) -> tuple[bool, int]:
         """Whether pieces are copied asynchronously, and their elements."""
-        operand = self.operand
-        width = gcd(operand.width, CHUNK // self.itemsize)
-        together = width if operand.along_steps == self.by_steps else 1
-        if operand.base is None or operand.source is not self.dtype or self.parts > 1 or together * self.itemsize < 4:
-            return False, width
+        operand, dtype = self.operand, self.dtype
+        together = copied_together(operand.along_steps, operand.width, dtype)
+        if operand.base is None or operand.source is not dtype or self.parts > 1 or not together:
+            return False, gcd(operand.width, CHUNK // self.itemsize)
         return True, together
 
     def _place(self, first: int) -> tuple[Value, Value]:

@@ -110,6 +110,17 @@ def source_of(side: Side) -> DType:
     return side.value.shape.dtype if side.copied else side.shape.dtype
 
 
+def lies_by_steps(along_steps: bool, dtype: DType) -> bool:
+    """Whether rows of a tile of such elements, which lie together along steps or not, are lines."""
+    return along_steps or dtype.itemsize != 2
+
+
+def copied_together(along_steps: bool, width: int, dtype: DType) -> int:
+    """Elements that can be copied as they lie, of `width` that lie together; 0 if there are not 4 bytes of them."""
+    count = min(width, 16 // dtype.itemsize) if lies_by_steps(along_steps, dtype) == along_steps else 1
+    return count if count * dtype.itemsize >= 4 else 0
+
+
 def _integer_unit(lhs: DType, rhs: DType) -> Unit | None:
     if not (lhs.is_integer and rhs.is_integer and lhs.bits <= 8 and rhs.bits <= 8):
         return None
