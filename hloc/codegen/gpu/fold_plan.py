@@ -13,10 +13,11 @@ from hloc.records import record
 THREADS = 256
 _MOST_THREADS = 1024
 
-_BUSY_BLOCKS = 1024
+BUSY_BLOCKS = 1024
 """Blocks that keep a large device busy."""
 
-_BUSY_THREADS = 1 << 16
+BUSY_THREADS = 1 << 16
+"""Threads that do so."""
 
 _PART = 8192
 """Elements that a block folds at least before a result is divided among blocks."""
@@ -57,9 +58,9 @@ class FoldSpace:
         if not self.results:
             return 1
         if self.lanes == 1:
-            wanted = min(self.terms // _PART, -(-_BUSY_BLOCKS // self.results))
+            wanted = min(self.terms // _PART, -(-BUSY_BLOCKS // self.results))
         else:
-            wanted = min(self.terms // 64, _BUSY_BLOCKS // -(-self.results // 128))
+            wanted = min(self.terms // 64, BUSY_BLOCKS // -(-self.results // 128))
         return wanted if wanted > 1 else 1
 
     def second(self) -> FoldSpace:
@@ -132,14 +133,14 @@ def along(
     width = _narrowed(space, 16 // itemsize, run, results > 1 or len(space.folded) > 1)
     pieces = -(-terms // width // parts)
     folders = min(power(-(-pieces // 4)), _MOST_THREADS if in_order else THREADS)
-    if folders > WARP and pieces <= 16 * WARP and results >= _BUSY_THREADS // WARP:
+    if folders > WARP and pieces <= 16 * WARP and results >= BUSY_THREADS // WARP:
         folders = WARP
-    while folders < pieces and results * parts * folders < _BUSY_THREADS:
+    while folders < pieces and results * parts * folders < BUSY_THREADS:
         folders *= 2
     folders = min(folders, _MOST_THREADS if parts == 1 else THREADS)
     groups = max(1, THREADS // folders) if folders <= WARP else 1
     groups = max(min(groups, power(results)), -(-WARP // folders))
-    together = 1 if size > _LONG else max(1, min(_TOGETHER // width, 4))
+    together = 1 if size > _LONG else max(1, min(_TOGETHER // width, 8))
     return Geometry(groups, folders, width, together, -(-results // groups), parts, True)
 
 
@@ -152,21 +153,21 @@ def across(
     pieces = space.results // width
     groups = min(WARP, power(pieces))
     folders = min(power(-(-terms // 4)), THREADS // groups)
-    while folders < terms and folders * groups < _MOST_THREADS and pieces * parts * folders < _BUSY_THREADS:
+    while folders < terms and folders * groups < _MOST_THREADS and pieces * parts * folders < BUSY_THREADS:
         folders *= 2
     groups = min(max(groups, THREADS // folders), power(pieces))
     if folders > 1:
         width = min(width, folders)
     while width > 1 and folders > 1 and slots_bytes(types, groups * folders * width) > _MOST_SHARED:
         width //= 2
-    together = 1 if size > _LONG else max(1, min(_TOGETHER // width, 4))
+    together = 1 if size > _LONG else max(1, min(_TOGETHER // width, 8))
     return Geometry(groups, folders, width, together, -(-(space.results // width) // groups), parts, False)
 
 
 def _narrowed(space: FoldSpace, width: int, run: int, has_others: bool) -> int:
     """How many neighbours a thread takes: each piece has to be in one run, and there have to be many pieces."""
     elements = space.terms * space.results
-    while width > 1 and ((has_others and run % width) or elements // width < _BUSY_THREADS // 4):
+    while width > 1 and ((has_others and run % width) or elements // width < BUSY_THREADS // 4):
         width //= 2
     return width
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
+from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.loops import Flat
 from hloc.codegen.routines import i64
+
+
+def without_divisions(g: GpuStep, write: Callable[[bool], list[Flat]]) -> None:
+    """Writes a launch by positions in memory, or, if its indices needed divisions for that, by dimensions.
+
+    `write(by_dimension)` writes it and gives the Flats of its indices.
+    """
+    if any(flat.splits for flat in write(False)):
+        g.discard()
+        write(True)
 
 
 def neighbours(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.fold_plan import FoldSpace, Geometry, across, along
 from hloc.codegen.gpu.intrinsics import WARP
-from hloc.codegen.gpu.pieces import neighbours
+from hloc.codegen.gpu.pieces import neighbours, without_divisions
 from hloc.codegen.gpu.running import Running, Slots, running_types
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
@@ -105,22 +105,20 @@ def fold_once(
     parts: int = 1,
     name: str = "",
 ) -> None:
-    """One launch of a fold; with several `parts`, block y of the grid folds part y of each result.
-
-    Written again if its indices needed divisions in its loops.
-    """
+    """One launch of a fold; with several `parts`, block y of the grid folds part y of each result."""
     size = len(g.step.instruction.called[0]) if g.is_fused else 1
     types = running_types(reducers)
     in_order = not all(reducer.operation for reducer in reducers)
     plan = (along if space.lanes == 1 else across)(space, types, itemsize, size, parts, in_order)
-    for by_dimension in (False, True):
+
+    def write(by_dimension: bool) -> list[Flat]:
         with g.launch(plan.grid, plan.threads, plan.shared_bytes(types), name=name) as k:
             running = Running(k, reducers)
             writer = _Writer(k, space, plan, running, prepare(k, running), by_dimension)
             writer.write()
-        if by_dimension or not any(flat.splits for flat in writer.flats):
-            return
-        g.discard()
+        return writer.flats
+
+    without_divisions(g, write)
 
 
 class _Writer:

@@ -16,7 +16,7 @@ from hloc.codegen.bodies import Leaf
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.fold_plan import THREADS, power
 from hloc.codegen.gpu.intrinsics import WARP
-from hloc.codegen.gpu.pieces import neighbours
+from hloc.codegen.gpu.pieces import neighbours, without_divisions
 from hloc.codegen.gpu.row_launches import RowLaunches
 from hloc.codegen.gpu.running import Running, Slots, running_types, slots_bytes
 from hloc.codegen.gpu.step import GpuStep
@@ -66,15 +66,15 @@ def write_rows(g: GpuStep, stages: RowStages, roots: Sequence[Leaf]) -> None:
         return
     kept, slots, shared = _shared(g, stages, plan)
     launches = RowLaunches(g, stages, roots)
-    for by_dimension in (False, True):
-        blocks = -(-stages.space.count // plan.groups)
-        with g.launch(blocks, plan.threads * plan.groups, shared) as k:
+
+    def write(by_dimension: bool) -> list[Flat]:
+        with g.launch(-(-stages.space.count // plan.groups), plan.threads * plan.groups, shared) as k:
             writer = _Writer(k, stages, roots, plan, launches, by_dimension, bool(g.shared))
             writer.place(kept, slots)
             writer.write_row()
-        if by_dimension or not any(flat.splits for flat in writer.flats):
-            break
-        g.discard()
+        return writer.flats
+
+    without_divisions(g, write)
     if stages.totals:
         launches.fold_totals()
 

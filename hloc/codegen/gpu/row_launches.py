@@ -14,6 +14,7 @@ from hloc.codegen.bodies import Leaf
 from hloc.codegen.folds import Values
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.fold_plan import THREADS, FoldSpace
+from hloc.codegen.gpu.pieces import without_divisions
 from hloc.codegen.gpu.reductions import Fold, fold, loaded_size
 from hloc.codegen.gpu.running import Running
 from hloc.codegen.gpu.spread import over_elements
@@ -21,13 +22,11 @@ from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.graphs import shape_of
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Value
-from hloc.codegen.loops import reshape_index
+from hloc.codegen.loops import Flat, reshape_index
 from hloc.codegen.routines import i64
 from hloc.codegen.row_kernel import RowParts
 from hloc.codegen.row_stages import Place, RowLoop, RowStages, inputs_of, reducer_of
-from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import ArrayShape
 
 
 def launches_bytes(stages: RowStages) -> int:
@@ -74,12 +73,14 @@ class RowLaunches:
 
     def write(self) -> None:
         """All of them."""
-        for loop in self.stages.loops:
-            (self._fold_loop if loop.reduces else self._store_loop_roots)(loop)
+        last = max(number for number, loop in enumerate(self.stages.loops) if loop.reduces)
+        for number, loop in enumerate(self.stages.loops):
+            if loop.reduces:
+                self._fold_loop(loop, number == last)
+            else:
+                self._store_loop_roots(loop)
         if self.stages.totals:
             self.fold_totals()
-        if any(self.stages.row_roots):
-            self._store_row_roots()
 
     def _begin(self, k: GpuContext) -> RowParts:
         """A kernel's parts, with the results of all reduces so far in scratch."""
@@ -96,8 +97,8 @@ class RowLaunches:
             offset += _leaf_bytes(leaf)
         return found
 
-    def _fold_loop(self, loop: RowLoop) -> None:
-        """A loop's reduces, and the roots that it stores beside them."""
+    def _fold_loop(self, loop: RowLoop, is_last: bool) -> None:
+        """A loop's reduces, and the roots that it stores beside them; with the last ones the roots of rows."""
         reduces = [reduce for reduce, _ in loop.reduces]
 
         def prepare(k: GpuContext, running: Running) -> Fold:
@@ -108,7 +109,12 @@ class RowLaunches:
 
             def finish(row: Index, totals: list[Value]) -> None:
                 values = running.finish([parts.initial(reduce) for reduce in reduces], totals)
-                self.store_results(parts, reduces, row, values)
+                if not is_last or loop is not self.stages.loops[-1] or self.stages.totals:
+                    self.store_results(parts, reduces, row, values)
+                if is_last:
+                    parts.bind(reduces, values)
+                    for level in range(len(self.stages.row_roots)):
+                        parts.store_row_roots(level, row)
 
             visit = partial(parts.store_roots, loop) if loop.roots else None
             return Fold(elements, finish, visit=visit)
@@ -157,30 +163,18 @@ class RowLaunches:
         while width > 1 and shape.count // width < 1 << 14:
             width //= 2
         rows, sizes = self.stages.space.sizes, [shape.dims[d] for d in place.rows]
-        for by_rows in (False, True):
+
+        def write(by_rows: bool) -> list[Flat]:
             with self.g.launch(-(-shape.count // (width * THREADS)), THREADS, name="roots") as k:
                 parts = self._begin(k)
 
-                def together(indices: list[Index], parts: RowParts = parts) -> None:
+                def together(indices: list[Index]) -> None:
                     at = []
                     for index in indices:
                         row = reshape_index(parts.b, tuple(index[d] for d in place.rows), sizes, rows)
                         at.append((row, tuple(index[d] for d in place.columns)))
                     parts.store_roots(loop, at)
 
-                flats = over_elements(k, k.global_index(), shape, width, together, by_rows)
-            if by_rows or not any(flat.splits for flat in flats):
-                return
-            self.g.discard()
+                return over_elements(k, k.global_index(), shape, width, together, by_rows)
 
-    def _store_row_roots(self) -> None:
-        """The roots with one element a row, a row a thread."""
-        rows = self.stages.space.count
-        with self.g.launch(-(-rows // THREADS), THREADS, name="rows") as k:
-            parts = self._begin(k)
-
-            def one(indices: list[Index]) -> None:
-                for level in range(len(self.stages.row_roots)):
-                    parts.store_row_roots(level, indices[0])
-
-            over_elements(k, k.global_index(), ArrayShape(PRED, self.stages.space.sizes), 1, one, by_rows=True)
+        without_divisions(self.g, write)

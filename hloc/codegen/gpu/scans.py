@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from hloc.codegen.folds import Values
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.gpu.fold_plan import THREADS, FoldSpace, power
+from hloc.codegen.gpu.fold_plan import BUSY_BLOCKS, BUSY_THREADS, THREADS, FoldSpace, power
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.codegen.gpu.reductions import Fold, fold_once
 from hloc.codegen.gpu.running import Running, Slots, running_types, slots_bytes
@@ -25,9 +25,6 @@ from hloc.codegen.loops import Flat
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64, least
 from hloc.records import record
-
-_BUSY_BLOCKS = 1024
-_BUSY_THREADS = 1 << 16
 
 _STEPS = 8
 """Places along a line that a thread loads together, where each goes along a line of its own."""
@@ -62,9 +59,9 @@ class ScanSpace:
         """Places of a segment; the whole length if lines are not cut."""
         tile = self.threads * self.items if self.is_along else _STEPS
         if self.is_along:
-            wanted = min(self.length // (4 * tile), -(-_BUSY_BLOCKS // self.count))
+            wanted = min(self.length // (4 * tile), -(-BUSY_BLOCKS // self.count))
         else:
-            wanted = min(self.length // (4 * tile), _BUSY_THREADS // self.count, 64)
+            wanted = min(self.length // (4 * tile), BUSY_THREADS // self.count, 64)
         if wanted < 2:
             return self.length
         return -(-self.length // wanted // tile) * tile
