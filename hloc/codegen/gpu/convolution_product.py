@@ -13,10 +13,12 @@ from math import gcd, prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
+from hloc.codegen.bodies import lies_in_memory
 from hloc.codegen.convolution_plan import ConvolutionPlan
 from hloc.codegen.gpu.blocks import digits
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.gpu.gemm_parts import Elements, OwnSide
+from hloc.codegen.gpu.gemm_parts import Elements
+from hloc.codegen.gpu.gemm_sides import OwnSide
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.loops import delinearize
@@ -39,11 +41,11 @@ class ConvolutionProduct:
     """A convolution as `DotPlan` has products: `batch` counts groups, of either kind.
 
     Rows are positions and columns output features, or the other way round if neighbours in the result are of one
-    feature. `m`, `n` and `k` are the sizes of one product.
+    feature. `m`, `n` and `k` are the sizes of one product. In a fusion (`is_fused`), operands may be computed.
     """
 
-    def __init__(self, instruction: Instruction, plan: ConvolutionPlan):
-        self.plan, self.dtype = plan, plan.dtype
+    def __init__(self, instruction: Instruction, plan: ConvolutionPlan, is_fused: bool):
+        self.plan, self.dtype, self.is_fused = plan, plan.dtype, is_fused
         self.batch = (plan.groups * plan.batch_groups,)
         labels, out = plan.labels, plan.out
         order = sorted((labels.output_batch, *labels.output_spatial), key=lambda d: -out.strides[d])
@@ -106,6 +108,7 @@ class _Side(OwnSide):
         self.product, self.number, self.lines = product, number, lines
         self.value = instruction.operands[number]
         self.shape: ArrayShape = self.value.shape
+        self.copied = product.is_fused and not lies_in_memory(self.value)
 
     def width_of(self, run: int, others: Sequence[int]) -> int:
         """Elements of one access, for runs of so many in memory that begin at sums of multiples of `others`."""

@@ -12,6 +12,7 @@ from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.dot_plan import Side
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_plan import GemmPlan, along_and_width, greatest_power
+from hloc.codegen.gpu.gemm_sides import OwnSide
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value, integer
@@ -19,7 +20,6 @@ from hloc.codegen.loops import Flat, delinearize, linear
 from hloc.codegen.products import added
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import PRED, DType
-from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 
 _RASTER = 8
@@ -125,25 +125,6 @@ class Elements(ABC):
         """The line and step of an element that lies a number of elements behind another."""
         b, more = self.k.b, i64(number)
         return (line, b.add(step, more)) if self.along_steps else (b.add(line, more), step)
-
-
-class OwnSide(ABC):
-    """A side of a product that is no dot's: it has its own way to its elements. `value` is of the type that they have.
-
-    It stands for a `Side` of which elements are computed.
-    """
-
-    value: Instruction
-    shape: ArrayShape
-    copied = True
-
-    def operand(self, k: GpuContext, batch: Index, dtype: DType) -> Elements:
-        """Its elements, of an operand."""
-        raise NotImplementedError
-
-    def index(self, k: GpuContext, batch: Index, row: Value, column: Value) -> Index:
-        """The index of its array, of a result."""
-        raise NotImplementedError
 
 
 def operand_of(k: GpuContext, side: Side | OwnSide, batch: Index, dtype: DType) -> Elements:

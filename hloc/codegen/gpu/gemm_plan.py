@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from hloc.codegen.dot_plan import DotPlan, Side
 from hloc.codegen.epilogue import Epilogue
+from hloc.codegen.gpu.gemm_sides import OwnSide
 from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, copied_together, possible_units, source_of
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.ir.dtypes import DType
@@ -285,8 +286,10 @@ def _power_up_to(number: int) -> int:
     return 1 << max(0, number.bit_length() - 1)
 
 
-def along_and_width(side: Side) -> tuple[bool, int]:
+def along_and_width(side: Side | OwnSide) -> tuple[bool, int]:
     """Whether an operand's elements lie together along steps, and how many that one access takes."""
+    if isinstance(side, OwnSide):
+        return side.along_steps, side.width
     lines, steps = prod(side.sizes(side.rows)), prod(side.sizes(side.columns))
     most = max(1, 16 // side.shape.dtype.itemsize)
     if side.copied:

@@ -29,17 +29,17 @@ _SMALL = 1 << 14
 """Multiplications up to which it is not."""
 
 
-def _product(instruction: Instruction) -> ConvolutionProduct | None:
+def _product(instruction: Instruction, is_fused: bool) -> ConvolutionProduct | None:
     """The convolution as a product, if that is how it is computed."""
     plan = ConvolutionPlan(instruction)
     if 0 in (plan.out.count, plan.lhs.count, plan.rhs.count) or plan.group_outputs < _FEATURES:
         return None
-    product = ConvolutionProduct(instruction, plan)
+    product = ConvolutionProduct(instruction, plan, is_fused)
     return product if product.batch[0] * product.m * product.n * product.k > _SMALL else None
 
 
-def _scratch(instruction: Instruction) -> int:
-    product = _product(instruction)
+def _scratch(instruction: Instruction, is_fused: bool = False) -> int:
+    product = _product(instruction, is_fused)
     return 0 if product is None else most_scratch(product, instruction, blocks_plan)
 
 
@@ -47,13 +47,14 @@ def _scratch(instruction: Instruction) -> int:
     "convolution",
     element_operands="all",
     scratch=_scratch,
+    fused_scratch=lambda instruction, epilogue: _scratch(instruction, is_fused=True),
     takes_epilogue=lambda instruction: True,
     written_once=lambda instruction, epilogue: range(len(epilogue.roots)),
 )
 def convolution(g: GpuStep, instruction: Instruction) -> None:
     if len(instruction.operands) > 2:
         raise g.error(f"convolution with scales or sparsity is not supported on {g.target.name} yet")
-    product = _product(instruction)
+    product = _product(instruction, g.is_fused)
     if product is not None:
         unit = unit_of(product, instruction, g.device.sm, g.options)
         plan = blocks_plan(product, unit, g.device.shared_bytes)
