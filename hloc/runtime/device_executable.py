@@ -12,14 +12,12 @@ import numpy as np
 
 from hloc.codegen.program import CONTEXT_FIELDS, ParameterLeaf, Program, buffers
 from hloc.errors import HloError
-from hloc.ir.shapes import ArrayShape
 from hloc.lazy import lazy
 from hloc.runtime.arguments import flat_arguments, viewed
 from hloc.runtime.device import Device
 from hloc.runtime.device_plan import Places, Steps, bind, stretches
-from hloc.runtime.device_run import Assembly, DeviceRun, replayed
+from hloc.runtime.device_run import Assembly, DeviceRun, downloaded, replayed
 from hloc.runtime.externals import Run, service_of
-from hloc.runtime.memory import new_array
 from hloc.runtime.padding import live, padded
 from hloc.runtime.runner import RNG_SEED, Runner
 
@@ -121,7 +119,8 @@ class DeviceExecutable(Runner):
         if kept is not None:
             home.device.release(lent)
             return kept
-        found = [home.downloaded(*result) for result in zip(self._result_shapes, results, strict=True)]
+        pairs = zip(self._result_shapes, results, strict=True)
+        found = [downloaded(home.device, shape, address) for shape, address in pairs]
         return live(found, [leaf.shape for leaf in self.program.results]) if self._is_padded else found
 
     def _do(self, device: int, steps: Steps, communicator: Assembly) -> None:
@@ -223,13 +222,6 @@ class Home:
     def results(self) -> tuple[int, ...]:
         """Where the results lie that are copied to the host; the same memory at every call."""
         return tuple([self._room(shape.byte_size, "a result") for shape in self._result_shapes])
-
-    def downloaded(self, shape: ArrayShape, address: int) -> np.ndarray:
-        """The array that lies on the device."""
-        array = new_array(shape, "a result")
-        if array.nbytes:
-            self.device.download(array, address)
-        return array
 
     def plan(self, arguments: tuple[int, ...], results: tuple[int, ...]) -> Steps:
         """The steps on these arguments and results; those of the latest few calls are kept, recordings included."""

@@ -128,7 +128,7 @@ class DeviceRun:
     def _host(self, step: HostStep) -> None:
         external, serve = self.externals[step.external]
         places = iter(step.operands)
-        arrays = iter([self._downloaded(shape, next(places)) for shape in _array_leaves(*external.operands)])
+        arrays = iter([self._operand(shape, next(places)) for shape in _array_leaves(*external.operands)])
         operands = [structured(shape, arrays) for shape in external.operands]
         leaves = serve(external, operands, self.run)
         for shape, address, leaf in zip(_array_leaves(external.result), step.results, leaves, strict=True):
@@ -137,10 +137,8 @@ class DeviceRun:
                 array[...] = leaf
                 self.device.upload(address, array)
 
-    def _downloaded(self, shape: ArrayShape, address: int) -> np.ndarray:
-        array = new_array(shape, "an operand")
-        if array.nbytes:
-            self.device.download(array, address)
+    def _operand(self, shape: ArrayShape, address: int) -> np.ndarray:
+        array = downloaded(self.device, shape, address)
         array.flags.writeable = False
         return array
 
@@ -153,6 +151,14 @@ class DeviceRun:
             self.device.launch(launch, known)
         self.device.synchronize()
         self.assembly.wait(step.instruction)
+
+
+def downloaded(device: Device, shape: ArrayShape, address: int) -> np.ndarray:
+    """The array that lies on the device, in the shape's layout."""
+    array = new_array(shape, "an array of a device")
+    if array.nbytes:
+        device.download(array, address)
+    return array
 
 
 def _array_leaves(*shapes: Shape) -> Iterator[ArrayShape]:
