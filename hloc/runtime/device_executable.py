@@ -87,8 +87,7 @@ class DeviceExecutable(Runner):
             return None
         results = [make() for make in home.makers]
         steps = home.plan(addresses, tuple([array.address for array in results]))
-        if not replayed(steps):
-            self._do(0, steps, self._new_communicator())
+        self._do(0, steps, None)
         return results
 
     def execute_replicated(self, arguments: Sequence[Sequence[Any]]) -> list[list[Any]]:
@@ -106,9 +105,9 @@ class DeviceExecutable(Runner):
         return flat_arguments(self.program, arguments, view)
 
     def _run_alone(self, arguments: list[Any]) -> list[Any]:
-        return self._run_among(0, arguments, self._new_communicator())
+        return self._run_among(0, arguments, None)
 
-    def _run_among(self, device: int, arguments: list[Any], communicator: Assembly) -> list[Any]:
+    def _run_among(self, device: int, arguments: list[Any], communicator: Assembly | None) -> list[Any]:
         if self._is_padded:
             arguments = padded(list(map(np.asarray, arguments)), [leaf.shape for leaf in self.program.parameters])
         home = self._homes[device]
@@ -123,7 +122,11 @@ class DeviceExecutable(Runner):
         found = [downloaded(home.device, shape, address) for shape, address in pairs]
         return live(found, [leaf.shape for leaf in self.program.results]) if self._is_padded else found
 
-    def _do(self, device: int, steps: Steps, communicator: Assembly) -> None:
+    def _do(self, device: int, steps: Steps, communicator: Assembly | None) -> None:
+        """All steps; without a communicator on the only device there is."""
+        if replayed(steps):
+            return
+        communicator = communicator or self._new_communicator()
         run = Run(self._queues[device], self.patience, communicator.words)
         DeviceRun(self._homes[device].device, device, self._externals, run, communicator).do(steps)
 
