@@ -68,7 +68,7 @@ def test_softmax_of_narrow_types(dtype: str) -> None:
     as_written(softmax(dtype, 9, 200), random(f"{dtype}[9,200]"), rtol=0.02)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1000, 3), (65, 70), (33, 128), (2000, 40)])
+@pytest.mark.parametrize(("rows", "columns"), [(500, 3), (65, 70), (33, 128), (600, 40)])
 def test_softmax_over_rows_side_by_side(rows: int, columns: int) -> None:
     as_written(softmax("f32", rows, columns, dim=0), random(f"f32[{rows},{columns}]"))
     as_written(softmax("f32", columns, rows, "{0,1}"), random(f"f32[{columns},{rows}]"))

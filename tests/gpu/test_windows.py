@@ -49,7 +49,7 @@ def cumulative(dtype: str, lines: int, length: int, along: bool, operation: str 
 
 
 @pytest.mark.parametrize(
-    ("lines", "length"), [(1, 5), (3, 31), (70, 33), (5, 32), (2, 1000), (3, 1025), (2, 9001)]
+    ("lines", "length"), [(1, 5), (3, 31), (70, 33), (5, 32), (2, 1025), (1, 9001)]
 )
 def test_cumulative_sums(lines: int, length: int) -> None:
     for along in (True, False):
