@@ -147,6 +147,16 @@ def test_unique_indices_and_fused_operands() -> None:
         np.testing.assert_array_equal(got, evaluate(hloc.parse(text), arguments)[2])
 
 
+def test_a_single_window() -> None:
+    """Its elements cannot meet: a launch that needs neither order nor atomics."""
+    op = f"f32[10,4] scatter(p0, p1, p2), {ROWS}, to_apply=f"
+    text = program(["f32[10,4]", "s32[1,1]", "f32[1,4]"], [op], computation("f", "subtract", "f32"))
+    assert len(hloc.compile(text, EMULATED, NONE).program.kernels) == 1
+    for row in (3, 10):
+        arguments = [value("f32[10,4]"), np.full((1, 1), row, np.int32), value("f32[1,4]", 1)]
+        check_device(["f32[10,4]", "s32[1,1]", "f32[1,4]"], [op], computation("f", "subtract", "f32"), arguments)
+
+
 def test_without_updates() -> None:
     op = f"f32[10,4] scatter(p0, p1, p2), {ROWS}, to_apply=f"
     check_device(["f32[10,4]", "s32[0,1]", "f32[0,4]"], [op], computation("f", "add", "f32"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.spread import over_elements
 from hloc.codegen.gpu.step import GpuStep
@@ -78,7 +79,7 @@ class GridContext(GpuContext):
                 index[dimension] = part
             body(tuple(index))
 
-    def copy(self, source, target) -> None:
+    def copy(self, source: ArrayRef, target: ArrayRef) -> None:
         order = target.shape.minor_to_major[::-1]
         self.loop_nest(target.shape.dims, lambda index: target.store(index, source.load(index)), order)
 

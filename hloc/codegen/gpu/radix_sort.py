@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.intrinsics import WARP
+from hloc.codegen.gpu.merge_plan import rounded
 from hloc.codegen.gpu.step import GpuStep, LaunchTemplate
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.routines import i64
@@ -52,10 +53,6 @@ class Keyed(NamedTuple):
     store: Callable[[GpuContext, Value, Value, Value, Value], None]
 
 
-def _rounded(size: int) -> int:
-    return -(-size // 64) * 64
-
-
 class _Plan:
     """The sizes and places of what lies in scratch: entries, once or twice, then the counts and their sums."""
 
@@ -64,11 +61,11 @@ class _Plan:
         self.type = "i64" if is_wide else "i32"
         self.tiles = -(-size // _TILE)
         self.turns = max(1, -(-bits // 8))
-        self.keys_bytes = _rounded(lines * size * (8 if is_wide else 4))
-        self.entries_bytes = self.keys_bytes + _rounded(4 * lines * size)
+        self.keys_bytes = rounded(lines * size * (8 if is_wide else 4))
+        self.entries_bytes = self.keys_bytes + rounded(4 * lines * size)
         self.counts_at = min(2, self.turns - 1) * self.entries_bytes
-        self.sums_at = self.counts_at + _rounded(4 * lines * _VALUES * self.tiles)
-        self.scratch_bytes = self.sums_at + _rounded(4 * lines * _VALUES)
+        self.sums_at = self.counts_at + rounded(4 * lines * _VALUES * self.tiles)
+        self.scratch_bytes = self.sums_at + rounded(4 * lines * _VALUES)
 
 
 def radix_scratch_bytes(lines: int, size: int, bits: int, is_wide: bool) -> int:

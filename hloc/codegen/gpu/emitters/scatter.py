@@ -8,6 +8,7 @@ the order of their places, those of one place in their own order, and a thread f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
@@ -36,7 +37,12 @@ def _scratch(instruction: Instruction) -> int:
 
 def _is_ordered(instruction: Instruction) -> bool:
     """Whether updates of one place have to be folded in order."""
-    return not (instruction.get("unique_indices") or _is_order_free(instruction) or Places(instruction).none_fits)
+    return not (_none_meet(instruction) or _is_order_free(instruction) or Places(instruction).none_fits)
+
+
+def _none_meet(instruction: Instruction) -> bool:
+    """Whether no two updates come to one place: so the text promises, or there is one window only."""
+    return instruction.get("unique_indices") or prod(Places(instruction).outer) == 1
 
 
 def _is_order_free(instruction: Instruction) -> bool:
@@ -65,7 +71,7 @@ def scatter(g: GpuStep, instruction: Instruction) -> None:
         updates.sort(g)
         (parts_of(updates) or updates).fold(g)
         return
-    is_atomic = not instruction.get("unique_indices")
+    is_atomic = not _none_meet(instruction)
 
     def update(k: GpuContext, indices: list[Index]) -> None:
         for index in indices:
