@@ -167,3 +167,7 @@ EMULATED_LAUNCH_FIELDS = (
     "watch",  # whether blocks, or threads that never meet, may not touch what others do
 )
 """What the emulator in an image is called with: an array of i64s, pointers among them."""
+
+EMULATED_MEETS, EMULATED_FLUSHES, EMULATED_ORDERS = 1, 2, 4
+"""Bits of what the emulator must know of a kernel: that its threads wait for each other or share memory, that its
+floats flush denormals, that it puts its blocks in order by itself."""

@@ -12,7 +12,13 @@ from itertools import groupby
 
 import numpy as np
 
-from hloc.codegen.device_program import EMULATED_LAUNCH_FIELDS, Launch
+from hloc.codegen.device_program import (
+    EMULATED_FLUSHES,
+    EMULATED_LAUNCH_FIELDS,
+    EMULATED_MEETS,
+    EMULATED_ORDERS,
+    Launch,
+)
 from hloc.codegen.program import Program
 from hloc.errors import HloError
 from hloc.lazy import lazy
@@ -21,9 +27,6 @@ from hloc.runtime.device import Device
 from hloc.runtime.memory import address, block
 
 mcjit = lazy("hloc.runtime.mcjit")
-
-_MEETS, _FLUSHES, _ORDERS = 1, 2, 4
-"""Bits of a kernel's traits."""
 
 _ALIGNMENT = 256
 _STACK_BYTES = (64 << 10) + 13 * 64
@@ -89,15 +92,16 @@ class EmulatedDevice(Device):
         threads = launch.block[0] * launch.block[1] * launch.block[2]
         self._check(launch, arguments, threads)
         entry, traits = self._entry(launch.kernel)
+        meets, flush, watch = traits & EMULATED_MEETS, traits & EMULATED_FLUSHES, not traits & EMULATED_ORDERS
         words = np.array([*arguments, *launch.scalars, *launch.sizes], np.int64)
-        stacks = self._stacks_for(threads if traits & _MEETS else 1)
+        stacks = self._stacks_for(threads if meets else 1)
         fields = (
             entry, address(words), len(arguments), len(launch.scalars), *launch.grid, *launch.block,
             launch.shared_bytes, address(stacks), _STACK_BYTES, stacks.nbytes,
-            address(self._table) if self._table.size else 0, len(self._table), traits & _FLUSHES, not traits & _ORDERS,
+            address(self._table) if self._table.size else 0, len(self._table), flush, watch,
         )
         given = (ctypes.c_int64 * len(EMULATED_LAUNCH_FIELDS))(*fields)
-        self._run("emulator.meet" if traits & _MEETS else "emulator.run")(ctypes.addressof(given))
+        self._run("emulator.meet" if meets else "emulator.run")(ctypes.addressof(given))
         self._raise_error(launch, threads)
 
     def _check(self, launch: Launch, arguments: Sequence[int], threads: int) -> None:
@@ -143,7 +147,7 @@ class EmulatedDevice(Device):
         thread = ctypes.c_int32.from_address(self._code.address("emulated.thread")).value
         x, y, _ = launch.block
         place = (thread % x, thread // x % y, thread // x // y)
-        racer = "block" if self._entry(launch.kernel)[1] & _MEETS else "thread"
+        racer = "block" if self._entry(launch.kernel)[1] & EMULATED_MEETS else "thread"
         raise HloError(f"{where}, thread {place}: " + template.format(*record[2:], site=site, racer=racer))
 
     def _place(self, name: str) -> tuple[int, int, int]:

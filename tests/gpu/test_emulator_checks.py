@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from emulated_kernels import Prepared, Thread, i32, i64, run
 
-from hloc.codegen.llvm import integer
+from hloc.codegen.llvm import Module, integer
+from hloc.codegen.targets.target import target_named
 from hloc.errors import HloError
 
 Write = Callable[[Thread], object]
@@ -69,6 +70,17 @@ def test_an_argument_may_not_be_reached_from_another() -> None:
 def test_an_argument_without_bytes() -> None:
     with pytest.raises(HloError, match=r"at offset 0, and there are 0 bytes"):
         run(lambda t: t.b.store(i32(1), t.at("i32", 0, 0)), zeros(), block=1, sizes=[0])
+
+
+def test_an_argument_that_is_only_read() -> None:
+    target = target_named("cuda-emulated")
+    dialect = target.device.dialect
+    module = Module("test", target.triple, target.data_layout)
+    kernel = dialect.kernel(module, "k", [("ptr", "in0", "noalias readonly align 16")], 32, target.function_attributes)
+    b = dialect.builder(kernel, "add.1")
+    b.load("i32", kernel.args[0])
+    with pytest.raises(HloError, match=r"k writes argument 0 \(in0\), which it said that it only reads"):
+        b.store(i32(1), b.gep("i32", kernel.args[0], i64(3)))
 
 
 def test_the_block_and_the_thread_are_named() -> None:
