@@ -18,6 +18,7 @@ from hloc.codegen.convolution_plan import ConvolutionPlan
 from hloc.codegen.gpu.blocks import digits
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import Elements
+from hloc.codegen.gpu.gemm_plan import greatest_power
 from hloc.codegen.gpu.gemm_sides import OwnSide
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Builder, Value
@@ -30,11 +31,6 @@ from hloc.ir.shapes import ArrayShape
 
 _CHANNEL = -1
 """What stands for the input feature among the dimensions of the steps; the others are the window's."""
-
-
-def _power(number: int) -> int:
-    """The greatest power of two that divides it."""
-    return number & -number
 
 
 class ConvolutionProduct:
@@ -73,9 +69,7 @@ class ConvolutionProduct:
         channel = found.pop(_CHANNEL)
         return [found[d] for d in range(len(found))], channel
 
-    def patch(
-        self, b: Builder, group: Value, position: Value, step: Value
-    ) -> tuple[Index, Value | None]:
+    def patch(self, b: Builder, group: Value, position: Value, step: Value) -> tuple[Index, Value | None]:
         """Where under a window a step lies in the input, and whether there is an element there (None: always)."""
         plan, labels = self.plan, self.plan.labels
         at = self.positions(b, position)
@@ -112,7 +106,7 @@ class _Side(OwnSide):
 
     def width_of(self, run: int, others: Sequence[int]) -> int:
         """Elements of one access, for runs of so many in memory that begin at sums of multiples of `others`."""
-        return _power(gcd(run, max(1, 16 // self.shape.dtype.itemsize), *others))
+        return greatest_power(gcd(run, max(1, 16 // self.shape.dtype.itemsize), *others))
 
     def others(self, *dims: int) -> list[int]:
         """The strides of all dimensions but these."""

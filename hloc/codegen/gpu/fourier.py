@@ -49,6 +49,9 @@ _SECTOR = 32
 _BLOCK = 1024
 """Elements of a block, at least, if there are so many."""
 
+_EACH = 8
+"""Elements of a thread: half of the greatest radix, so that few threads have nothing to do in a pass."""
+
 Load = Callable[[GpuContext, Value, Value], Split]
 """load(k, line, position)"""
 
@@ -198,7 +201,7 @@ class _Pass:
 
     def write(self, load: Load, store: Store) -> None:
         count = self.together * self.length
-        threads = min(max(-(-count // 4 // 32) * 32, 32), 256)
+        threads = min(max(-(-count // _EACH // 32) * 32, 32), 256)
         blocks = -(-self.total // self.together)
         with self.g.launch(blocks, threads, 2 * self.buffer_bytes(self.together), name="fft") as k:
             buffers = [self._buffer(k, number) for number in (0, 1)]
