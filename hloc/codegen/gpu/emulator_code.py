@@ -1,12 +1,13 @@
 """The emulator of a GPU, as functions and variables of the LLVM module whose kernels it runs.
 
 Blocks run one after the other. The threads of a block are fibers: each has a stack, runs until it has to wait for
-others, and then goes on with the next one that need not (`_next`). A kernel whose threads never meet runs as a loop,
+others, and then lets the next one go on that need not. A kernel whose threads never meet runs as a loop,
 on one such stack. What a thread does wrong is put down in `emulated.error`, and the launch is left at once: the stack
 it was on is never gone back to.
 
-Everything is written when a kernel first needs it, so that a program carries only what it uses. Memory is seen to in
-`emulator_code_memory.py`, matrix units in `emulator_code_matrix.py`.
+Everything is written when a kernel first needs it, so that a program carries only what it uses. The classes build on
+each other: global memory (`emulator_code_global.py`), shared memory and its order (`emulator_code_memory.py`), threads
+(`emulator_code_threads.py`), and matrix units (`emulator_code_matrix.py`).
 """
 
 from __future__ import annotations
