@@ -48,6 +48,11 @@ class ArrayRef:
         return self.load
 
 
+def like_at(arrays: Sequence[ArrayRef], pointers: Sequence[Value]) -> list[ArrayRef]:
+    """Arrays like these, elsewhere."""
+    return [ArrayRef(array.builder, array.shape, pointer) for array, pointer in zip(arrays, pointers, strict=True)]
+
+
 def flattened(values: Sequence[Register]) -> list[Value]:
     """Complex pairs as two values each."""
     flat: list[Value] = []

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from math import prod
 
 from hloc.analysis.comparators import SortKey, sort_key
-from hloc.codegen import scalar
-from hloc.codegen.bodies import Body
-from hloc.codegen.emitters.sort import MOVED, as_moved, compared
+from hloc.codegen.emitters.sort import MOVED, as_moved, compared, key_order, key_value
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.emitters import gpu_kernel
 from hloc.codegen.gpu.merge_plan import Lines, Tiling, Values
@@ -18,7 +16,6 @@ from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value
 from hloc.codegen.loops import delinearize
-from hloc.ir.dtypes import F32, F64
 from hloc.ir.instruction import Instruction
 
 
@@ -103,20 +100,12 @@ def _sort_by_key(
 ) -> None:
     """Sorts the keys, then fetches what belongs to each."""
     tiling, bits = _tiling(instruction), _key_bits(key)
-    dtype, operands = key.value.shape.dtype, range(len(instruction.operands))
+    operands = range(len(instruction.operands))
 
     def key_at(k: GpuContext, line: Value, i: Value) -> Value:
         b, index = k.b, at(k, line, i)
-        values = [value for number in operands for value in [k.input(number)(index)] * 2]
-        body = Body.of_scalars(instruction.attributes["to_apply"], values)
-        value = k.descend(lambda: body.evaluate(k, key.value, (), ()))
-        if dtype.is_float and not key.total:
-            # Zeros are equal, and so are denormals where they are flushed: -0 + 0 is 0.
-            wide = scalar.widen(b, dtype, value)
-            zero = scalar.constant(F64 if wide.type == "double" else F32, 0)
-            value = scalar.narrow(b, dtype, b.fadd(wide, zero))
-        order = scalar.order_key(b, dtype, value)
-        order = b.not_(order) if key.descending else order
+        elements = [k.input(number)(index) for number in operands]
+        order = key_order(b, key, key_value(k, instruction.attributes["to_apply"], key, elements))
         return order if bits >= 32 else b.zext(order, "i32")
 
     def store(k: GpuContext, line: Value, i: Value, order: Value, number: Value) -> None:
