@@ -218,6 +218,13 @@ def _part_line(plan: GemmPlan, k: GpuContext, split: Value, batch: Value, row: V
     return b.add(b.mul(b.add(b.mul(split, i64(plan.batches)), batch), i64(plan.dot.m)), row)
 
 
+def thread_number(k: GpuContext) -> Value:
+    """`k.global_index()`, which LLVM sees to have 32 bits, if it has no more."""
+    if k.grid[0] * k.block[0] >= 1 << 31:
+        return k.global_index()
+    return k.b.zext(k.b.add(k.b.mul(k.gpu.block(), i32(k.block[0])), k.gpu.thread()), "i64")
+
+
 def add_parts(g: GpuStep, plan: GemmPlan) -> None:
     """The launch that adds the parts of split sums, in order, and stores the results."""
     if plan.splits == 1:
@@ -227,7 +234,7 @@ def add_parts(g: GpuStep, plan: GemmPlan) -> None:
     itemsize = _widest([dot.out.shape.with_dtype(dot.dtype), *(view.shape for view in g.step.outputs)])
     width = greatest_power(gcd(max(1, 16 // itemsize), dot.n))
     with g.launch(-(-count // (width * threads)), threads, name="sums") as k:
-        _add(k, plan, width, k.global_index())
+        _add(k, plan, width, thread_number(k))
 
 
 def _add(k: GpuContext, plan: GemmPlan, width: int, thread: Value) -> None:

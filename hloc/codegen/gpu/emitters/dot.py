@@ -1,9 +1,9 @@
 """dot on devices: sums of products over contracting dimensions.
 
-`gemm_plan.py` chooses among kernels: a thread for each result (small products), a warp for a few columns (few rows),
-tiles in shared memory. Floats below f32 are summed in f32 and rounded once; integers wrap in the result's type. In a
-fusion, operands are read where they lie, or computed on the way into shared memory, and the epilogue is applied to
-sums as they are stored.
+`gemm_plan.py` chooses among kernels: a thread for each result (small products), warps for a few columns (few rows),
+tiles in shared memory, multiplied by threads or, from sm_80 on, by matrix units where those give as much. Floats below
+f32 are summed in f32 and rounded once; integers wrap in the result's type. In a fusion, operands are read where they
+lie, or computed on the way into shared memory, and the epilogue is applied to sums as they are stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.emitters import gpu_kernel
 from hloc.codegen.gpu.gemm_mma import write_units
-from hloc.codegen.gpu.gemm_parts import Operand, store_results
+from hloc.codegen.gpu.gemm_parts import Operand, store_results, thread_number
 from hloc.codegen.gpu.gemm_plan import PLAIN, THIN, UNITS, GemmPlan, dot_plan, gemm_plan, most_scratch
 from hloc.codegen.gpu.gemm_simt import write_tiled
 from hloc.codegen.gpu.gemm_thin import write_thin
@@ -79,7 +79,7 @@ def _write_plain(g: GpuStep, plan: GemmPlan) -> None:
         width = gcd(max(1, 16 // itemsize), dot.n)
     count = plan.batches * dot.m * dot.n // width
     with g.launch(-(-count // _THREADS), _THREADS) as k:
-        b, thread = k.b, k.global_index()
+        b, thread = k.b, thread_number(k)
         with b.if_then(b.icmp_unsigned("<", thread, i64(count))):
             batch, row, group = Flat(b, thread, [plan.batches, dot.m, dot.n // width]).parts()
             place = tuple(delinearize(b, batch, dot.batch))
