@@ -192,7 +192,7 @@ class _Tile:
             lines = [self.b.add(start, i64(n * step)) for n in range(together)]
             if self._is_whole():
                 self._lines(first, lines)
-                return
+                lines = []
             for at in lines:
                 with self.b.if_then(self._exists(at, first)):
                     self._lines(first, [at])
