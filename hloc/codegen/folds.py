@@ -1,7 +1,8 @@
 """Loops that fold values into running ones held in registers, for one reducer or several side by side.
 
 LLVM splits the running values of known operations into several, so that the loops vectorize. Sums of floats are made
-of sums of at most about CHUNK elements, which bounds their rounding errors.
+of sums of at most about CHUNK elements, which bounds their rounding errors. Choices of values and their places are made
+in lanes side by side, which are in memory.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.kernel import Index, KernelContext
+from hloc.codegen.lanes import LEAST, Lanes
+from hloc.codegen.llvm import const
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 
@@ -24,7 +28,8 @@ Values = list[list[Register]]
 class Folds:
     """Folds over an index space of `sizes`, the last one fastest.
 
-    `elements(index)` gives what to fold at an index, reducer by reducer. A reducer may stand several times.
+    `elements(index)` gives what to fold at an index, reducer by reducer. A reducer may stand several times. They are
+    `repeatable` if they may be asked for again.
     """
 
     def __init__(
@@ -33,12 +38,17 @@ class Folds:
         reducers: Sequence[Reducer],
         sizes: Sequence[int],
         elements: Callable[[Index], Values],
+        repeatable: bool = False,
     ):
         self.k, self.b, self.reducers, self.elements = k, k.b, reducers, elements
         self.sizes = list(sizes)
+        self.repeatable = repeatable
 
     def run(self, initial: Values) -> Values:
         """The running values after all elements, beginning with the `initial` ones."""
+        alone = len(self.reducers) == len(self.sizes) == 1
+        if alone and self.repeatable and self.sizes[0] >= LEAST and self.reducers[0].choice is not None:
+            return [self._choice(initial)]
         if not any(reducer.is_float_sum for reducer in self.reducers) or prod(self.sizes) <= CHUNK:
             return self._loop(self.sizes, initial, lambda index: index)
         split = len(self.sizes) - 1
@@ -51,6 +61,17 @@ class Folds:
             return self._chunks_of_last(outer, totals)
 
         return self._carrying(self.sizes[:split], initial, chunk)
+
+    def _choice(self, initial: Values) -> list[Register]:
+        """The choice from the lanes; where its zeros may differ in sign, in order."""
+        (reducer,), b = self.reducers, self.b
+        chosen = Lanes(self.k, reducer, self.sizes[0], lambda i: self.elements((i,))[0]).run()
+        result = reducer.apply(self.k, initial[0], chosen)
+        if not reducer.choice.ties_apart:
+            return result
+        wide = scalar.widen(b, reducer.dtypes[0], chosen[0])
+        is_zero = b.fcmp_ordered("==", wide, const(wide.type, 0))
+        return b.if_else(is_zero, lambda: self._loop(self.sizes, initial, lambda index: index)[0], lambda: result)
 
     def _chunks_of_last(self, outer: Index, totals: Values) -> Values:
         """The last dimension, longer than a chunk, in chunks of equal length and a rest."""

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
+from hloc.codegen.choices import Choice
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.scalar_types import canonical
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import F32, PRED, DType
 from hloc.ir.instruction import Instruction
-from hloc.records import record
+from hloc.records import record, replace
 
 KNOWN = ("add", "multiply", "maximum", "minimum", "and", "or", "xor")
 
@@ -27,12 +28,20 @@ _OF_PRED = {"add": "or", "maximum": "or", "multiply": "and", "minimum": "and"}
 class Reducer:
     """A way to fold values of element types `dtypes`: a computation, or the known operation that it is.
 
-    `sums` are the types in which running values are kept: f32 for sums and products of narrower floats.
+    `sums` are the types in which running values are kept: f32 for sums and products of narrower floats. `choice` says
+    that values and places are folded which grow, by a computation that chooses one of two.
     """
 
     computation: Computation
     dtypes: tuple[DType, ...]
     operation: str | None
+    choice: Choice | None = None
+
+    @staticmethod
+    def of_reduce(reduce: Instruction) -> Reducer:
+        """That of a reduce of arrays."""
+        dtypes = [operand.shape.dtype for operand in reduce.operands[: len(reduce.operands) // 2]]
+        return replace(Reducer.of(reduce.attributes["to_apply"], dtypes), choice=Choice.of(reduce))
 
     @staticmethod
     def of(computation: Computation, dtypes: Sequence[DType]) -> Reducer:

@@ -177,7 +177,8 @@ class RowWriter(RowParts):
             return found
 
         initial = [self.initial(reduce) for reduce, _ in loop.reduces]
-        totals = Folds(self.k, reducers, loop.sizes, elements).run(initial)
+        folds = Folds(self.k, reducers, loop.sizes, elements, repeatable=not loop.roots)
+        totals = folds.run(initial)
         self._bind_results([reduce for reduce, _ in loop.reduces], totals)
         self.bind_kept(loop, row)
 

@@ -107,7 +107,7 @@ def inputs_of(reduce: Instruction) -> list[Leaf]:
 
 def reducer_of(reduce: Instruction) -> Reducer:
     """How a reduce folds."""
-    return Reducer.of(reduce.attributes["to_apply"], [shape_of(leaf).dtype for leaf in inputs_of(reduce)])
+    return Reducer.of_reduce(reduce)
 
 
 def row_stages(body: Computation, roots: Sequence[Leaf]) -> RowStages | None:

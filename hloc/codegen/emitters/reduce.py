@@ -35,9 +35,7 @@ class _Plan:
         operand = instruction.operands[0].shape
         self.dims = operand.dims
         folded = set(instruction.get("dimensions"))
-        self.reducer = Reducer.of(
-            instruction.attributes["to_apply"], [o.shape.dtype for o in instruction.operands[: self.count]]
-        )
+        self.reducer = Reducer.of_reduce(instruction)
         order = [d for d in operand.minor_to_major[::-1] if self.dims[d] != 1]
         self.kept = [d for d in range(operand.rank) if d not in folded]
         memory = order if self.reducer.operation is not None else range(operand.rank)
@@ -122,7 +120,8 @@ class _Reduce:
         def elements(index: Index) -> list[list[Register]]:
             return [self.elements(tuple(self.index(self.plan.folded, index, at))) for at in row]
 
-        folds = Folds(self.k, [self.reducer] * len(row), self.sizes(self.plan.folded), elements)
+        sizes = self.sizes(self.plan.folded)
+        folds = Folds(self.k, [self.reducer] * len(row), sizes, elements, repeatable=True)
         return [value for values in folds.run([self.initial] * len(row)) for value in values]
 
     # Running values in memory

@@ -13,11 +13,18 @@ class Memory(Core):
     """Instructions that touch memory or leave the function, and address arithmetic."""
 
     def alloca(self, type: str, count: int | Value = 1, align: int = 0) -> Value:
-        """Stack space for `count` elements, freed at return; added at the current place."""
+        """Stack space for `count` elements, freed at return; added at the current place, see also `room`."""
         count = integer("i64", count) if isinstance(count, int) else count
         number = "" if count.__class__ is Constant and count.number == 1 else f", {count.type} {count.text}"
         name = self._named("stack")
         self._effect(f"{name} = alloca {type}{number}{f', align {align}' if align else ''}")
+        return Value("ptr", name)
+
+    def room(self, type: str, count: int, align: int = 0) -> Value:
+        """Stack space for `count` elements, taken where the function begins: the current place may be in a loop."""
+        name = self._named("stack")
+        text = f"  {name} = alloca {type}, i64 {count}{f', align {align}' if align else ''}"
+        self.function.blocks[0].lines.insert(0, text)
         return Value("ptr", name)
 
     def gep(
