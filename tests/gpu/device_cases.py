@@ -6,8 +6,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 import hloc
 from hloc.codegen.targets.ptxas import architectures, assemble, find_ptxas
 
@@ -15,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "codegen" / "emitters"))
 
 from emitter_cases import NONE, check, computation, program, same, value
 
-__all__ = ["EMULATED", "NONE", "assembles", "check_device", "computation", "program", "same", "value"]
+__all__ = ["EMULATED", "NONE", "assembles", "check_device", "computation", "program", "ptxas_for", "same", "value"]
 
 EMULATED = "cuda-emulated"
 
@@ -23,11 +21,16 @@ check_device = partial(check, target=EMULATED)
 """`emitter_cases.check` on the emulator."""
 
 
-def assembles(text: str, arch: str) -> None:
-    """Fails unless ptxas takes the kernels of a program, and none of them spills. Skips where there is no ptxas."""
+def ptxas_for(arch: str) -> str:
+    """A ptxas that knows the architecture; a test that needs one fails where there is none."""
     tool = find_ptxas(arch)
-    if tool is None or arch not in architectures(tool):
-        pytest.skip(f"no ptxas for {arch}")
+    assert tool is not None and arch in architectures(tool), f"no ptxas for {arch}: install hloc[test]"
+    return tool
+
+
+def assembles(text: str, arch: str) -> None:
+    """Fails unless ptxas takes the kernels of a program, and none of them spills."""
+    tool = ptxas_for(arch)
     compiled = hloc.compile(text, arch, NONE)
     assert compiled.program.device is not None
     for use in assemble(compiled.program.device.image, arch, tool).kernels:

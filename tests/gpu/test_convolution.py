@@ -26,6 +26,13 @@ def test_windows(window: str, features: int) -> None:
     check_device(["f32[2,11,12,5]", f"f32[3,2,5,{features}]"], [op])
 
 
+def test_padding_is_not_read() -> None:
+    op = (
+        "f16[1,6,1,1] convolution(p0, p1), window={size=2x3 stride=2x1 pad=1_-1x2_2}, dim_labels=0fb1_io01->b10f"
+    )
+    check_device(["f16[3,2,1,4]", "f16[2,1,2,3]"], [op])
+
+
 @pytest.mark.parametrize(
     ("operands", "op"),
     [

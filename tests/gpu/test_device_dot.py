@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from against_evaluator import agree, laid_out, ptx, random
+from device_cases import ptxas_for
 
 import hloc
 from hloc import api
@@ -16,7 +17,7 @@ from hloc.codegen.gpu.gemm_units import ROW_BYTES
 from hloc.codegen.llvm import Builder, Module
 from hloc.codegen.llvm.values import Constant
 from hloc.codegen.routines import i64
-from hloc.codegen.targets.ptxas import architectures, assemble, find_ptxas
+from hloc.codegen.targets.ptxas import assemble
 from hloc.ir.dtypes import dtype_named
 from hloc.options import Options
 
@@ -237,10 +238,8 @@ def test_what_is_infinite_has_one_part() -> None:
 
 
 def spills(text: str, arch: str, most: int = 0, **options: bool) -> str:
-    """A program's PTX; fails if ptxas does not take it, or spills more bytes. Skips where there is no ptxas."""
-    tool = find_ptxas(arch)
-    if tool is None or arch not in architectures(tool):
-        pytest.skip(f"no ptxas for {arch}")
+    """A program's PTX; fails if ptxas does not take it, or spills more bytes."""
+    tool = ptxas_for(arch)
     made = ptx(text, arch, **options)
     for use in assemble(made, arch, tool).kernels:
         assert max(use.spill_stores, use.spill_loads) <= most, use
