@@ -13,7 +13,7 @@ from math import prod
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.kernel import Index, KernelContext
-from hloc.codegen.lanes import LEAST, Lanes
+from hloc.codegen.lanes import LEAST, MOST, Lanes
 from hloc.codegen.llvm import const
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
@@ -47,7 +47,7 @@ class Folds:
     def run(self, initial: Values) -> Values:
         """The running values after all elements, beginning with the `initial` ones."""
         alone = len(self.reducers) == len(self.sizes) == 1
-        if alone and self.repeatable and self.sizes[0] >= LEAST and self.reducers[0].choice is not None:
+        if alone and self.repeatable and LEAST <= self.sizes[0] <= MOST and self.reducers[0].choice is not None:
             return [self._choice(initial)]
         if not any(reducer.is_float_sum for reducer in self.reducers) or prod(self.sizes) <= CHUNK:
             return self._loop(self.sizes, initial, lambda index: index)
