@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from hloc.ir.attributes import SliceDim
+from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import array
 from hloc.passes.algebraic.facts import binary_opcode, common_factors, is_identity
@@ -102,12 +105,20 @@ def reduce_broadcast(instruction: Instruction, x: Instruction, init: Instruction
     repeated = [d for d in along if d not in placed]
     if opcode not in (*ONCE, "add") or not repeated:
         return None
+    times = prod(inner.shape.dims[d] for d in repeated)
+    if opcode == "add" and not _is_factor(times, instruction.shape.dtype):
+        return None
     emit = Emit.at(instruction)
     kept = [d for d in range(inner.shape.rank) if d not in repeated]
     value = emit.broadcast(x, [inner.shape.dims[d] for d in kept], [kept.index(d) for d in placed])
     rest = [kept.index(d) for d in along if d in placed]
     result = _reduced(instruction, value, rest, instruction.shape.dims) if rest else value
     return result if opcode in ONCE else _times(emit, result, [inner.shape.dims[d] for d in repeated])
+
+
+def _is_factor(times: int, dtype: DType) -> bool:
+    """Whether the narrow floats, if it is one of them, have this number: others are near enough, or wrap."""
+    return not dtype.is_float or dtype.bits > 16 or float(np.asarray(times).astype(dtype.numpy)) == times
 
 
 def _times(emit: Emit, value: Instruction, sizes: list[int]) -> Instruction:
