@@ -144,10 +144,7 @@ class GpuStep:
 
     def again(self, scalars: Sequence[int], grid: tuple[int, int, int] | int | None = None) -> None:
         """The last launched kernel once more, with other scalars, and perhaps another grid."""
-        last = next(t for t in reversed(self.templates) if isinstance(t, LaunchTemplate))
-        grid = last.grid if grid is None else _three(grid)
-        self._check(grid, last.block, last.shared_bytes)
-        self.templates.append(last._replace(scalars=tuple(scalars), grid=grid))
+        self.relaunch(self.last_launch, scalars, grid)
 
     def relaunch(
         self, kernel: LaunchTemplate, scalars: Sequence[int], grid: tuple[int, int, int] | int | None = None
