@@ -53,6 +53,11 @@ def test_run_reads_and_writes_npz(tmp_path: Path) -> None:
     np.testing.assert_allclose(y, e / e.sum(1, keepdims=True), rtol=1e-5)
 
 
+def test_run_takes_a_number_of_threads() -> None:
+    result = hloc_command("run", SOFTMAX, "--random", "--check", "--quiet", "--num-threads", "1")
+    assert result.exit_code == 0 and "ok" in result.output
+
+
 def test_run_repeat_prints_times() -> None:
     result = hloc_command("run", SOFTMAX, "--random", "-q", "--repeat", "3")
     assert result.exit_code == 0

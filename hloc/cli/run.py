@@ -96,6 +96,7 @@ def report_results(results: Sequence[Sequence[np.ndarray]], output: str | None, 
 @guard_options
 @click.option("--replicas", "replica_count", metavar="N", type=click.IntRange(1), help="Run N replicas of the program.")
 @click.option("--partitions", "num_partitions", metavar="N", type=click.IntRange(1), help="Run N partitions of it.")
+@click.option("--num-threads", metavar="N", type=click.IntRange(0), default=0, help="Threads of a kernel.")
 @click.option("--cache/--no-cache", default=True, help="Keep the compiled program for later runs (see `hloc cache`).")
 def run(file, inputs, use_random, seed, output, quiet, check, repeat, target, pipeline, cache, **steering):
     """Compile a program to native code and run it.
