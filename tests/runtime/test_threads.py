@@ -73,7 +73,24 @@ ENTRY e {
   ROOT d = f32[2,700] dot(x, y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
 }"""
 
-PROGRAMS = {"chain": CHAIN, "softmax": SOFTMAX, "sort": SORT, "product": PRODUCT, "batch": BATCH, "vector": VECTOR}
+CONVOLUTION = """HloModule convolution
+ENTRY e {
+  x = f32[2,30,31,20] parameter(0)
+  w = f32[3,3,20,70] parameter(1)
+  c = f32[2,30,31,70] convolution(x, w), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f
+  t = f32[2,30,31,70] tanh(c)
+  ROOT r = f32[2,30,31,70] add(t, c)
+}"""
+
+PROGRAMS = {
+    "chain": CHAIN,
+    "softmax": SOFTMAX,
+    "sort": SORT,
+    "product": PRODUCT,
+    "batch": BATCH,
+    "vector": VECTOR,
+    "convolution": CONVOLUTION,
+}
 
 
 def compiled(text: str, threads: int) -> hloc.Executable:

@@ -19,11 +19,11 @@ from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import lies_in_memory
 from hloc.codegen.convolution_plan import MOST_ROWS, ConvolutionPlan, tile_rows
 from hloc.codegen.epilogue import Epilogue
+from hloc.codegen.expanded_convolution import ExpandedConvolution
 from hloc.codegen.kernel import Index, KernelContext, kernel
-from hloc.codegen.llvm import Value, integer, vector_type, zero
+from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import row_major_strides
 from hloc.codegen.plain_convolution import plain_convolution
-from hloc.codegen.products import multiply_add
 from hloc.codegen.routines import Routines, i64, least
 from hloc.codegen.tiles import Tile, tile_routine, unpack_routine
 from hloc.ir.attributes import WindowDim
@@ -45,6 +45,7 @@ def _fused_scratch(instruction: Instruction, epilogue: Epilogue | None) -> int:
     scratch=lambda instruction: ConvolutionPlan(instruction).scratch_bytes,
     fused_scratch=_fused_scratch,
     takes_epilogue=lambda instruction: True,
+    is_loop=True,
 )
 def convolution(k: KernelContext, instruction: Instruction) -> None:
     if len(instruction.operands) > 2:
@@ -58,11 +59,12 @@ def convolution(k: KernelContext, instruction: Instruction) -> None:
         _Convolution(k, plan).write()
 
 
-class _Convolution:
+class _Convolution(ExpandedConvolution):
     """Writes a convolution by way of copies of the images.
 
     Where an epilogue follows, it is applied to the results of a row of positions as soon as they are all there.
-    `place` is the index of what is being computed, as far as the loops have it: {result dimension: value}.
+    `place` is the index of what is being computed, as far as the loops have it: {result dimension: value}. `some` are
+    the panels (first, end) of output features that a thread computes, None if it computes all.
     """
 
     def __init__(self, k: KernelContext, plan: ConvolutionPlan):
@@ -72,6 +74,7 @@ class _Convolution:
         self.images = k.input_array(0).pointer if plan.is_direct else k.scratch
         self.out = ArrayRef(k.b, plan.out, self._result())
         self.place: dict[int, Value] = {}
+        self.some: tuple[Value, Value] | None = None
         self.sums = self.b.gep("i8", k.scratch, i64(plan.image_bytes))
         self.kernel = self.b.gep("i8", self.sums, i64(plan.sums_bytes))
         self.unpack = unpack_routine(self.routines, plan.dtype, plan.out.dtype)
@@ -87,6 +90,9 @@ class _Convolution:
 
     def write(self) -> None:
         plan, b = self.plan, self.b
+        if self.k.range is not None:
+            self._write_range()
+            return
         if not plan.is_direct:
             b.memset(self.images, integer("i8", 0), i64(plan.image_bytes))
         if plan.is_expanded:
@@ -94,6 +100,24 @@ class _Convolution:
             self._expanded()
         else:
             self._pack_kernel(plan.tile(self.k.target.vector_bytes, 1))
+            self._begin_tiles()
+            self._tiles()
+
+    def _write_range(self) -> None:
+        """One thread's part: some panels of output features, from its own copy of the images. Else nothing."""
+        plan, b, k = self.plan, self.b, self.k
+        tile = plan.tile(k.target.vector_bytes, 1)
+        panels = -(-plan.group_outputs // tile.columns)
+        if plan.is_expanded or plan.groups * plan.batch_groups > 1 or panels < 2:
+            return
+        each = -(-panels // min(panels, 2 * k.workers))
+        self._begin_tiles()
+        with k.ranged(-(-panels // each)) as limits, b.for_loop(*limits, unroll=False) as unit:
+            first = b.mul(unit, i64(each))
+            self.some = first, least(b, b.add(first, i64(each)), i64(panels))
+            if not plan.is_direct:
+                b.memset(self.images, integer("i8", 0), i64(plan.image_bytes))
+            self._pack_kernel(tile)
             self._tiles()
 
     @property
@@ -133,7 +157,22 @@ class _Convolution:
             place = [group, b.udiv(feature, i64(columns)), *step, b.urem(feature, i64(columns))]
             b.store(weight, self.element(self.kernel, self._sum(place, strides)))
 
-        self.k.loop_nest([groups, *steps, plan.group_outputs], element)
+        if self.some is None:
+            self.k.loop_nest([groups, *steps, plan.group_outputs], element)
+            return
+        first, end = self._some_features()
+
+        def features(step: Index) -> None:
+            with b.for_loop(first, end) as feature:
+                element((i64(0), *step, feature))
+
+        self.k.loop_nest(steps, features)
+
+    def _some_features(self) -> tuple[Value, Value]:
+        """The output features of the panels that a thread computes."""
+        columns = self.plan.tile(self.k.target.vector_bytes, 1).columns
+        first, end = (self.b.mul(panel, i64(columns)) for panel in self.some)
+        return first, least(self.b, end, i64(self.plan.group_outputs))
 
     def _pack_expanded_kernel(self) -> None:
         """[window place][input feature][output feature]."""
@@ -182,13 +221,16 @@ class _Convolution:
 
     # Tiles of positions by output features
 
-    def _tiles(self) -> None:
+    def _begin_tiles(self) -> None:
         plan, b = self.plan, self.b
         self.sums = b.alloca(
             self.type, MOST_ROWS * plan.tile(self.k.target.vector_bytes, MOST_ROWS).columns, align=64
         )
         offsets, self.run = plan.runs()
         self.count, self.offsets = len(offsets), self.table(offsets)
+
+    def _tiles(self) -> None:
+        plan, b = self.plan, self.b
         rows = zip(plan.positions, plan.windows, plan.image_strides, plan.labels.output_spatial, strict=True)
         spatial = [(size, w.stride * stride, dimension) for size, w, stride, dimension in rows]
         if plan.is_direct:
@@ -250,7 +292,12 @@ class _Convolution:
 
         stride = plan.out.strides[dimension] if dimension is not None else 0
         order = (0, 1) if stride >= self.out_feature else (1, 0)
-        self.k.loop_nest((size, plan.group_outputs), one, order)
+        if self.some is None:
+            self.k.loop_nest((size, plan.group_outputs), one, order)
+            return
+        loops = [(i64(0), i64(size)), self._some_features()]
+        with self.b.for_loop(*loops[order[0]], unroll=False) as i, self.b.for_loop(*loops[order[1]]) as j:
+            one((i, j) if order == (0, 1) else (j, i))
 
     def _rows(self, image: Value, out: Value, row: tuple[int, int, int], group: Value) -> None:
         """Positions along one dimension, in tiles of equal size: the last one may overlap the one before."""
@@ -269,11 +316,13 @@ class _Convolution:
         tile = plan.tile(self.k.target.vector_bytes, rows)
         whole, rest = divmod(plan.group_outputs, tile.columns)
         first = b.mul(group, i64(whole + bool(rest)))
+        begin, end = self.some or (i64(0), i64(whole + bool(rest)))
         if whole:
-            with b.for_loop(0, whole, unroll=False) as panel:
+            with b.for_loop(begin, least(b, end, i64(whole)), unroll=False) as panel:
                 self._tile(tile, image, out, strides, (b.add(first, panel), panel, tile.columns))
         if rest:
-            self._tile(tile, image, out, strides, (b.add(first, i64(whole)), i64(whole), rest))
+            with b.if_then(b.icmp_signed(">", end, i64(whole))):
+                self._tile(tile, image, out, strides, (b.add(first, i64(whole)), i64(whole), rest))
 
     def _tile(
         self, tile: Tile, image: Value, out: Value, strides: tuple[int, int], panel: tuple[Value, Value, int]
@@ -305,80 +354,6 @@ class _Convolution:
         if not direct:
             sizes = (tile.rows, columns, tile.columns, strides[1], self.out_feature)
             b.call(self.unpack, [self.sums, target, *map(i64, sizes), integer("i1", 0)])
-
-    # One product an output feature
-
-    def _expanded(self) -> None:
-        plan, b = self.plan, self.b
-        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
-        channels = range(plan.features)
-        steps = [plan.offset(place) + c * plan.outputs for place in plan.window_places() for c in channels]
-        self.offsets, self.count = self.table(steps), len(steps)
-        labels = plan.labels
-        with b.for_loop(0, plan.images, unroll=False) as image, ExitStack() as stack:
-            self._copy_expanded(image)
-            image_place, self.place = self.images, {labels.output_batch: image}
-            rows = zip(plan.positions, plan.windows, plan.image_strides, labels.output_spatial, strict=True)
-            for size, w, stride, dimension in rows:
-                at = self.place[dimension] = stack.enter_context(b.for_loop(0, size, unroll=False))
-                image_place = self.element(image_place, b.mul(at, i64(w.stride * stride)))
-            self._output_features(image_place, lanes)
-            if self.k.finisher is None:
-                strides = plan.out.strides
-                out = self.result(self._sum([*self.place.values()], [strides[d] for d in self.place]))
-                sizes = (1, plan.outputs, plan.outputs, 0, self.out_feature)
-                b.call(self.unpack, [self.sums, out, *map(i64, sizes), integer("i1", 0)])
-            else:
-                self.k.loop_nest([plan.outputs], self._finish_position)
-
-    def _finish_position(self, at: Index) -> None:
-        """Applies the epilogue to an output feature of a position whose sums are there."""
-        plan = self.plan
-        place = self.place | {plan.labels.output_feature: at[0]}
-        total = scalar.load(self.b, plan.dtype, self.element(self.sums, at[0]))
-        value = scalar.convert(self.b, total, plan.dtype, plan.out.dtype)
-        self.k.store(tuple(place[d] for d in range(plan.out.rank)), [value])
-
-    def _copy_expanded(self, image: Value) -> None:
-        """An image with an element for each input feature of a group and each output feature."""
-        plan, b = self.plan, self.b
-
-        def read(place: list[Value], at: Index) -> Value:
-            channel, group, _ = at
-            if plan.batch_groups > 1:
-                return self._input(b.add(image, b.mul(group, i64(plan.images))), channel, place)
-            return self._input(image, b.add(channel, b.mul(group, i64(plan.features))), place)
-
-        self._copy_image([plan.features, plan.groups * plan.batch_groups, plan.group_outputs], read)
-
-    def _output_features(self, image: Value, lanes: int) -> None:
-        """The sums of one position: by four vectors, by one, then one by one."""
-        first = 0
-        for vectors, width in ((4, lanes), (1, lanes), (1, 0)):
-            step = vectors * max(width, 1)
-            count = (self.plan.outputs - first) // step
-            if count:
-                with self.b.for_loop(i64(first), i64(first + count * step), step, unroll=False) as feature:
-                    self._sum_products(image, feature, vectors, width)
-            first += count * step
-
-    def _sum_products(self, image: Value, feature: Value, vectors: int, width: int) -> None:
-        b, plan = self.b, self.plan
-        type, align = vector_type(self.type, width), plan.dtype.itemsize
-
-        def load(start: Value, v: int) -> Value:
-            return b.load(type, self.element(start, i64(v * width)), align=align)
-
-        def step(s: Value, sums: list[Value]) -> list[Value]:
-            offset = b.load("i64", b.gep("i64", self.offsets, s))
-            x = self.element(self.element(image, offset), feature)
-            y = self.element(self.element(self.kernel, b.mul(s, i64(plan.outputs))), feature)
-            return [multiply_add(b, load(x, v), load(y, v), total) for v, total in enumerate(sums)]
-
-        sums = b.for_loop_carrying(0, self.count, [zero(type)] * vectors, step)
-        target = self.element(self.sums, feature)
-        for v, total in enumerate(sums):
-            b.store(total, self.element(target, i64(v * width)), align=align)
 
 
 def _visible(size: int, window: WindowDim, extent: int) -> tuple[int, int]:
