@@ -8,7 +8,7 @@ import hloc
 from hloc.ir.attributes import WindowDim
 from hloc.ir.dtypes import dtype_named
 from hloc.options import Options
-from hloc.reference.evaluate import evaluate
+from hloc.reference.evaluate import evaluate, evaluate_replicated
 from hloc.text.parser import parse_shape
 
 NONE = Options(pipeline="none")
@@ -122,3 +122,28 @@ def check(
     for op, result, wanted in zip(leaves, got, expected, strict=True):
         same(result, wanted, tolerance, op)
     return got
+
+
+def collective(parameters: list[str], root: str, replicas: int, partitions: int) -> str:
+    """A program for several devices of f32 parameters and a root; `add` is a computation in it."""
+    lines = [f"  p{i} = {shape} parameter({i})" for i, shape in enumerate(parameters)]
+    header = f"HloModule m, replica_count={replicas}, num_partitions={partitions}\n\n"
+    return header + computation("add", "add", "f32") + "ENTRY main {\n" + "\n".join([*lines, root]) + "\n}\n"
+
+
+def check_collective(
+    parameters: list[str], root: str, replicas: int = 4, partitions: int = 1, arguments=None, target: str = "cpu"
+) -> None:
+    """Fails unless each device's results are the evaluator's, at the first run and at the second."""
+    text = collective(parameters, root, replicas, partitions)
+    if arguments is None:
+        arguments = [
+            [value(shape, 100 * device + i) for i, shape in enumerate(parameters)]
+            for device in range(replicas * partitions)
+        ]
+    expected = evaluate_replicated(hloc.parse(text), arguments)
+    executable = hloc.compile(text, target, NONE)
+    for _ in range(2):
+        for got, wanted in zip(executable.execute_replicated(arguments), expected, strict=True):
+            for result, right in zip(got, wanted, strict=True):
+                same(result, np.asarray(right), what=root)

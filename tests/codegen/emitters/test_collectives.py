@@ -8,34 +8,12 @@ import time
 
 import numpy as np
 import pytest
-from emitter_cases import NONE, computation, same, value
+from emitter_cases import NONE, value
+from emitter_cases import check_collective as check
+from emitter_cases import collective as module
 
 import hloc
 from hloc.errors import HloError
-from hloc.reference.evaluate import evaluate_replicated
-
-ADD = computation("add", "add", "f32")
-
-
-def module(parameters: list[str], root: str, replicas: int, partitions: int) -> str:
-    lines = [f"  p{i} = {shape} parameter({i})" for i, shape in enumerate(parameters)]
-    header = f"HloModule m, replica_count={replicas}, num_partitions={partitions}\n\n"
-    return header + ADD + "ENTRY main {\n" + "\n".join([*lines, root]) + "\n}\n"
-
-
-def check(parameters: list[str], root: str, replicas: int = 4, partitions: int = 1, arguments=None) -> None:
-    text = module(parameters, root, replicas, partitions)
-    if arguments is None:
-        arguments = [
-            [value(shape, 100 * device + i) for i, shape in enumerate(parameters)]
-            for device in range(replicas * partitions)
-        ]
-    expected = evaluate_replicated(hloc.parse(text), arguments)
-    executable = hloc.compile(text, options=NONE)
-    for _ in range(2):
-        for got, wanted in zip(executable.execute_replicated(arguments), expected, strict=True):
-            for result, right in zip(got, wanted, strict=True):
-                same(result, np.asarray(right), what=root)
 
 
 @pytest.mark.parametrize(
