@@ -117,8 +117,8 @@ class ComputationCode:
         self.constants = constants
         self.callees = callees
         self.guard = kernels.options.guard_pages
-        temporary = [self._temporary_bytes(step) for step in plan.steps]
-        self.buffers: Buffers = assign(plan, temporary, self.guard)
+        self.temporary = [self._temporary_bytes(step) for step in plan.steps]
+        self.buffers: Buffers = assign(plan, self.temporary, self.guard)
         attributes = function_attributes(kernels.target, kernels.options)
         calls = [step for step in plan.steps if isinstance(step, CallStep)]
         self.depth = 1 + max((callee.depth for step in calls for callee in self._callees(step)), default=0)
@@ -150,7 +150,7 @@ class ComputationCode:
             tuple(callee.number for callee in self._callees(step)) if isinstance(step, CallStep) else ()
             for step in steps
         ]
-        return memory_plan(self.plan, self.buffers, [self._temporary_bytes(step) for step in steps], callees)
+        return memory_plan(self.plan, self.buffers, self.temporary, callees)
 
     def _begin(self, name: str) -> None:
         """Turns to a new function of the computation's signature, and writes there from now on."""
