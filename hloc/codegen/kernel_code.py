@@ -13,7 +13,7 @@ from hloc.codegen.forms import loop_nests
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
-from hloc.codegen.kernel_threads import sharing_of, work, write_shared
+from hloc.codegen.kernel_threads import SharedKernel, sharing_of, work
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.loops import Index, tile_loop
 from hloc.codegen.program import External, Kernel
@@ -92,8 +92,8 @@ class KernelCode:
             if k.range_size and k.outer_nests == 1:
                 self.threads = sharing.workers
                 params = self._params(step, shared)
-                rest = attributes, part, sharing, k.range_size, step.scratch_bytes
-                return write_shared(self.module, self.target, self.options, name, params, *rest)
+                kernel = SharedKernel(self.module, self.target, self.options, name, params, attributes)
+                return kernel.write(part, sharing, k.range_size, step.scratch_bytes)
             del self.module.functions[part.name]
         return self._written(name, step, shared, attributes, once=brief)[0]
 

@@ -87,55 +87,45 @@ def _is_loop(step: KernelStep) -> bool:
     return form.stages is None or not form.stages.totals
 
 
-def write_shared(
-    module: Module,
-    target: Target,
-    options: Options,
-    name: str,
-    params: Sequence[tuple],
-    attributes: str,
-    part: Function,
-    sharing: Sharing,
-    size: int,
-    scratch_bytes: int,
-) -> Function:
-    """The kernel of a part: `size` is that of the part's outermost loop, `scratch_bytes` what each thread needs."""
-    task = _task(module, target, options, f"{name}.task", params, attributes, part, scratch_bytes)
-    function = module.function(name, "void", params, attributes, "internal")
-    b = Builder(function)
-    frame = b.alloca("ptr", len(params))
-    for number, argument in enumerate(function.args):
-        b.store(argument, b.gep("ptr", frame, i64(number)))
-    context = function.args[-1]
-    pool = b.load("ptr", b.gep("ptr", context, i64(CONTEXT_FIELDS.index("pool"))))
-    parallel = parallel_routine(Routines(module, target))
-    grain, wakes = i64(sharing.grain(size)), integer("i1", sharing.wakes)
-    b.call(parallel, [pool, Value("ptr", task.text), frame, i64(size), grain, i64(sharing.workers), wakes])
-    b.ret()
-    return function
+class SharedKernel:
+    """Writes what is around a kernel's part: `params` are the kernel's, each a pointer, scratch and context last."""
 
+    def __init__(
+        self, module: Module, target: Target, options: Options, name: str, params: Sequence[tuple], attributes: str
+    ):
+        self.module, self.target, self.options = module, target, options
+        self.name, self.params, self.attributes = name, params, attributes
 
-def _task(
-    module: Module,
-    target: Target,
-    options: Options,
-    name: str,
-    params: Sequence[tuple],
-    attributes: str,
-    part: Function,
-    scratch_bytes: int,
-) -> Function:
-    types = [("ptr", "frame"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
-    function = module.function(name, "void", types, attributes, "internal")
-    frame, begin, end, worker = function.args
-    b = Builder(function)
-    given = [b.load("ptr", b.gep("ptr", frame, i64(number))) for number in range(len(params))]
-    if scratch_bytes:
-        given[-2] = b.gep("i8", given[-2], b.mul(worker, i64(aligned(scratch_bytes))))
-    # A helper's own mode is that of the thread that started it.
-    before = target.enter_flushing(b) if options.flush_denormals else None
-    b.call(part, [*given, begin, end])
-    if before is not None:
-        target.leave_flushing(b, before)
-    b.ret()
-    return function
+    def write(self, part: Function, sharing: Sharing, size: int, scratch_bytes: int) -> Function:
+        """The kernel: `size` is that of the part's outermost loop, `scratch_bytes` what each thread needs."""
+        task = self._task(part, scratch_bytes)
+        function, b = self._begun(self.name, self.params)
+        frame = b.alloca("ptr", len(self.params))
+        for number, argument in enumerate(function.args):
+            b.store(argument, b.gep("ptr", frame, i64(number)))
+        context = function.args[-1]
+        pool = b.load("ptr", b.gep("ptr", context, i64(CONTEXT_FIELDS.index("pool"))))
+        parallel = parallel_routine(Routines(self.module, self.target))
+        grain, wakes = i64(sharing.grain(size)), integer("i1", sharing.wakes)
+        b.call(parallel, [pool, Value("ptr", task.text), frame, i64(size), grain, i64(sharing.workers), wakes])
+        b.ret()
+        return function
+
+    def _begun(self, name: str, params: Sequence[tuple]) -> tuple[Function, Builder]:
+        function = self.module.function(name, "void", params, self.attributes, "internal")
+        return function, Builder(function)
+
+    def _task(self, part: Function, scratch_bytes: int) -> Function:
+        types = [("ptr", "frame"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+        function, b = self._begun(f"{self.name}.task", types)
+        frame, begin, end, worker = function.args
+        given = [b.load("ptr", b.gep("ptr", frame, i64(number))) for number in range(len(self.params))]
+        if scratch_bytes:
+            given[-2] = b.gep("i8", given[-2], b.mul(worker, i64(aligned(scratch_bytes))))
+        # A helper's own mode is that of the thread that started it.
+        before = self.target.enter_flushing(b) if self.options.flush_denormals else None
+        b.call(part, [*given, begin, end])
+        if before is not None:
+            self.target.leave_flushing(b, before)
+        b.ret()
+        return function

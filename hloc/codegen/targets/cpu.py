@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 
 from hloc.codegen.forms import CPU_KERNELS
 from hloc.codegen.llvm import Builder, Value, const
+from hloc.codegen.targets.reading import read
 from hloc.codegen.targets.target import Target
 from hloc.options import Options
 
@@ -100,11 +101,7 @@ def _leave_unchanged(b: Builder, before: Value) -> None:
 
 
 def _optimized(llvm_ir: str) -> llvm.ModuleRef:
-    try:
-        module = llvm.parse_assembly(llvm_ir)
-        module.verify()
-    except RuntimeError as error:
-        raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
+    module = read(llvm_ir)
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_vectorization = True
     # Vector loops are interleaved as they are; unrolling them again doubles the time of a compile.

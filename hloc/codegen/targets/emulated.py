@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 from hloc.codegen.gpu.emitters import FORMS
 from hloc.codegen.gpu.emulated import Emulated
 from hloc.codegen.targets import cpu, nvptx
+from hloc.codegen.targets.reading import read
 from hloc.codegen.targets.target import DeviceTraits, Target
 from hloc.options import Options
 
@@ -60,11 +61,7 @@ def _machine() -> llvm.TargetMachine:
 
 def _optimized(llvm_ir: str) -> llvm.ModuleRef:
     """Cheap passes: a kernel runs once or twice, over arrays that are small."""
-    try:
-        module = llvm.parse_assembly(llvm_ir)
-        module.verify()
-    except RuntimeError as error:
-        raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
+    module = read(llvm_ir)
     passes = llvm.create_new_module_pass_manager()
     for add in _PASSES:
         add(passes)

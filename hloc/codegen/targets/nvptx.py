@@ -11,6 +11,7 @@ from hloc.codegen.gpu.emitters import FORMS
 from hloc.codegen.gpu.nvvm import Nvvm
 from hloc.codegen.llvm import Builder, Value, const
 from hloc.codegen.targets import ptxas
+from hloc.codegen.targets.reading import read
 from hloc.codegen.targets.target import DeviceTraits, Target
 from hloc.errors import HloError
 from hloc.host.gpus import target_gpu
@@ -94,11 +95,7 @@ def _machine(arch: str, features: str) -> llvm.TargetMachine:
 
 
 def _optimized(arch: str, features: str, llvm_ir: str) -> llvm.ModuleRef:
-    try:
-        module = llvm.parse_assembly(llvm_ir)
-        module.verify()
-    except RuntimeError as error:
-        raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
+    module = read(llvm_ir)
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
     # A thread has no vectors but for memory, which code generation finds by itself.
     tuning.loop_vectorization = False

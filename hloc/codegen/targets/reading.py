@@ -1,0 +1,15 @@
+"""The generator's text as LLVM reads it."""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+
+
+def read(llvm_ir: str) -> llvm.ModuleRef:
+    """The module of a text, verified. RuntimeError, with LLVM's words, if LLVM refuses it."""
+    try:
+        module = llvm.parse_assembly(llvm_ir)
+        module.verify()
+    except RuntimeError as error:
+        raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
+    return module
