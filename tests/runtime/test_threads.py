@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,7 +12,15 @@ import numpy as np
 import pytest
 
 import hloc
+from hloc.codegen.llvm import Builder, Module, Value, integer
+from hloc.codegen.program import WORKER
+from hloc.codegen.routines import Routines
+from hloc.codegen.targets.target import target_named
+from hloc.codegen.threads_code import parallel_routine, worker_entry
+from hloc.host.processors import processors
 from hloc.options import Options
+from hloc.runtime import elf
+from hloc.runtime.threads import pool
 
 CHAIN = """HloModule chain
 ENTRY e {
@@ -169,3 +178,34 @@ def test_a_forked_child_runs_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "0"
+
+
+@pytest.mark.skipif(
+    os.uname().machine != "x86_64" or processors() < 2, reason="there are no helpers"
+)
+def test_helpers_take_part() -> None:
+    target = target_named("cpu")
+    module = Module("shares", target.triple, target.data_layout)
+    routines = Routines(module, target)
+    worker_entry(routines, WORKER)
+    types = [("ptr", "frame"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+    task = module.function("task", "void", types, target.function_attributes, "internal")
+    b = Builder(task)
+    place = b.gep("i64", task.args[0], task.args[1])
+    with b.for_loop(0, 20_000):  # long enough for a helper to come
+        b.store(task.args[3], place, volatile=True)
+    b.ret()
+    run = module.function("run", "void", [("ptr", "pool"), ("ptr", "frame")], target.function_attributes)
+    b = Builder(run)
+    sizes = [integer("i64", number) for number in (64, 1, 2)]
+    b.call(parallel_routine(routines), [run.args[0], Value("ptr", task.text), run.args[1], *sizes, integer("i1", 1)])
+    b.ret()
+    loaded = elf.Loaded(target.lower(str(module), "obj", Options()))
+    words = pool(2, lambda: loaded.address(WORKER), loaded)
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(loaded.address("run"))
+    seen: set[int] = set()
+    for _ in range(200):
+        frame = np.full(64, -1, np.int64)
+        call(words, frame.ctypes.data)
+        seen |= set(frame.tolist())
+    assert seen == {0, 1}
