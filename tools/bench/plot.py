@@ -21,11 +21,11 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = sorted((row for row in rows if row.verdict), key=lambda row: row.judged)
+    rows = sorted((row for row in rows if row.verdict), key=lambda row: row.to_best.median)
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.2 * len(rows)), layout="constrained")
     for place, row in enumerate(rows):
         ratio = row.to_best
-        axes.barh(place, row.judged - 1, left=1, color=_COLOURS[row.verdict])
+        axes.barh(place, ratio.median - 1, left=1, color=_COLOURS[row.verdict])
         axes.plot([ratio.low, ratio.high], [place, place], color="black", linewidth=0.8)
         axes.plot(row.goal.bar, place, "k|", row.goal.stretch, place, "k.", markersize=6)
     axes.set_yticks(range(len(rows)), [f"{row.outcome.name} ({row.best})" for row in rows], fontsize=7)

@@ -33,16 +33,18 @@ class Row:
     goal: Goal | None
 
     @property
-    def judged(self) -> float | None:
-        """The ratio that counts: of the rounds or of the fastest calls, whichever is larger.
+    def verdict(self) -> str | None:
+        """Of the ratio that counts, that of the rounds.
 
-        On a quiet machine they agree. On a busy one a peer whose threads wait for each other loses most of its rounds.
+        On a quiet machine the fastest calls agree. On a busy one a peer whose threads wait for each other loses most of
+        its rounds: read `verdict_of_least`.
         """
-        return max(self.to_best.median, self.to_best_least) if self.to_best else None
+        return self.goal.verdict(self.to_best.median) if self.goal and self.to_best else None
 
     @property
-    def verdict(self) -> str | None:
-        return self.goal.verdict(self.judged) if self.goal and self.to_best else None
+    def verdict_of_least(self) -> str | None:
+        """The same of the fastest calls."""
+        return self.goal.verdict(self.to_best_least) if self.goal and self.to_best_least else None
 
     @property
     def ours(self) -> float | None:
@@ -106,12 +108,12 @@ class Summary:
     at_most_xla: float
     """Share of the rows whose ratio to XLA is at most 1."""
     verdicts: dict[str, int]
+    verdicts_of_least: dict[str, int]
 
     @staticmethod
     def of(rows: Iterable[Row]) -> Summary:
         rows = list(rows)
         to_xla = [row.to_xla.median for row in rows if row.to_xla]
-        verdicts = [row.verdict for row in rows]
         return Summary(
             sum(row.to_best is not None for row in rows),
             geometric_mean(row.to_best.median for row in rows if row.to_best),
@@ -121,5 +123,10 @@ class Summary:
             geometric_mean(row.to_xla_least for row in rows if row.to_xla_least),
             geometric_mean(row.to_xla_cpu for row in rows if row.to_xla_cpu),
             sum(ratio <= 1 for ratio in to_xla) / len(to_xla) if to_xla else float("nan"),
-            {verdict: verdicts.count(verdict) for verdict in ("stretch", "bar", "missed")},
+            _counts([row.verdict for row in rows]),
+            _counts([row.verdict_of_least for row in rows]),
         )
+
+
+def _counts(verdicts: list[str | None]) -> dict[str, int]:
+    return {verdict: verdicts.count(verdict) for verdict in ("stretch", "bar", "missed")}
