@@ -25,11 +25,28 @@ class Location(NamedTuple):
     number: int = 0
 
 
+class TensorMap(NamedTuple):
+    """An array of which a kernel copies tiles to shared memory, each by one command (TMA).
+
+    It begins `offset` bytes (a multiple of 16) into the memory of the launch's argument of a number. `dims` are its
+    sizes, innermost first, in elements of `itemsize` bytes, `strides` the bytes from one to the next along each dim
+    but the innermost (multiples of 16). A tile has `box` elements along the dims: 128 bytes along the innermost.
+    """
+
+    argument: int
+    offset: int
+    itemsize: int
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    box: tuple[int, ...]
+
+
 class Launch(NamedTuple):
     """A kernel run once: by `grid` x `block` threads, with `shared_bytes` of shared memory a block.
 
     `arguments` are its pointers, in order, `sizes` the bytes that it may touch behind each (alignment: 16 bytes or
-    more); `scalars` are i64s that follow them. `instruction` is the HLO instruction that it stands for.
+    more); `scalars` are i64s that follow them, and behind these `maps`, each with the address of its argument in it.
+    `instruction` is the HLO instruction that it stands for.
     """
 
     kernel: str
@@ -40,6 +57,7 @@ class Launch(NamedTuple):
     sizes: tuple[int, ...]
     scalars: tuple[int, ...]
     instruction: str
+    maps: tuple[TensorMap, ...] = ()
 
 
 class Copy(NamedTuple):

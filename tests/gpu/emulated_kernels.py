@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from hloc.codegen.device_program import ARGUMENT, DeviceCode, DeviceKernel, Launch, Location
+from hloc.codegen.device_program import ARGUMENT, DeviceCode, DeviceKernel, Launch, Location, TensorMap
 from hloc.codegen.gpu.intrinsics import Intrinsics
 from hloc.codegen.llvm import Builder, Module, Value, integer
-from hloc.codegen.targets.target import target_named
+from hloc.codegen.targets.target import Target, target_named
 from hloc.options import Options
 from hloc.runtime.emulator import EmulatedDevice
 
@@ -18,11 +18,12 @@ FLUSH = ' "denormal-fp-math"="preserve-sign,preserve-sign"'
 
 
 class Thread(SimpleNamespace):
-    """What a kernel is written with: `b`, `gpu`, `args` (its pointers, then its scalars), `shared_bytes`."""
+    """What a kernel is written with: `b`, `gpu`, `args` (its pointers, then its scalars), `maps`."""
 
     b: Builder
     gpu: Intrinsics
     args: list[Value]
+    maps: list[Value]
 
     def index(self) -> Value:
         """The thread's number in a block of one dimension, an i64."""
@@ -57,6 +58,30 @@ def i32(number: int) -> Value:
     return integer("i32", number)
 
 
+def written(
+    write: Callable[[Thread], object],
+    target: Target,
+    pointers: int,
+    scalars: int = 0,
+    shared: int = 0,
+    threads: int = 1024,
+    attributes: str = "",
+    maps: int = 0,
+) -> Module:
+    """A module with a kernel `k`; `write(thread)` writes what a thread does."""
+    module = Module("test", target.triple, target.data_layout)
+    dialect = target.device.dialect
+    params = [(dialect.pointer, f"a{n}", "noalias align 16") for n in range(pointers)]
+    params += [("i64", f"s{n}") for n in range(scalars)]
+    params += [dialect.map_parameter(f"m{n}") for n in range(maps)]
+    kernel = dialect.kernel(module, "k", params, threads, target.function_attributes + attributes)
+    b = dialect.builder(kernel, "add.1")
+    given = pointers + scalars
+    write(Thread(b=b, gpu=dialect.intrinsics(b, shared), args=kernel.args[:given], maps=kernel.args[given:]))
+    b.ret()
+    return module
+
+
 class Prepared:
     """A kernel `k` on a device of its own. `write(thread)` writes what a thread does with `pointers` and `scalars`."""
 
@@ -68,19 +93,13 @@ class Prepared:
         shared: int = 0,
         threads: int = 1024,
         attributes: str = "",
+        maps: int = 0,
+        arch: str = "sm_80",
     ):
-        target = target_named("cuda-emulated")
-        module = Module("test", target.triple, target.data_layout)
-        dialect = target.device.dialect
-        params = [("ptr", f"a{n}", "noalias align 16") for n in range(pointers)]
-        params += [("i64", f"s{n}") for n in range(scalars)]
-        kernel = dialect.kernel(module, "k", params, threads, target.function_attributes + attributes)
-        b = dialect.builder(kernel, "add.1")
-        write(Thread(b=b, gpu=dialect.intrinsics(b, shared), args=kernel.args))
-        b.ret()
-        self.text = str(module)
+        target = target_named(f"cuda-emulated:{arch}")
+        self.text = str(written(write, target, pointers, scalars, shared, threads, attributes, maps))
         image = target.lower(self.text, "obj", Options())
-        code = DeviceCode("sm_80", image, (DeviceKernel("k", ("add.1",), threads, shared),), ())
+        code = DeviceCode(arch, image, (DeviceKernel("k", ("add.1",), threads, shared),), ())
         self.device = EmulatedDevice(SimpleNamespace(device=code))
         self.shared = shared
 
@@ -92,6 +111,7 @@ class Prepared:
         scalars: Sequence[int] = (),
         sizes: Sequence[int] | None = None,
         offset: int = 0,
+        maps: Sequence[TensorMap] = (),
     ) -> None:
         """Launches it on copies of the arrays, which are then changed as the kernel has changed them."""
         device = self.device
@@ -100,7 +120,7 @@ class Prepared:
             device.upload(place, array)
         launch = Launch(
             "k", _three(grid), _three(block), self.shared, tuple(Location(ARGUMENT, n) for n in range(len(arrays))),
-            tuple(sizes or [array.nbytes for array in arrays]), tuple(scalars), "add.1",
+            tuple(sizes or [array.nbytes for array in arrays]), tuple(scalars), "add.1", tuple(maps),
         )
         try:
             device.launch(launch, places)

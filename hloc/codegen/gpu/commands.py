@@ -140,7 +140,7 @@ class ComputationCommands:
         sizes = [*(view.value.bytes for view in views), step.scratch_bytes, 8 * len(CONTEXT_FIELDS)]
         return Launch(
             template.kernel, template.grid, template.block, template.shared_bytes,
-            tuple(arguments), tuple(sizes), template.scalars, step.instruction.name,
+            tuple(arguments), tuple(sizes), template.scalars, step.instruction.name, template.maps,
         )
 
     def _meeting_launch(

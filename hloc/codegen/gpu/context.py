@@ -14,8 +14,8 @@ from hloc.codegen.llvm import Value, integer
 class GpuContext(KernelContext):
     """A kernel as one thread runs it. Its loops are loops of the thread; with others it works through `gpu`.
 
-    `grid` and `block` are how it is launched; `scalars` its i64 parameters. `sources` are, in a meeting of devices,
-    inputs of the step of each of them, by number.
+    `grid` and `block` are how it is launched; `scalars` its i64 parameters, `maps` those for copies of tiles. `sources`
+    are, in a meeting of devices, inputs of the step of each of them, by number.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class GpuContext(KernelContext):
         block: tuple[int, int, int],
         scalars: Sequence[Value],
         sources: Sequence[Mapping[int, ArrayRef]] = (),
+        maps: Sequence[Value] = (),
         **more: Any,
     ):
         super().__init__(*args, **more)
@@ -34,6 +35,7 @@ class GpuContext(KernelContext):
         self.block = block
         self.scalars = scalars
         self.sources = sources
+        self.maps = maps
 
     def thread_index(self) -> Value:
         """The thread's number in the block of one dimension, an i64."""

@@ -17,6 +17,7 @@ from hloc.codegen.gpu.intrinsics import WARP, Dialect, Intrinsics
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.routines import i64
 from hloc.codegen.targets.target import Target
+from hloc.errors import HloError
 
 
 class Emulated(Dialect):
@@ -27,6 +28,10 @@ class Emulated(Dialect):
 
     def __init__(self, machine: Target):
         self.machine = machine
+
+    def map_parameter(self, name: str) -> tuple:
+        """The address of its record: see `EMULATED_MAP_FIELDS`."""
+        return ("i64", name)
 
     def kernel(self, module: Module, name: str, params: list[tuple], threads: int, attributes: str) -> Function:
         pointers = [param[1] for param in params if param[0] == "ptr"]
@@ -182,6 +187,48 @@ class EmulatedIntrinsics(Intrinsics):
         code = self.code.mma(shape, types, (len(a), len(b), len(c)))
         self.b.call(code, [self.b.site("a product of matrices")])
         return [self.b.load(value.type, self._slot(OUTPUTS + number)) for number, value in enumerate(c)]
+
+    def barrier_make(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run barrier_make")
+
+    def barriers_made(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run barriers_made")
+
+    def barrier_expect(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run barrier_expect")
+
+    def barrier_arrive(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run barrier_arrive")
+
+    def barrier_wait(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run barrier_wait")
+
+    def copy_tile(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run copy_tile")
+
+    def fence_shared(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run fence_shared")
+
+    def group_begin(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run group_begin")
+
+    def group_multiply(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run group_multiply")
+
+    def group_commit(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run group_commit")
+
+    def group_wait(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run group_wait")
+
+    def _shared_number(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run _shared_number")
+
+    def set_registers(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run set_registers")
+
+    def part_barrier(self, *arguments: object, **more: object):
+        raise HloError("the emulator does not run part_barrier")
 
     def _slot(self, number: int) -> Value:
         """Where the thread leaves a register for others of its warp, and finds what they have made."""

@@ -17,6 +17,9 @@ from hloc.ir.dtypes import F32, DType
 WARP = 32
 ALL_LANES = 0xFFFFFFFF
 
+_SWIZZLE_128 = 1 << 62
+"""In the descriptor of a matrix in shared memory: the order of 16 bytes in rows of 128 that TMA's swizzle has too."""
+
 
 class Dialect(ABC):
     """How kernels of one kind of machine are written.
@@ -26,6 +29,10 @@ class Dialect(ABC):
 
     pointer: str
     shared_pointer: str
+
+    @abstractmethod
+    def map_parameter(self, name: str) -> tuple:
+        """The parameter of a kernel for a TensorMap; it comes behind all others."""
 
     @abstractmethod
     def kernel(self, module: Module, name: str, params: list[tuple], threads: int, attributes: str) -> Function:
@@ -151,6 +158,112 @@ class Intrinsics(ABC):
         `types` are PTX's of d, a, b, c, for instance "f32.bf16.bf16.f32". Fragments are as in the PTX manual: a and b
         as i32 (f64 as double), c and d as float, i32, or double.
         """
+
+    # Barriers in shared memory, copies of tiles, products of warpgroups (where `DeviceTraits.has_wgmma`)
+
+    @abstractmethod
+    def barrier_make(self, place: Value, arrivals: int) -> None:
+        """Makes 8 bytes of shared memory, aligned to as many, a barrier. One thread does, once.
+
+        A phase of it is complete when `arrivals` have come, and all bytes that were expected. Phases count from 0.
+        """
+
+    @abstractmethod
+    def barriers_made(self) -> None:
+        """Lets copies of tiles know of the barriers that this thread has made. A `barrier` has to follow."""
+
+    @abstractmethod
+    def barrier_expect(self, place: Value, bytes: Value | int) -> None:
+        """An arrival at a barrier, whose phase is to wait for so many bytes (an i32) of tiles as well."""
+
+    @abstractmethod
+    def barrier_arrive(self, place: Value) -> None:
+        """An arrival at a barrier: what this thread has done to memory is seen by those who wait for the phase."""
+
+    @abstractmethod
+    def barrier_wait(self, place: Value, parity: Value) -> None:
+        """Waits until the barrier's phase of this parity (an i32, 0 or 1) is complete: the current one or the last.
+
+        Any threads may come here; those of a warp need not come together.
+        """
+
+    @abstractmethod
+    def copy_tile(self, target: Value, map: Value, at: Sequence[Value], place: Value) -> None:
+        """Begins to copy a tile of the array of a TensorMap (`k.maps`) to shared memory, aligned to 1024 bytes.
+
+        `at` are the i32 numbers of its first element, innermost first; they may lie outside of the array. Elements
+        outside become zero. Rows of 128 bytes follow each other; in row r, the 16 bytes c are at place c ^ (r % 8).
+        When they have come, the bytes of the whole tile count for the phase of the barrier at `place`. One thread.
+        """
+
+    @abstractmethod
+    def fence_shared(self) -> None:
+        """What this thread has done to shared memory comes before products and copies of tiles that follow.
+
+        With a barrier: before those of other threads as well. Products and copies do not see plain writes otherwise.
+        """
+
+    @abstractmethod
+    def group_begin(self, sums: Sequence[Value]) -> list[Value]:
+        """All threads of a warpgroup, before products: whatever touched the sums' registers before is done."""
+
+    @abstractmethod
+    def group_multiply(
+        self,
+        n: int,
+        names: str,
+        lhs: Value,
+        rhs: Value,
+        sums: Sequence[Value],
+        lhs_by_lines: bool = False,
+        rhs_by_lines: bool = False,
+        fresh: Value | None = None,
+    ) -> list[Value]:
+        """Begins sums + lhs rhs of 64 lines by n, by all threads of a warpgroup: see `group_products`.
+
+        `names` are PTX's types of sums, lhs and rhs, such as "f32.bf16.bf16". The operands are given by
+        `shared_matrix`: lines of steps, or with `by_lines` (16-bit types) steps of lines. `fresh` (an i1): sums begin
+        at zero. Sums are as the "D" fragment of wgmma in the PTX manual has them, float or i32: sum i of thread t of
+        the group is in row 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2) and column 8 * (i / 4) + 2 * (t % 4) + i % 2.
+        They are not to be looked at before `group_wait`, nor the operands to be written.
+        """
+
+    @abstractmethod
+    def group_commit(self) -> None:
+        """Makes a group of the products begun since the last one."""
+
+    @abstractmethod
+    def group_wait(self, groups: int, sums: Sequence[Value]) -> list[Value]:
+        """Waits until at most so many (0 to 7) of the latest groups are not complete."""
+
+    def shared_matrix(self, pointer: Value, leading_bytes: int, stride_bytes: int) -> Value:
+        """An operand in shared memory, in rows of 128 bytes as `copy_tile` leaves them: an i64 for `group_multiply`.
+
+        By steps: a row is a line; eight lines follow each other, `stride_bytes` lie between one eight and the next,
+        and `leading_bytes` do not matter. By lines: a row is a step of 64 lines; `stride_bytes` lie between eight
+        steps and the next eight, `leading_bytes` between 64 lines and the next.
+        """
+        b, pieces = self.b, [(leading_bytes, 16), (stride_bytes, 32)]
+        words = _SWIZZLE_128 | sum((bytes >> 4 & 0x3FFF) << place for bytes, place in pieces)
+        address = b.and_(self._shared_number(pointer), const("i64", 0x3FFFF))
+        return b.or_(b.lshr(address, const("i64", 4)), const("i64", words))
+
+    def matrix_behind(self, matrix: Value, bytes: int | Value) -> Value:
+        """The operand that begins so many bytes (a multiple of 16; an i64) behind another: 32 for the next product."""
+        number = const("i64", bytes >> 4) if isinstance(bytes, int) else self.b.lshr(bytes, const("i64", 4))
+        return self.b.add(matrix, number)
+
+    @abstractmethod
+    def _shared_number(self, pointer: Value) -> Value:
+        """An address in shared memory as an i64 below 2**18, the first one a multiple of 1024."""
+
+    @abstractmethod
+    def set_registers(self, count: int, increase: bool) -> None:
+        """Gives back registers, or takes more (waits for them): all warps of a warpgroup. 24 to 256, by eights."""
+
+    @abstractmethod
+    def part_barrier(self, number: int, threads: int) -> None:
+        """A `barrier` of some warps only, so many threads; `number` (1 to 15) tells it from others."""
 
     # Arithmetic that machines have their own instructions for
 

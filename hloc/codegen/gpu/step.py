@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, immediate, is_alias, source
+from hloc.codegen.device_program import TensorMap
 from hloc.codegen.epilogue import Finisher
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.spread import over_elements
+from hloc.codegen.gpu.tensor_maps import tensor_map_problem
 from hloc.codegen.graphs import operand_leaves
 from hloc.codegen.kernel import Index
 from hloc.codegen.kernel_steps import KernelStep
@@ -40,6 +42,7 @@ class LaunchTemplate(NamedTuple):
     block: tuple[int, int, int]
     shared_bytes: int
     scalars: tuple[int, ...]
+    maps: tuple[TensorMap, ...] = ()
 
 
 class CopyTemplate(NamedTuple):
@@ -125,22 +128,48 @@ class GpuStep:
         scalars: Sequence[int] = (),
         name: str = "",
         resident: int = 1,
+        maps: Sequence[TensorMap] = (),
     ) -> Iterator[GpuContext]:
         """A kernel, written inside, that is launched once; see `again` for more launches of it.
 
         `shared` are bytes of shared memory a block, `scalars` numbers that `k.scalars` stand for. `name` tells the
         parts of a step from each other. A multiprocessor holds `resident` blocks or more: threads have no more
-        registers than that leaves. HloError if the machine has no such grid or block.
+        registers than that leaves. `maps`, by `tensor_map`, are what `k.maps` stand for. HloError if the machine has no
+        such grid or block.
         """
         grid, block = _three(grid), _three(block)
         self._check(grid, block, shared)
         kernel = self._symbol(name)
-        k = self._context(kernel, grid, block, shared, len(scalars))
+        k = self._context(kernel, grid, block, shared, len(scalars), len(maps))
         if resident > 1:
             self.device.dialect.keep_resident(self.module.functions[kernel], resident)
         yield k
         k.b.ret()
-        self.templates.append(LaunchTemplate(kernel, grid, block, shared, tuple(scalars)))
+        self.templates.append(LaunchTemplate(kernel, grid, block, shared, tuple(scalars), tuple(maps)))
+
+    def tensor_map(
+        self,
+        number: int | None,
+        itemsize: int,
+        dims: Sequence[int],
+        strides: Sequence[int],
+        box: Sequence[int],
+        offset: int = 0,
+    ) -> TensorMap:
+        """An array in the step's input of a number (or in scratch, None), for `launch`: see TensorMap.
+
+        AssertionError if it is none that the machine takes: see `tensor_map_problem`.
+        """
+        assert not self._devices, "what devices show each other is not copied by tiles"
+        own = [n for n in range(len(self.step.inputs)) if n not in self.shared]
+        outputs = len(self.step.outputs)
+        argument = len(own) + (outputs if number is None else self.shared.get(number, 0))
+        if number in own:
+            argument = own.index(number)
+        made = TensorMap(argument, offset, itemsize, tuple(dims), tuple(strides), tuple(box))
+        problem = tensor_map_problem(made)
+        assert problem is None, problem
+        return made
 
     def again(self, scalars: Sequence[int], grid: tuple[int, int, int] | int | None = None) -> None:
         """The last launched kernel once more, with other scalars, and perhaps another grid."""
@@ -264,13 +293,20 @@ class GpuStep:
         return symbol
 
     def _context(
-        self, name: str, grid: tuple[int, int, int], block: tuple[int, int, int], shared: int, scalars: int
+        self,
+        name: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared: int,
+        scalars: int,
+        maps: int,
     ) -> GpuContext:
         step, dialect = self.step, self.device.dialect
         pointer, inputs = dialect.pointer, self._input_parameters(dialect.pointer)
         outputs = [(pointer, f"out{n}", f"noalias align {ALIGNMENT}") for n in range(len(step.outputs))]
         rest = [(pointer, "scratch", f"noalias align {ALIGNMENT}"), (pointer, "context", "readonly")]
         params = [*inputs, *outputs, *rest, *(("i64", f"scalar{n}") for n in range(scalars))]
+        params += [dialect.map_parameter(f"map{n}") for n in range(maps)]
         threads = block[0] * block[1] * block[2]
         function = dialect.kernel(self.module, name, params, threads, self.target.function_attributes)
         b = dialect.builder(function, step.instruction.name)
@@ -294,8 +330,8 @@ class GpuStep:
         values: Sequence[Value] = tail[2:]
         k = GpuContext(
             b, self.target, self.instruction, body, results, scratch, context, None, self._externals, self.is_fused,
-            gpu=dialect.intrinsics(b, shared), grid=grid, block=block, scalars=values,
-            sources=sources,
+            gpu=dialect.intrinsics(b, shared), grid=grid, block=block, scalars=values[:scalars],
+            sources=sources, maps=values[scalars:],
         )
         if step.form.epilogue is not None:
             k.finisher = Finisher(k, step.form.epilogue, body)

@@ -209,11 +209,13 @@ class Memory(Core):
         constraints: str,
         args: Iterable[Value] = (),
         side_effects: bool = True,
+        attributes: str = "",
     ) -> Value | None:
-        """Target assembly, in LLVM's constraint language."""
+        """Target assembly, in LLVM's constraint language; `attributes` are the call's."""
         actual = ", ".join([f"{arg.type} {arg.text}" for arg in args])
         kind = "sideeffect " if side_effects else ""
         text = f'call {return_type} asm {kind}"{escaped(assembly.encode())}", "{constraints}"({actual})'
+        text += f" {attributes}" if attributes else ""
         if return_type == "void":
             return self._effect(text)
         return self._result(return_type, text) if side_effects else self._numbered(return_type, text)

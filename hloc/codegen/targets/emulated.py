@@ -10,8 +10,9 @@ from hloc.codegen.gpu.emitters import FORMS
 from hloc.codegen.gpu.emulated import Emulated
 from hloc.codegen.targets import cpu, nvptx
 from hloc.codegen.targets.reading import read
-from hloc.codegen.targets.target import DeviceTraits, Target
+from hloc.codegen.targets.target import Target
 from hloc.options import Options
+from hloc.records import replace
 
 
 @cache
@@ -19,7 +20,6 @@ def target(arch: str) -> Target:
     """The record of an emulated architecture, such as `sm_80`; HloError for one that is not known."""
     machine, real = cpu.target(), nvptx.target(arch).device
     assert real is not None
-    traits = DeviceTraits(real.arch, real.sm, real.is_specific, real.shared_bytes, real.threads, Emulated(machine))
     return Target(
         name="cuda-emulated" if arch == "sm_80" else f"cuda-emulated:{arch}",
         pipeline="gpu",
@@ -35,7 +35,7 @@ def target(arch: str) -> Target:
         stages={"llvm-opt": optimized_text, "asm": assembly, "obj": object_code},
         kernels=FORMS,
         image="obj",
-        device=traits,
+        device=replace(real, dialect=Emulated(machine)),
     )
 
 

@@ -72,7 +72,7 @@ def target(arch: str) -> Target:
         kernels=FORMS,
         image="ptx",
         assembly={"cubin": partial(_cubin, arch), "sass": partial(_sass, arch)},
-        device=DeviceTraits(arch, sm, bool(found[2]), shared_bytes, threads, Nvvm()),
+        device=DeviceTraits(arch, sm, bool(found[2]), shared_bytes, threads, Nvvm(), arch == "sm_90a"),
     )
 
 

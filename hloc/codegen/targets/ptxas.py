@@ -117,6 +117,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 _KERNEL = re.compile(r"Compiling entry function '([^']+)'")
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _REGISTERS = re.compile(r"Used (\d+) registers")
+_WARNINGS = ("warning", "performance loss")
 _SHARED = re.compile(r"(\d+) bytes smem")
 
 
@@ -135,7 +136,7 @@ def _number(found: re.Match[str] | None) -> int:
 
 
 def _warnings(said: str) -> Iterator[str]:
-    return (line for line in said.splitlines() if "warning" in line.lower())
+    return (line for line in said.splitlines() if any(words in line.lower() for words in _WARNINGS))
 
 
 def _refusal(said: str, text: str, arch: str, status: int) -> str:
