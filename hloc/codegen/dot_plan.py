@@ -22,6 +22,9 @@ _SMALL = 2048
 _FEW_COLUMNS = 24
 """Columns that a product written in place may have, to go by vectors."""
 
+_FEW_SUMS = 64
+"""Sums that are written in place, each of a vector along it."""
+
 
 def _stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
     """The stride of dimensions counted through together, the last one fastest; None if there is none."""
@@ -152,12 +155,16 @@ class DotPlan:
     @property
     def is_plain(self) -> bool:
         """Whether plain loops do: small products, and types that the routines do not know."""
-        return self.dtype is PRED or (self.m * self.n * self.k <= _SMALL and not self.is_inline)
+        return self.dtype is PRED or (
+            self.m * self.n * self.k <= _SMALL and not self.is_inline and not self.is_inline_dots
+        )
 
     @property
     def is_packed(self) -> bool:
         """Whether blocks of the operands are packed, and the result is made block by block."""
-        return not (self.is_plain or self.is_inline or self.is_row_sum or self.is_row_dot)
+        return not (
+            self.is_plain or self.is_inline or self.is_inline_dots or self.is_row_sum or self.is_row_dot
+        )
 
     @property
     def finishes_blocks(self) -> bool:
@@ -196,12 +203,24 @@ class DotPlan:
     @property
     def is_inline(self) -> bool:
         """Small, and lying so that vectors of few columns can be read from it."""
-        if self.m * self.n * self.k > _SMALL or self.n > _FEW_COLUMNS or self.dtype.is_complex:
-            return False
-        sides = (self.lhs, self.rhs, self.out)
-        if any(side.shape.dtype is not self.dtype or side.copied for side in sides) or self.dtype is PRED:
+        if not self._is_small or self.n > _FEW_COLUMNS:
             return False
         return self.rhs.strides[1] == self.out.strides[2] == 1
+
+    @property
+    def is_inline_dots(self) -> bool:
+        """Small, few rows, and both operands contiguous along the sums."""
+        if not self._is_small or self.m > MOST_ROWS or self.m * self.n > _FEW_SUMS or self.k < 4 or self.n < 4:
+            return False
+        return self.lhs.strides[2] == self.rhs.strides[2] == 1 and not self.is_inline
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether its code may be where it is needed, on operands and a result as they lie."""
+        if self.m * self.n * self.k > _SMALL or self.dtype.is_complex or self.dtype is PRED:
+            return False
+        sides = (self.lhs, self.rhs, self.out)
+        return all(side.shape.dtype is self.dtype and not side.copied for side in sides)
 
     @property
     def is_row_sum(self) -> bool:
@@ -235,7 +254,7 @@ class DotPlan:
     def scratch_bytes(self) -> int:
         if self.is_plain:
             return 0
-        if self.is_inline:
+        if self.is_inline or self.is_inline_dots:
             return self.result_bytes
         fixed = self.copies + self.result_bytes
         if self.is_row_dot:
@@ -262,7 +281,7 @@ class Units:
     def of(plan: DotPlan, workers: int, vector_bytes: int) -> Units:
         """Two parts for each worker, or more if there are many matrices, unless parts would be too small."""
         matrices, m, n = prod(plan.batch), plan.m, plan.n
-        if plan.is_inline or matrices >= 2 * workers:
+        if plan.is_inline or plan.is_inline_dots or matrices >= 2 * workers:
             return Units(matrices, 1, 1, m, n)
         tile = plan.gemm(vector_bytes).tile
         least_rows, least_columns = m if not plan.is_packed else _TILES * tile.rows, _TILES * tile.columns

@@ -27,6 +27,7 @@ from hloc.codegen.loops import delinearize
 from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
 from hloc.codegen.products import added, multiply_accumulate
 from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.small_dots import InlineDots
 from hloc.codegen.strided import Strided
 from hloc.codegen.tiles import InlineProduct, pack_routine
 from hloc.ir.dtypes import DType
@@ -217,6 +218,8 @@ class _Product:
     def _matrix(self, lhs: Value, rhs: Value, out: Value) -> None:
         if self.plan.is_inline:
             self._inline(lhs, rhs, out)
+        elif self.plan.is_inline_dots:
+            self._inline_dots(lhs, rhs, out)
         elif self.plan.is_row_dot:
             self._row_dot(lhs, rhs, out)
         elif self.plan.is_row_sum:
@@ -232,6 +235,13 @@ class _Product:
         (_, row, step), (_, _, b_step), (_, c_row, _) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
         lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
         product = InlineProduct(self.b, plan.dtype, lanes, (row, step, b_step, c_row))
+        product.write((plan.m, plan.n, plan.k), lhs, rhs, out)
+
+    def _inline_dots(self, lhs: Value, rhs: Value, out: Value) -> None:
+        plan = self.plan
+        (_, row, _), (_, column, _), (_, *strides) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
+        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
+        product = InlineDots(self.b, plan.dtype, lanes, (row, column, *strides))
         product.write((plan.m, plan.n, plan.k), lhs, rhs, out)
 
     def _row_dot(self, lhs: Value, rhs: Value, out: Value) -> None:

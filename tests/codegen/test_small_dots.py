@@ -1,0 +1,42 @@
+"""Small products whose operands are contiguous along the sums, at sizes that end within a vector."""
+
+import numpy as np
+import pytest
+
+import hloc
+from hloc.codegen.dot_plan import DotPlan
+
+_TYPES = {"f32": np.float32, "f64": np.float64, "s32": np.int32}
+_SIZES = [(1, 8, 8), (1, 5, 4), (1, 16, 5), (3, 7, 9), (4, 16, 32), (1, 9, 13), (2, 32, 6), (4, 4, 4), (8, 1, 8)]
+
+
+def _module(dtype: str, m: int, n: int, k: int) -> str:
+    return f"""HloModule m
+ENTRY e {{
+  a = {dtype}[{m},{k}] parameter(0)
+  b = {dtype}[{n},{k}] parameter(1)
+  ROOT d = {dtype}[{m},{n}] dot(a, b), lhs_contracting_dims={{1}}, rhs_contracting_dims={{1}}
+}}"""
+
+
+@pytest.mark.parametrize("dtype", _TYPES)
+@pytest.mark.parametrize("sizes", _SIZES)
+def test_sums(dtype, sizes):
+    m, n, k = sizes
+    random = np.random.default_rng(m * n * k)
+    a, b = ((random.standard_normal((rows, k)) * 10).astype(_TYPES[dtype]) for rows in (m, n))
+    assert DotPlan(hloc.parse(_module(dtype, m, n, k)).entry.root).is_inline_dots
+    result = hloc.compile(_module(dtype, m, n, k))(a, b)
+    np.testing.assert_allclose(result, a @ b.T, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(5, 5, 8), (1, 65, 8), (1, 8, 3), (1, 2, 8)])
+def test_left_to_others(sizes):
+    assert not DotPlan(hloc.parse(_module("f32", *sizes)).entry.root).is_inline_dots
+
+
+def test_what_is_beyond_a_line_does_not_count():
+    a = np.full((1, 5), 1, np.float32)
+    b = np.full((4, 5), np.inf, np.float32)
+    b[1] = 2
+    assert hloc.compile(_module("f32", 1, 4, 5))(a, b).tolist() == [[np.inf, 10, np.inf, np.inf]]
