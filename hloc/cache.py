@@ -7,10 +7,13 @@ costs the time to make its content anew.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import zlib
 from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from struct import Struct
 from struct import error as MalformedError
@@ -148,3 +151,31 @@ def _make_room() -> None:
         total -= size
         if total <= MOST_BYTES * 3 // 4:
             return
+
+
+@cache
+def compiler() -> str:
+    """The versions of hloc's own files and of LLVM, on which all code depends."""
+    return f"{_own_files()}\n{_llvm_version()}"
+
+
+def _own_files() -> str:
+    """Times and sizes of hloc's own files, by which an installation that is being worked on is told from others."""
+    found = []
+    folders = [os.path.dirname(os.path.abspath(__file__))]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.endswith((".py", ".lark")):
+                    status = entry.stat()
+                    found.append(f"{entry.path}:{status.st_size}:{status.st_mtime_ns}")
+                elif entry.is_dir() and entry.name != "__pycache__":
+                    folders.append(entry.path)
+    return hashlib.blake2b("\n".join(sorted(found)).encode()).hexdigest()
+
+
+def _llvm_version() -> str:
+    """llvmlite's version, without loading it."""
+    spec = find_spec("llvmlite")
+    assert spec is not None and spec.origin
+    return Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")

@@ -8,12 +8,9 @@ interpreter.
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import sys
 from functools import cache as once
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -80,35 +77,13 @@ def new_call_code() -> bytes:
 @once
 def _surroundings() -> str:
     """Everything but source and options that may change what a compile makes."""
-    return "\n".join((__version__, sys.version, _own_files(), _llvm_version(), np.__version__))
+    return "\n".join((__version__, sys.version, cache.compiler(), np.__version__))
 
 
 def _machine(target: str) -> str:
     """What the code of a target depends on, of this machine."""
     kind, _, number = target.partition(":")
     return gpus.target_gpu(number).arch if kind == "cuda" else _processor()
-
-
-def _own_files() -> str:
-    """Times and sizes of hloc's own files, by which an installation that is being worked on is told from others."""
-    found = []
-    folders = [os.path.dirname(os.path.abspath(__file__))]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.name.endswith((".py", ".lark")):
-                    status = entry.stat()
-                    found.append(f"{entry.path}:{status.st_size}:{status.st_mtime_ns}")
-                elif entry.is_dir() and entry.name != "__pycache__":
-                    folders.append(entry.path)
-    return hashlib.blake2b("\n".join(sorted(found)).encode()).hexdigest()
-
-
-def _llvm_version() -> str:
-    """llvmlite's version, without loading it."""
-    spec = find_spec("llvmlite")
-    assert spec is not None and spec.origin
-    return Path(spec.origin).with_name("_version.py").read_text(encoding="utf-8")
 
 
 @once

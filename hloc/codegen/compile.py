@@ -19,6 +19,7 @@ from hloc.codegen.device_program import DeviceCode
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
 from hloc.codegen.program import ENTRY, WORKER, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
+from hloc.codegen.routine_objects import object_files
 from hloc.codegen.routines import Routines
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
@@ -51,7 +52,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
     """
     if target.device is not None:
         return _compile_for_device(module, target, options)
-    code = _generate(module, target, options)
+    code = _generate(module, target, options, apart=True)
     try:
         object_code = target.lower(str(code.llvm), "obj", options)
     except RuntimeError as error:
@@ -61,6 +62,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         target,
         options,
         object_code=object_code,
+        routines=object_files(code.llvm.parts.values(), target, options),
         arena_bytes=code.memory[-1].arena_bytes,
         constants=code.constants.block(),
         kernels=code.kernels.kernels,
@@ -188,8 +190,10 @@ class _Generated:
     guards: Guards | None
 
 
-def _generate(module: HloModule, target: Target, options: Options) -> _Generated:
+def _generate(module: HloModule, target: Target, options: Options, apart: bool = False) -> _Generated:
+    """The code of a module; routines are written into it, or `apart`, as its parts."""
     llvm = Module(module.name, target.triple, target.data_layout, options.numbers)
+    llvm.parts = {} if apart else None
     kernels = KernelCode(llvm, target, options)
     constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}

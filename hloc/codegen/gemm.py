@@ -135,7 +135,7 @@ class _BlockWriter:
     def __init__(self, routines: Routines, b: Builder, p: SimpleNamespace, out: DType, tile: Tile):
         self.b, self.p, self.out, self.tile = b, p, out, tile
         self.compute, self.unpack = tile_routine(routines, tile), unpack_routine(routines, tile.dtype, out)
-        self.no_offset = routines.module.constant_bytes(bytes(8), align=8)
+        self.no_offset = b.module.constant_bytes(bytes(8), align=8)
         self.sums = b.alloca(vector_type(tile.type, tile.lanes), tile.rows * tile.vectors, align=64)
 
     def write(self) -> None:

@@ -201,7 +201,7 @@ class Program:
     `memory` has the plans of the computations that run, callees first and the entry last; `cost` what a run
     costs. At most `threads` work on one kernel. A program for a device has `device` in place of object code.
     `donors` has for each result leaf the number of the parameter leaf in whose memory it must be, if any
-    (`Options.donate`).
+    (`Options.donate`). `routines` are object files with functions that the object code calls.
     """
 
     name: str
@@ -225,6 +225,7 @@ class Program:
     guards: Guards | None = None
     device: DeviceCode | None = None
     donors: tuple[int | None, ...] = ()
+    routines: tuple[bytes, ...] = ()
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__

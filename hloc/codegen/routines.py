@@ -1,7 +1,8 @@
 """Functions that several kernels of a module call, each written the first time that one asks for it.
 
 A routine takes sizes and strides as arguments, so that one body serves kernels of all shapes: large pieces of
-code (packed matrix products, Fourier passes, barriers) are compiled once a module.
+code (packed matrix products, Fourier passes, barriers) are compiled once a module, or, as a part of it, once a
+machine (`routine_objects.py`). What a routine does follows from its name.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ class Routines:
         self.target = target
 
     def get(self, name: str, params: str, write: Writer, result: str = "void") -> Function:
-        """The internal function of that name; `params` as in LLVM's text, `ptr noalias a, i64 count`."""
-        known = self.module.functions.get(name)
-        if known is not None:
-            return known
+        """The function of that name; `params` as in LLVM's text, `ptr noalias a, i64 count`."""
+        for module in (self.module, (self.module.parts or {}).get(name)):
+            if module is not None and name in module.functions:
+                return module.functions[name]
         split = [param.split() for param in params.split(",")]
         attributes = f"{self.target.function_attributes} noinline".strip()
-        function = self.module.function(
-            name, result, [(type, at, " ".join(rest)) for type, *rest, at in split], attributes, "internal"
+        home = self.module.part(name)
+        linkage = "internal" if home is self.module else ""
+        function = home.function(
+            name, result, [(type, at, " ".join(rest)) for type, *rest, at in split], attributes, linkage
         )
         b = Builder(function)
         arguments = {param[-1]: value for param, value in zip(split, function.args, strict=True)}

@@ -25,7 +25,7 @@ class NativeCode:
 
     def __init__(self, program: Program):
         load = elf.Loaded if elf.is_loadable(program.object_code) else mcjit.Loaded
-        self._loaded = load(program.object_code)
+        self._loaded = load(program.object_code, *program.routines)
         self.entry_address = self._loaded.address(program.entry)
         self._entry = _ENTRY_TYPE(self.entry_address)
         self.pool = 0

@@ -1,7 +1,7 @@
-"""Loads an ELF object file for x86-64 into this process: what a linker and a loader do, for one closed file.
+"""Loads ELF object files for x86-64 into this process: what a linker and a loader do, for a closed set of files.
 
 The generator's code calls nothing but a few functions of the C library, and refers to its own constants relative to
-the instruction pointer. So a file is placed by copying its sections and filling in a handful of relocations, and
+the instruction pointer. So files are placed by copying their sections and filling in a handful of relocations, and
 a program that was compiled before runs without LLVM being loaded. Formats and relocation types are those of
 the "System V Application Binary Interface" and its AMD64 supplement.
 """
@@ -25,7 +25,7 @@ _RELOCATION = Struct("<QQq")
 
 _ALLOCATED, _EXECUTABLE, _WRITABLE = 2, 4, 1
 _SYMBOL_TABLE, _RELOCATIONS, _ZEROS = 2, 4, 8
-_UNDEFINED = 0
+_UNDEFINED, _GLOBAL = 0, 1
 
 _R_64, _R_PC32, _R_PLT32, _R_PC64 = 1, 2, 4, 24
 
@@ -52,6 +52,7 @@ class _Symbol(NamedTuple):
     name: str
     section: int
     value: int
+    is_global: bool
 
 
 def is_loadable(data: bytes) -> bool:
@@ -59,94 +60,118 @@ def is_loadable(data: bytes) -> bool:
     return data.startswith(_MAGIC) and len(data) >= _HEADER.size and _HEADER.unpack_from(data)[1] == _X86_64
 
 
-class Loaded:
-    """An object file in memory, ready to be called; it stays there as long as this object lives.
-
-    RuntimeError for a file with something in it that the generator does not make.
-    """
+class _File:
+    """The sections and symbols of an object file, and where its sections with memory are to lie."""
 
     def __init__(self, data: bytes):
-        self._data = data
+        self.data = data
         fields = _HEADER.unpack_from(data)
         table, count = fields[5], fields[11]
-        self._sections = [_Section(*_SECTION.unpack_from(data, table + i * _SECTION.size)) for i in range(count)]
-        self._symbols = list(self._read_symbols())
+        self.sections = [_Section(*_SECTION.unpack_from(data, table + i * _SECTION.size)) for i in range(count)]
+        self.symbols = list(self._read_symbols())
+        self.places: dict[int, int] = {}
+
+    def _read_symbols(self) -> Iterator[_Symbol]:
+        for table in self.sections:
+            if table.kind != _SYMBOL_TABLE:
+                continue
+            names = self.sections[table.link].offset
+            for offset in range(table.offset, table.offset + table.size, _SYMBOL.size):
+                name, info, _, section, value, _ = _SYMBOL.unpack_from(self.data, offset)
+                end = self.data.index(b"\0", names + name)
+                yield _Symbol(self.data[names + name : end].decode(), section, value, info >> 4 == _GLOBAL)
+
+    def place(self, end: int, executable: bool) -> int:
+        """Puts code, or all else, behind a place; where it ends."""
+        for number, section in enumerate(self.sections):
+            if section.flags & _ALLOCATED and section.size and bool(section.flags & _EXECUTABLE) == executable:
+                alignment = max(section.alignment, 1)
+                self.places[number] = end = -(-end // alignment) * alignment
+                end += section.size
+        return end
+
+    def exports(self) -> dict[str, int]:
+        """The places of the symbols that other files may refer to."""
+        known = [symbol for symbol in self.symbols if symbol.is_global and symbol.section in self.places]
+        return {symbol.name: self.places[symbol.section] + symbol.value for symbol in known}
+
+    def copy_to(self, memory: mmap.mmap) -> None:
+        for number, place in self.places.items():
+            section = self.sections[number]
+            if section.kind != _ZEROS:
+                memory[place : place + section.size] = self.data[section.offset : section.offset + section.size]
+
+
+class Loaded:
+    """Object files in memory, ready to be called; they stay there as long as this object lives.
+
+    They may refer to each other's symbols. RuntimeError for a file with something in it that the generator does not
+    make.
+    """
+
+    def __init__(self, *files: bytes):
+        self._files = [_File(data) for data in files]
         self._stubs: dict[str, int] = {}
-        self._places: dict[int, int] = {}
+        self._known: dict[str, int] = {}
         self._lay_out()
 
     def address(self, name: str) -> int:
-        """Where a symbol of the file lies. RuntimeError if it has none of that name."""
-        for symbol in self._symbols:
-            if symbol.name == name and symbol.section in self._places:
-                return self._base + self._places[symbol.section] + symbol.value
+        """Where a symbol of the files lies. RuntimeError if they have none of that name."""
+        for file in self._files:
+            for symbol in file.symbols:
+                if symbol.name == name and symbol.section in file.places:
+                    return self._base + file.places[symbol.section] + symbol.value
         raise RuntimeError(f"the object code has no {name}")
 
     def name_at(self, address: int) -> str | None:
         """The symbol of a function that an address lies in; None if it lies outside of the code."""
         found = [
-            (self._base + self._places[symbol.section] + symbol.value, symbol.name)
-            for symbol in self._symbols
-            if symbol.section in self._places and self._sections[symbol.section].flags & _EXECUTABLE and symbol.name
+            (self._base + file.places[symbol.section] + symbol.value, symbol.name)
+            for file in self._files
+            for symbol in file.symbols
+            if symbol.section in file.places and file.sections[symbol.section].flags & _EXECUTABLE and symbol.name
         ]
         if not self._base <= address < self._base + len(self._memory):
             return None
         return max((pair for pair in found if pair[0] <= address), default=(0, None))[1]
 
-    def _read_symbols(self) -> Iterator[_Symbol]:
-        for table in self._sections:
-            if table.kind != _SYMBOL_TABLE:
-                continue
-            names = self._sections[table.link].offset
-            for offset in range(table.offset, table.offset + table.size, _SYMBOL.size):
-                name, _, _, section, value, _ = _SYMBOL.unpack_from(self._data, offset)
-                end = self._data.index(b"\0", names + name)
-                yield _Symbol(self._data[names + name : end].decode(), section, value)
-
     def _lay_out(self) -> None:
         """Code on pages of its own, then the rest; relocations filled in before the code is made executable."""
-        outside = {symbol.name: 0 for symbol in self._symbols if symbol.section == _UNDEFINED and symbol.name}
-        numbers = [i for i, section in enumerate(self._sections) if section.flags & _ALLOCATED and section.size]
-        code = [i for i in numbers if self._sections[i].flags & _EXECUTABLE]
-        end = self._place(code, 0)
-        for name in outside:
-            self._stubs[name] = end = -(-end // _STUB_BYTES) * _STUB_BYTES
-            end += _STUB_BYTES
-        code_bytes = -(-max(end, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = self._place([i for i in numbers if i not in code], code_bytes)
+        end = 0
+        for file in self._files:
+            end = file.place(end, executable=True)
+        wanted = [s.name for file in self._files for s in file.symbols if s.section == _UNDEFINED and s.name]
+        defined = {s.name for file in self._files for s in file.symbols if s.is_global and s.section != _UNDEFINED}
+        for name in dict.fromkeys(wanted):
+            if name not in defined:
+                self._stubs[name] = end = -(-end // _STUB_BYTES) * _STUB_BYTES
+                end += _STUB_BYTES
+        code_bytes = end = -(-max(end, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        for file in self._files:
+            end = file.place(end, executable=False)
+            self._known |= file.exports()
         self._memory = mmap.mmap(-1, end, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        self._fill(numbers)
+        self._fill()
         if _c_library().mprotect(self._base, code_bytes, mmap.PROT_READ | mmap.PROT_EXEC):
             raise RuntimeError("this system lets no memory be executable that was written")
 
-    def _place(self, numbers: list[int], end: int) -> int:
-        for number in numbers:
-            section = self._sections[number]
-            alignment = max(section.alignment, 1)
-            self._places[number] = end = -(-end // alignment) * alignment
-            end += section.size
-        return end
-
-    def _fill(self, numbers: list[int]) -> None:
+    def _fill(self) -> None:
         for name, place in self._stubs.items():
             self._memory[place : place + _STUB_BYTES] = _STUB + pack("<Q", _outside(name))
-        for number in numbers:
-            section = self._sections[number]
-            if section.kind != _ZEROS:
-                place = self._places[number]
-                self._memory[place : place + section.size] = self._data[section.offset : section.offset + section.size]
-        for section in self._sections:
-            if section.kind == _RELOCATIONS and section.info in self._places:
-                self._relocate(section)
+        for file in self._files:
+            file.copy_to(self._memory)
+            for section in file.sections:
+                if section.kind == _RELOCATIONS and section.info in file.places:
+                    self._relocate(file, section)
 
-    def _relocate(self, section: _Section) -> None:
-        start = self._places[section.info]
+    def _relocate(self, file: _File, section: _Section) -> None:
+        start = file.places[section.info]
         for entry in range(section.offset, section.offset + section.size, _RELOCATION.size):
-            offset, info, addend = _RELOCATION.unpack_from(self._data, entry)
+            offset, info, addend = _RELOCATION.unpack_from(file.data, entry)
             number, kind = info >> 32, info & 0xFFFFFFFF
-            symbol = self._symbols[number]
-            target = self._target(symbol) + addend
+            symbol = file.symbols[number]
+            target = self._target(file, symbol) + addend
             place = start + offset
             if kind in (_R_PC32, _R_PLT32):
                 pack_into("<i", self._memory, place, target - place)
@@ -157,12 +182,13 @@ class Loaded:
             else:
                 raise RuntimeError(f"the object code has a relocation of type {kind}, for {symbol.name!r}")
 
-    def _target(self, symbol: _Symbol) -> int:
+    def _target(self, file: _File, symbol: _Symbol) -> int:
         """Where a symbol lies, counted from the first byte of the code."""
-        if symbol.section in self._places:
-            return self._places[symbol.section] + symbol.value
-        if symbol.name in self._stubs:
-            return self._stubs[symbol.name]
+        if symbol.section in file.places:
+            return file.places[symbol.section] + symbol.value
+        for places in (self._known, self._stubs):
+            if symbol.section == _UNDEFINED and symbol.name in places:
+                return places[symbol.name]
         raise RuntimeError(f"the object code refers to {symbol.name!r}, which is in no section with memory")
 
 

@@ -8,11 +8,12 @@ from hloc.codegen.targets.cpu import new_machine
 
 
 class Loaded:
-    """An object file in memory, ready to be called; it stays there as long as this object lives."""
+    """Object files in memory, ready to be called; they stay there as long as this object lives."""
 
-    def __init__(self, data: bytes):
+    def __init__(self, *files: bytes):
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), new_machine())
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        for data in files:
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
         self._engine.finalize_object()
 
     def address(self, name: str) -> int:

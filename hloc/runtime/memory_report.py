@@ -83,7 +83,7 @@ def memory_analysis(program: Program) -> MemoryAnalysis:
         alias_bytes=sum(results.get(alias.output_index, 0) for alias in program.aliases),
         constant_bytes=program.constants.nbytes,
         temporary_bytes=program.arena_bytes,
-        generated_code_bytes=len(program.object_code),
+        generated_code_bytes=sum(map(len, (program.object_code, *program.routines))),
         peak_bytes=peak.bytes,
         peak_at=peak.at,
         owners=tuple(sorted(peak.owners, key=lambda owner: -owner.bytes)),

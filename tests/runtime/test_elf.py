@@ -24,6 +24,18 @@ define i32 @scaled(i64 %i, ptr %from, ptr %to) {
 }
 """
 
+CALLER = """
+@own = internal constant i32 5
+declare i32 @scaled(i64, ptr, ptr)
+define i32 @twice(i64 %i, ptr %from, ptr %to) {
+  %x = call i32 @scaled(i64 %i, ptr %from, ptr %to)
+  %y = mul i32 %x, 2
+  %five = load volatile i32, ptr @own
+  %z = add i32 %y, %five
+  ret i32 %z
+}
+"""
+
 UNKNOWN = "declare i32 @no_such_function()\ndefine i32 @f() {\n  %x = call i32 @no_such_function()\n  ret i32 %x\n}"
 
 
@@ -46,6 +58,18 @@ def test_code_finds_its_constants_and_the_c_library(load) -> None:
     source, target = ctypes.create_string_buffer(b"abcd", 4), ctypes.create_string_buffer(4)
     assert scaled(2, ctypes.addressof(source), ctypes.addressof(target)) == 90
     assert target.raw == b"abcd"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_files_call_each_other(load, turned: bool) -> None:
+    files = [object_of(CALLER), object_of(LOOK_UP)]
+    loaded = load(*(files[::-1] if turned else files))
+    twice = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(loaded.address("twice"))
+    source, target = ctypes.create_string_buffer(b"abcd", 4), ctypes.create_string_buffer(4)
+    assert twice(2, ctypes.addressof(source), ctypes.addressof(target)) == 185
+    assert target.raw == b"abcd"
+    if load is elf.Loaded:
+        assert loaded.name_at(loaded.address("scaled") + 1) == "scaled"
 
 
 def test_a_symbol_that_is_not_there(load) -> None:

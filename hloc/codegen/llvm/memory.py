@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .core import Core
-from .module import Callee, escaped
+from .module import Callee, Function, escaped
 from .values import Constant, Value, bit_width, integer, mangled
 
 
@@ -173,6 +173,8 @@ class Memory(Core):
         """
         if return_type is None:
             return_type = callee.return_type
+            if isinstance(callee, Function) and callee.module is not self.module:
+                self.module.declare(callee.name, return_type, callee.parameter_types)
         actual = ", ".join([f"{arg.type} {arg.text}" for arg in args])
         text = f"call {return_type} {callee.text}({actual}){' ' + attributes if attributes else ''}"
         if return_type == "void":

@@ -164,6 +164,7 @@ class Module:
     """One LLVM module under construction; `str(module)` is its text.
 
     `comment` stands at its head, if there is one; `attributes` is LLVM text that every function carries beside its own.
+    `parts` are modules of routines, which are compiled apart from it; None: routines are written into it.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class Module:
         self.attributes = attributes
         self.triple = triple
         self.data_layout = data_layout
+        self.parts: dict[str, Module] | None = None
         self.functions: dict[str, Function] = {}
         self.declarations: dict[str, tuple[Callee, str]] = {}
         self.globals: dict[str, str] = {}
@@ -207,6 +209,14 @@ class Module:
             known = (Callee(name, return_type, list(parameter_types)), attributes)
             self.declarations[name] = known
         return known[0]
+
+    def part(self, name: str) -> Module:
+        """The module to write a routine of that name into: one of `parts`, or this one."""
+        if self.parts is None:
+            return self
+        part = Module(name, self.triple, self.data_layout, attributes=self.attributes)
+        part.parts = self.parts
+        return self.parts.setdefault(name, part)
 
     def attribute_group(self, attributes: str) -> str:
         """`#N` for a set of function attributes, equal sets sharing a number; nothing for none."""
