@@ -30,7 +30,8 @@ class TensorMap(NamedTuple):
 
     It begins `offset` bytes (a multiple of 16) into the memory of the launch's argument of a number. `dims` are its
     sizes, innermost first, in elements of `itemsize` bytes, `strides` the bytes from one to the next along each dim
-    but the innermost (multiples of 16). A tile has `box` elements along the dims: 128 bytes along the innermost.
+    but the innermost (multiples of 16). A tile has `box` elements along the dims: 128 bytes along the innermost. With
+    `rounds`, elements are f32, which become tf32 on the way.
     """
 
     argument: int
@@ -39,6 +40,7 @@ class TensorMap(NamedTuple):
     dims: tuple[int, ...]
     strides: tuple[int, ...]
     box: tuple[int, ...]
+    rounds: bool = False
 
 
 class Launch(NamedTuple):

@@ -43,11 +43,12 @@ class BlockPlace(NamedTuple):
     end: Value
 
 
-def block_place(k: GpuContext, plan: GemmPlan, rows: int, columns: int) -> BlockPlace:
-    """The place of a block in a grid of one dimension: tiles of `rows` x `columns`, then splits, then batches."""
+def block_place(k: GpuContext, plan: GemmPlan, rows: int, columns: int, block: Value | None = None) -> BlockPlace:
+    """The place of a block, by default this one, in a grid of one dimension: tiles of `rows` x `columns`, then splits,
+    then batches."""
     b, dot = k.b, plan.dot
     down, across = -(-dot.m // rows), -(-dot.n // columns)
-    block = k.gpu.block()
+    block = k.gpu.block() if block is None else block
     tile, rest = b.urem(block, i32(down * across)), b.udiv(block, i32(down * across))
     split, batch = b.urem(rest, i32(plan.splits)), b.udiv(rest, i32(plan.splits))
     row, column = _raster(k, tile, down, across)

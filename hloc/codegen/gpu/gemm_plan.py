@@ -13,13 +13,26 @@ from typing import NamedTuple, TypeVar
 
 from hloc.codegen.dot_plan import DotPlan, Side
 from hloc.codegen.epilogue import Epilogue
+from hloc.codegen.gpu.gemm_fetched import fetched
+from hloc.codegen.gpu.gemm_shapes import (
+    GROUP_TILES,
+    MOST_GROUP_STAGES,
+    THIN_WARPS,
+    TILES,
+    WARP_TILES,
+    WARP_TILES_OF_DOUBLES,
+    Columns,
+    GroupTile,
+    Tile,
+    WarpTile,
+)
 from hloc.codegen.gpu.gemm_sides import OwnSide
-from hloc.codegen.gpu.gemm_units import ROW_BYTES, Unit, copied_together, possible_units, source_of
+from hloc.codegen.gpu.gemm_units import Unit, copied_together, possible_units, source_of
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
-PLAIN, THIN, TILED, UNITS = "plain", "thin", "tiled", "units"
+PLAIN, THIN, TILED, UNITS, GROUPS = "plain", "thin", "tiled", "units", "groups"
 
 THIN_ROWS = 8
 """Products of at most so many rows read their matrix once, bound by memory."""
@@ -27,7 +40,7 @@ THIN_ROWS = 8
 BLOCKS = 132
 """Blocks that keep a large device busy: it has so many multiprocessors."""
 
-_AnyTile = TypeVar("_AnyTile", "Tile", "WarpTile")
+_AnyTile = TypeVar("_AnyTile", "Tile", "WarpTile", "GroupTile")
 
 _MOST_SPLITS = 64
 _LEAST_STEPS = 256
@@ -38,67 +51,13 @@ _PLAIN_SIDE, _PLAIN_STEPS, _MANY_RESULTS = 16, (64, 256), 1 << 15
 """Rows and columns up to which a thread makes each result by itself; up to how many steps, of few results or many."""
 
 
-class Tile(NamedTuple):
-    """A block's part of the result, `m` x `n`, made `k` steps at a time; `tm` x `tn` of it by each thread."""
-
-    m: int
-    n: int
-    k: int
-    tm: int
-    tn: int
-
-    @property
-    def threads(self) -> int:
-        return (self.m // self.tm) * (self.n // self.tn)
-
-
-TILES: dict[int, tuple[Tile, ...]] = {
-    1: (Tile(64, 64, 16, 4, 4), Tile(32, 32, 16, 4, 2)),
-    4: (Tile(128, 128, 8, 8, 8), Tile(64, 64, 8, 8, 4), Tile(32, 32, 16, 4, 2), Tile(16, 64, 16, 2, 4)),
-    8: (Tile(64, 64, 8, 4, 4), Tile(32, 32, 8, 4, 2), Tile(16, 64, 8, 2, 4)),
-    16: (Tile(32, 32, 8, 2, 2),),
-}
-"""Bytes of an element that sums are made in -> tiles, the best one for large products first."""
-
-
-class WarpTile(NamedTuple):
-    """A block's part of the result, `m` x `n`, for matrix units: made by `down` x `across` warps."""
-
-    m: int
-    n: int
-    down: int
-    across: int
-
-    @property
-    def threads(self) -> int:
-        return WARP * self.down * self.across
-
-    @property
-    def stage_bytes(self) -> int:
-        """Shared memory of both operands' tiles."""
-        return (self.m + self.n) * ROW_BYTES
-
-
-WARP_TILES = (
-    WarpTile(128, 256, 2, 4),
-    WarpTile(128, 128, 2, 4),
-    WarpTile(64, 128, 2, 2),
-    WarpTile(64, 64, 2, 2),
-    WarpTile(32, 64, 2, 2),
-    WarpTile(16, 64, 1, 4),
-)
-WARP_TILES_OF_DOUBLES = (
-    WarpTile(128, 64, 4, 2),
-    WarpTile(64, 64, 2, 2),
-    WarpTile(32, 32, 2, 2),
-    WarpTile(16, 64, 1, 4),
-)
-
-MOST_STAGES = 4
+_MOST_STAGES = 4
 
 _UNITS_RATES = {1: 6e6, 2: 3e6, 4: 1.5e6, 8: 0.25e6}
+_GROUPS_RATES = {1: 7.5e6, 2: 3.75e6, 4: 1.87e6}
 _THREADS_RATE = 0.25e6
-"""Multiplications of an H100's multiprocessor in a microsecond: by units, for bytes of an element, and by threads."""
+"""Multiplications of an H100's multiprocessor in a microsecond: by units of warps and of warpgroups, for bytes of an
+element, and by threads."""
 
 _REUSE = 20
 """How much less a small tile makes of that: with r uses of each element that it loads, r / (r + _REUSE)."""
@@ -107,35 +66,11 @@ _FILL, _LAUNCH, _BANDWIDTH, _BLOCK_BANDWIDTH = 64, 2.0, 4e6, 80e3
 """Steps that a block's beginning and end take the time of; microseconds of a second launch; bytes in a microsecond, of
 all memory and for one multiprocessor."""
 
+_GROUPS_FILL, _FETCHED_BANDWIDTH = 96, 100e3
+"""The same where tiles are fetched whole: barriers have to be made, but threads issue no copies."""
+
 _THROUGH_REGISTERS = 1
 """Lines of tiles, of 128 bytes, that a thread can have on their way in registers."""
-
-
-class Columns(NamedTuple):
-    """How a block makes a product of few rows: a thread has `columns` columns, and makes `width` steps at a time.
-
-    `lanes` lanes of each of `warps` warps share the steps of the same columns: neighbours, if what lies together in
-    memory does so along steps; else neighbours have columns side by side.
-    """
-
-    columns: int
-    width: int
-    lanes: int
-    warps: int
-    along_steps: bool
-
-    @property
-    def steps(self) -> int:
-        """Steps that are made at a time."""
-        return self.warps * self.lanes * self.width
-
-    @property
-    def block_columns(self) -> int:
-        """Columns of a block."""
-        return self.columns * (WARP // self.lanes) * (THIN_WARPS // self.warps)
-
-
-THIN_WARPS = 8
 
 
 class GemmPlan(NamedTuple):
@@ -151,6 +86,7 @@ class GemmPlan(NamedTuple):
     tile: Tile | None = None
     columns: Columns | None = None
     warps: WarpTile | None = None
+    groups: GroupTile | None = None
     unit: Unit | None = None
     stages: int = 0
 
@@ -171,8 +107,11 @@ def dot_plan(instruction: Instruction, epilogue: Epilogue | None, is_fused: bool
     return DotPlan(instruction, epilogue, is_fused, THIN_ROWS)
 
 
-def gemm_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
-    """How to compute a product, by a matrix unit if there is one; its sizes must not be 0."""
+def gemm_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int, has_wgmma: bool = False) -> GemmPlan:
+    """How to compute a product, by a matrix unit if there is one; its sizes must not be 0.
+
+    Blocks have so many `shared_bytes`, and perhaps products of warpgroups.
+    """
     m, n, k, batches = dot.m, dot.n, dot.k, prod(dot.batch)
     few = _PLAIN_STEPS[batches * m * n >= _MANY_RESULTS]
     if k <= _FEWEST_STEPS or (max(m, n) <= _PLAIN_SIDE and k <= few):
@@ -182,30 +121,45 @@ def gemm_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
         blocks = -(-n // columns.block_columns) * batches
         splits, steps = split(k, 4 * BLOCKS // blocks, columns.steps)
         return GemmPlan(dot, THIN, splits, steps, columns=columns)
-    return blocks_plan(dot, unit, shared_bytes)
+    return blocks_plan(dot, unit, shared_bytes, has_wgmma)
 
 
-def blocks_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int) -> GemmPlan:
+def blocks_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int, has_wgmma: bool = False) -> GemmPlan:
     """The same for a large product: in tiles of blocks."""
-    if unit is not None:
-        return _units_plan(dot, unit, shared_bytes)
-    tile, splits, steps = _best(dot, TILES[dot.dtype.itemsize], lambda tile: tile.k, _THREADS_RATE, dot.dtype.itemsize)
-    return GemmPlan(dot, TILED, splits, steps, tile)
+    if unit is None:
+        rates = _Rates(_THREADS_RATE)
+        _, tile, splits, steps = _best(dot, TILES[dot.dtype.itemsize], lambda tile: tile.k, dot.dtype.itemsize, rates)
+        return GemmPlan(dot, TILED, splits, steps, tile)
+    time, plan = _units_plan(dot, unit, shared_bytes)
+    if has_wgmma and unit.group_names and fetched(dot.lhs, unit.lhs) and fetched(dot.rhs, unit.rhs):
+        other_time, other = _groups_plan(dot, unit, shared_bytes)
+        return other if other_time < time else plan
+    return plan
 
 
-def _units_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> GemmPlan:
+def _groups_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> tuple[float, GemmPlan]:
+    """(the time that it takes, how warpgroups make a product)."""
+    rates = _Rates(_GROUPS_RATES[unit.itemsize], 0, _FETCHED_BANDWIDTH, _GROUPS_FILL)
+    time, tile, splits, steps = _best(dot, GROUP_TILES, lambda tile: unit.steps, unit.itemsize, rates)
+    room = (shared_bytes - tile.other_bytes(dot.dtype)) // tile.stage_bytes
+    stages = min(MOST_GROUP_STAGES, room, max(2, -(-steps // unit.steps)))
+    return time, GemmPlan(dot, GROUPS, splits, steps, groups=tile, unit=unit, stages=stages)
+
+
+def _units_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> tuple[float, GemmPlan]:
+    """(the time that it takes, how warps make a product)."""
     tiles = WARP_TILES if unit.itemsize < 8 else WARP_TILES_OF_DOUBLES
     sides = (dot.lhs, unit.lhs), (dot.rhs, unit.rhs)
     is_copied = unit.parts == 1 and all(_is_copied(side, dtype) for side, dtype in sides)
     if not is_copied:
         tiles = tuple(tile for tile in tiles if tile.m + tile.n <= tile.threads * _THROUGH_REGISTERS)
-    stages = MOST_STAGES if is_copied else 2
+    stages = _MOST_STAGES if is_copied else 2
     room = min(stages, 3) * unit.parts
     tiles = tuple(tile for tile in tiles if room * tile.stage_bytes <= shared_bytes)
-    rate = _UNITS_RATES[unit.itemsize] / len(unit.products)
-    tile, splits, steps = _best(dot, tiles, lambda tile: unit.steps, rate, unit.itemsize)
+    rates = _Rates(_UNITS_RATES[unit.itemsize] / len(unit.products))
+    time, tile, splits, steps = _best(dot, tiles, lambda tile: unit.steps, unit.itemsize, rates)
     stages = min(stages, shared_bytes // (tile.stage_bytes * unit.parts), max(2, -(-steps // unit.steps)))
-    return GemmPlan(dot, UNITS, splits, steps, warps=tile, unit=unit, stages=stages)
+    return time, GemmPlan(dot, UNITS, splits, steps, warps=tile, unit=unit, stages=stages)
 
 
 def _is_copied(side: Side, dtype: DType) -> bool:
@@ -213,12 +167,22 @@ def _is_copied(side: Side, dtype: DType) -> bool:
     return not side.copied and source_of(side) is dtype and copied_together(*along_and_width(side), dtype) > 0
 
 
-def _best(
-    dot: DotPlan, tiles: Sequence[_AnyTile], unit: Callable[[_AnyTile], int], rate: float, itemsize: int
-) -> tuple[_AnyTile, int, int]:
-    """The tile, and how sums are split, in `unit(tile)` steps, that take the least time: (tile, splits, steps).
+class _Rates(NamedTuple):
+    """Of one multiprocessor: multiplications in a microsecond (of a large tile: see _REUSE), bytes that it can load in
+    one, and the steps that a block's beginning and end take the time of."""
 
-    `rate` are the multiplications of a multiprocessor in a microsecond, `itemsize` the bytes of operands' elements.
+    products: float
+    reuse: int = _REUSE
+    bandwidth: float = _BLOCK_BANDWIDTH
+    fill: int = _FILL
+
+
+def _best(
+    dot: DotPlan, tiles: Sequence[_AnyTile], unit: Callable[[_AnyTile], int], itemsize: int, rates: _Rates
+) -> tuple[float, _AnyTile, int, int]:
+    """The tile, and how sums are split, in `unit(tile)` steps, that take the least time.
+
+    (microseconds, tile, splits, steps). `itemsize` are the bytes of operands' elements.
     """
     results = prod(dot.batch) * dot.m * dot.n
     found: list[tuple[float, int, _AnyTile, int, int]] = []
@@ -226,26 +190,28 @@ def _best(
         blocks = tiles_of(dot.m, dot.n, tile.m, tile.n) * prod(dot.batch)
         reuse = tile.m * tile.n / (tile.m + tile.n)
         step_bytes = (tile.m + tile.n) * itemsize
-        step_time = max(tile.m * tile.n / rate * (reuse + _REUSE) / reuse, step_bytes / _BLOCK_BANDWIDTH)
+        made = tile.m * tile.n / rates.products * (reuse + rates.reuse) / reuse
+        step_time = max(made, step_bytes / rates.bandwidth)
         for waves in (0, 1, 2, 3):
             splits, steps = split(dot.k, waves * BLOCKS // blocks, unit(tile))
-            time = -(-blocks * splits // BLOCKS) * (steps + _FILL) * step_time
+            time = -(-blocks * splits // BLOCKS) * (steps + rates.fill) * step_time
             if splits > 1:
                 time += _LAUNCH + 2 * splits * results * dot.dtype.itemsize / _BANDWIDTH
             found.append((time, number, tile, splits, steps))
-    return min(found, key=lambda one: one[:2])[2:]
+    time, _, tile, splits, steps = min(found, key=lambda one: one[:2])
+    return time, tile, splits, steps
 
 
-_SHARED_BYTES = (64 * 1024, 99 * 1024, 163 * 1024, 227 * 1024)
-"""Shared memory of a block, of all architectures."""
+_MACHINES = ((64 * 1024, False), (99 * 1024, False), (163 * 1024, False), (227 * 1024, False), (227 * 1024, True))
+"""Shared memory of a block, and whether warpgroups multiply, of all architectures."""
 
 
 def most_scratch(
-    dot: DotPlan, instruction: Instruction, plan: Callable[[DotPlan, Unit | None, int], GemmPlan] = gemm_plan
+    dot: DotPlan, instruction: Instruction, plan: Callable[[DotPlan, Unit | None, int, bool], GemmPlan] = gemm_plan
 ) -> int:
     """Memory that is enough for a product on any architecture, computed as `plan` says."""
     units = possible_units(dot, instruction)
-    plans = [plan(dot, unit, size) for unit in units for size in (_SHARED_BYTES if unit else _SHARED_BYTES[:1])]
+    plans = [plan(dot, unit, *machine) for unit in units for machine in (_MACHINES if unit else _MACHINES[:1])]
     return max(plan.scratch_bytes for plan in plans)
 
 

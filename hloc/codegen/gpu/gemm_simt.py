@@ -13,8 +13,9 @@ from hloc.codegen import scalar
 from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import add_parts, block_place, grid_size, operand_of
-from hloc.codegen.gpu.gemm_plan import GemmPlan, Tile
-from hloc.codegen.gpu.gemm_tiles import Slab, TransposedTile, padding, slab_bytes, store_slab
+from hloc.codegen.gpu.gemm_plan import GemmPlan
+from hloc.codegen.gpu.gemm_shapes import Tile, padding
+from hloc.codegen.gpu.gemm_tiles import Slab, TransposedTile, slab_bytes, store_slab
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.llvm import Value
 from hloc.codegen.products import multiply_accumulate

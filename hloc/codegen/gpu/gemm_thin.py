@@ -11,7 +11,8 @@ from hloc.codegen import scalar
 from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import Finish, Operand, add, add_parts, block_place, grid_size, i32
-from hloc.codegen.gpu.gemm_plan import THIN_WARPS, GemmPlan
+from hloc.codegen.gpu.gemm_plan import GemmPlan
+from hloc.codegen.gpu.gemm_shapes import THIN_WARPS
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.llvm import Value

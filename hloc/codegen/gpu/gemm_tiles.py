@@ -11,14 +11,10 @@ from hloc.codegen.arrays import Register
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import BlockPlace, Elements, Finish
 from hloc.codegen.gpu.gemm_plan import GemmPlan
+from hloc.codegen.gpu.gemm_shapes import padding
 from hloc.codegen.llvm import Value
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import DType
-
-
-def padding(dtype: DType) -> int:
-    """Elements after each row of a tile, so that rows do not all begin in the same bank; 16 bytes."""
-    return max(1, 16 // dtype.itemsize)
 
 
 class TransposedTile:
@@ -109,18 +105,30 @@ class Slab(NamedTuple):
     write: Callable[[Callable[[Value, Value, Register], None]], None]
 
 
-def store_slab(k: GpuContext, plan: GemmPlan, place: BlockPlace, slab: Slab) -> None:
-    """Sums go through shared memory, so that each thread stores neighbours, and the epilogue is written once."""
+class Team(NamedTuple):
+    """The threads of a block that store, the first ones: how many, their barrier, and where in shared memory."""
+
+    threads: int
+    barrier: Callable[[], None]
+    base: Value
+
+
+def store_slab(k: GpuContext, plan: GemmPlan, place: BlockPlace, slab: Slab, team: Team | None = None) -> None:
+    """Sums go through shared memory, so that each thread stores neighbours, and the epilogue is written once.
+
+    By default by all threads of the block, which need no shared memory for anything else any more.
+    """
     b, dot, dtype = k.b, plan.dot, plan.dot.dtype
-    finish, threads = Finish(k, plan, place), k.block[0]
-    pitch, base = slab.columns + 2 * padding(dtype), k.gpu.shared()
-    k.gpu.barrier()
+    finish = Finish(k, plan, place)
+    threads, barrier, base = team or Team(k.block[0], k.gpu.barrier, k.gpu.shared())
+    pitch = slab.columns + 2 * padding(dtype)
+    barrier()
 
     def put(row: Value, column: Value, value: Register) -> None:
         scalar.store_element(b, dtype, value, base, b.add(b.mul(row, i64(pitch)), column))
 
     slab.write(put)
-    k.gpu.barrier()
+    barrier()
     width = gcd(finish.width, max(1, slab.rows * slab.columns // threads))
     groups = slab.columns // width
 

@@ -48,6 +48,13 @@ class Unit(NamedTuple):
         return ROW_BYTES // self.itemsize
 
     @property
+    def group_names(self) -> str | None:
+        """PTX's types of sums, lhs and rhs, where warpgroups have such products too (`wgmma`): of f64 they have none,
+        and of s8 by u8 only since PTX 8.4."""
+        exists = self.parts == 1 and self.itemsize < 8 and self.lhs is self.rhs
+        return self.names.rpartition(".")[0] if exists else None
+
+    @property
     def ptx_shape(self) -> str:
         m, n, k = self.shape
         return f"m{m}n{n}k{k}"

@@ -155,6 +155,7 @@ class GpuStep:
         strides: Sequence[int],
         box: Sequence[int],
         offset: int = 0,
+        rounds: bool = False,
     ) -> TensorMap:
         """An array in the step's input of a number (or in scratch, None), for `launch`: see TensorMap.
 
@@ -166,7 +167,7 @@ class GpuStep:
         argument = len(own) + (outputs if number is None else self.shared.get(number, 0))
         if number in own:
             argument = own.index(number)
-        made = TensorMap(argument, offset, itemsize, tuple(dims), tuple(strides), tuple(box))
+        made = TensorMap(argument, offset, itemsize, tuple(dims), tuple(strides), tuple(box), rounds)
         problem = tensor_map_problem(made)
         assert problem is None, problem
         return made
@@ -252,16 +253,20 @@ class GpuStep:
 
     def input_number(self, operand: int, leaf: tuple[int, ...] = ()) -> int:
         """The number among the step's inputs of an operand in memory, or of a leaf of it."""
-        return self._input(operand, leaf)[0]
+        return self._input(self.instruction.operands[operand], leaf)[0]
+
+    def number_of(self, value: Instruction) -> int:
+        """The number among the step's inputs of a value that lies in memory."""
+        return self._input(value, ())[0]
 
     def input_shape(self, operand: int, leaf: tuple[int, ...] = ()) -> ArrayShape:
         """The shape of an operand in memory, with the layout in which it lies."""
-        number, alias = self._input(operand, leaf)
+        number, alias = self._input(self.instruction.operands[operand], leaf)
         return self.step.inputs[number].shape if alias is None else alias
 
-    def _input(self, operand: int, leaf: tuple[int, ...]) -> tuple[int, ArrayShape | None]:
+    def _input(self, value: Instruction, leaf: tuple[int, ...]) -> tuple[int, ArrayShape | None]:
         """The number of an input, and the shape that a bitcast gives it."""
-        instruction, leaf = source(self.instruction.operands[operand], leaf)
+        instruction, leaf = source(value, leaf)
         alias: ArrayShape | None = None
         while (instruction, leaf) not in self.step.bound and is_alias(instruction):
             alias = alias or instruction.shape.with_default_layout()
