@@ -17,7 +17,7 @@ from hloc.codegen.arena import aligned
 from hloc.codegen.bodies import immediate
 from hloc.codegen.buffers import ARENA, LONG, RESULT, STACK, Buffers, Place, assign
 from hloc.codegen.guarded_arena import GuardedArena, rooms
-from hloc.codegen.kernel_code import KernelCode, function_attributes
+from hloc.codegen.kernel_code import KernelCode, function_attributes, is_short
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.memory_plan import memory_plan
@@ -123,6 +123,7 @@ class ComputationCode:
         calls = [step for step in plan.steps if isinstance(step, CallStep)]
         self.depth = 1 + max((callee.depth for step in calls for callee in self._callees(step)), default=0)
         self.is_long = len(plan.steps) > LONG
+        self.changes_arguments = any(slot is not None for slot in variant.slots)
         if self.is_long:
             attributes += " optnone noinline"
         elif self.depth % _MOST_NESTED == 0:
@@ -279,11 +280,16 @@ class ComputationCode:
         inputs = [self._pointer(view) for i, view in enumerate(step.inputs) if i not in shared]
         results = [self._pointer(view) for view in step.outputs]
         scratch = self._arena_at(self.buffers.scratch[number])
-        here = "noinline" if self.is_long else ""
         given = [*inputs, *results, scratch, self.function.args[4]]
-        status = self.b.call(function, given, attributes=here)
+        status = self.b.call(function, given, attributes=self._inlining(step))
         if status is not None:
             self._fail_with(status)
+
+    def _inlining(self, step: KernelStep) -> str:
+        """Attributes of a kernel's call. Small ones become part of what changes its arguments: of bodies of loops."""
+        if self.is_long:
+            return "noinline"
+        return "alwaysinline" if self.changes_arguments and not self.guard and is_short(step) else ""
 
     def _room(self, arena: Value, step: CallStep, number: int) -> Value:
         return self.b.gep("i8", arena, integer("i64", self._rooms(step)[0][number]))

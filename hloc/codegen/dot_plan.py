@@ -22,8 +22,8 @@ _SMALL = 2048
 _FEW_COLUMNS = 24
 """Columns that a product written in place may have, to go by vectors."""
 
-_FEW_SUMS = 64
-"""Sums that are written in place, each of a vector along it."""
+_FEW_DOTS, _SHORT = 8192, 128
+"""Multiplications of a product written in place by vectors along its sums, and of one column of it."""
 
 
 def _stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
@@ -203,21 +203,23 @@ class DotPlan:
     @property
     def is_inline(self) -> bool:
         """Small, and lying so that vectors of few columns can be read from it."""
-        if not self._is_small or self.n > _FEW_COLUMNS:
+        if not self._is_simple or self.m * self.n * self.k > _SMALL or self.n > _FEW_COLUMNS:
             return False
         return self.rhs.strides[1] == self.out.strides[2] == 1
 
     @property
     def is_inline_dots(self) -> bool:
         """Small, few rows, and both operands contiguous along the sums."""
-        if not self._is_small or self.m > MOST_ROWS or self.m * self.n > _FEW_SUMS or self.k < 4 or self.n < 4:
+        if not self._is_simple or self.m * self.n * self.k > _FEW_DOTS or self.m > MOST_ROWS:
+            return False
+        if self.k < 4 or self.n < 4 or self.m * self.k > _SHORT:
             return False
         return self.lhs.strides[2] == self.rhs.strides[2] == 1 and not self.is_inline
 
     @property
-    def _is_small(self) -> bool:
-        """Whether its code may be where it is needed, on operands and a result as they lie."""
-        if self.m * self.n * self.k > _SMALL or self.dtype.is_complex or self.dtype is PRED:
+    def _is_simple(self) -> bool:
+        """Whether it is of one real type, on operands and a result as they lie."""
+        if self.dtype.is_complex or self.dtype is PRED:
             return False
         sides = (self.lhs, self.rhs, self.out)
         return all(side.shape.dtype is self.dtype and not side.copied for side in sides)

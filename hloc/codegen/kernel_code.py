@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from hloc.analysis import cost
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
 from hloc.codegen.crossings import crossing_of, minor
@@ -27,6 +28,9 @@ row_kernel = lazy("hloc.codegen.row_kernel")
 
 SMALL = 16
 """Kernels over so few elements are inlined where they are called."""
+
+_BRISK = 2048
+"""Operations of kernels that are inlined into loops."""
 
 MANY, BRIEF = 500, 1 << 14
 """LLVM optimizes so many kernels of a program; of those beyond, none with so few operations.
@@ -198,6 +202,20 @@ class KernelCode:
         # With guards, a message names the kernel that went beyond a buffer.
         inline = small and not self.options.guard_pages
         return f"{common} {'alwaysinline' if inline else 'noinline'}"
+
+
+def is_short(step: KernelStep) -> bool:
+    """Whether a step's kernel is little code that takes no longer than a few calls."""
+    form, own, instruction = step.form, step.form.own, step.instruction
+    if form.stages is not None or form.attention is not None:
+        return False
+    size = len(instruction.called[0]) if instruction.opcode == "fusion" else 1
+    elements = max(view.shape.count for view in step.outputs) if step.outputs else 0
+    if own is None:
+        return size * elements <= _BRISK
+    if own.opcode == "dynamic-update-slice":
+        return size * own.operands[1].shape.count <= _BRISK
+    return own.opcode in ("dot", "reduce") and cost.work(own) + size * elements <= _BRISK
 
 
 def function_attributes(target: Target, options: Options) -> str:

@@ -29,26 +29,37 @@ class InlineDots:
         m, n, k = sizes
         while self.lanes > k:
             self.lanes //= 2
-        rows = [self._line(lhs, i * self.a_row, k) for i in range(m)]
-        for first in range(0, n, self.lanes):
-            count = min(self.lanes, n - first)
-            columns = [self._line(rhs, (first + j) * self.b_column, k) for j in range(count)]
-            for i, row in enumerate(rows):
-                self._store([self._parts(row, column) for column in columns], out, i * self.c_row, first)
+        rows = [self._line(self._at(lhs, i64(i * self.a_row)), k) for i in range(m)]
+        whole = n - n % self.lanes
+        with self.b.for_loop(i64(0), i64(whole), self.lanes, unroll=False) as first:
+            self._columns(rows, first, self.lanes, k, rhs, out)
+        if whole < n:
+            self._columns(rows, i64(whole), n - whole, k, rhs, out)
 
-    def _line(self, start: Value, offset: int, k: int) -> list[Value]:
+    def _columns(self, rows: list[list[Value]], first: Value, count: int, k: int, rhs: Value, out: Value) -> None:
+        """The sums of all rows in `count` columns."""
+        start = self._at(rhs, self.b.mul(first, i64(self.b_column)))
+        columns = [self._line(self._at(start, i64(j * self.b_column)), k) for j in range(count)]
+        start = self._at(out, self.b.mul(first, i64(self.c_column)))
+        for i, row in enumerate(rows):
+            sums = [self._parts(row, column) for column in columns]
+            self._store(sums, self._at(start, i64(i * self.c_row)))
+
+    def _at(self, start: Value, offset: Value) -> Value:
+        return self.b.gep(self.type, start, offset)
+
+    def _line(self, start: Value, k: int) -> list[Value]:
         """A row or column as vectors; the last one has zeros for what an earlier one has too."""
         lanes, rest = self.lanes, k % self.lanes
-        vectors = [self._load(start, offset + s) for s in range(0, k - rest, lanes)]
+        vectors = [self._load(start, s) for s in range(0, k - rest, lanes)]
         if rest:
-            last = self._load(start, offset + k - lanes)
+            last = self._load(start, k - lanes)
             mask = [lane if lane >= lanes - rest else lanes for lane in range(lanes)]
             vectors.append(self.b.shufflevector(last, zero(last.type), mask))
         return vectors
 
     def _load(self, start: Value, offset: int) -> Value:
-        address = self.b.gep(self.type, start, i64(offset))
-        return self.b.load(vector_type(self.type, self.lanes), address, align=self.align)
+        return self.b.load(vector_type(self.type, self.lanes), self._at(start, i64(offset)), align=self.align)
 
     def _parts(self, row: list[Value], column: list[Value]) -> Value:
         """A vector of parts of a sum."""
@@ -57,16 +68,15 @@ class InlineDots:
             total = multiply_add(self.b, x, y, total)
         return total
 
-    def _store(self, sums: list[Value], out: Value, row: int, first: int) -> None:
-        """Adds up the parts of some sums, and puts these into a row of the result from column `first` on."""
+    def _store(self, sums: list[Value], out: Value) -> None:
+        """Adds up the parts of some sums, and puts these into a row of the result."""
         b, count = self.b, len(sums)
         vector = self._added_up(sums + [poison(sums[0].type)] * (self.lanes - count))
         if count == self.lanes and self.c_column == 1:
-            b.store(vector, b.gep(self.type, out, i64(row + first)), align=self.align)
+            b.store(vector, out, align=self.align)
             return
         for j in range(count):
-            place = b.gep(self.type, out, i64(row + (first + j) * self.c_column))
-            b.store(b.extractelement(vector, j), place)
+            b.store(b.extractelement(vector, j), self._at(out, i64(j * self.c_column)))
 
     def _added_up(self, vectors: list[Value]) -> Value:
         """The vector of the sums of the lanes of as many vectors as each has lanes."""

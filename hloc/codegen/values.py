@@ -14,7 +14,7 @@ from hloc.ir.shapes import ArrayShape, Shape
 
 ARGUMENT, CONSTANT, MADE = "argument", "constant", "made"
 
-SMALL_BYTES = 16
+SMALL_BYTES = 64
 """Values so small lie on the stack, where LLVM sees all that is done to them and keeps them in registers."""
 
 

@@ -7,7 +7,7 @@ import hloc
 from hloc.codegen.dot_plan import DotPlan
 
 _TYPES = {"f32": np.float32, "f64": np.float64, "s32": np.int32}
-_SIZES = [(1, 8, 8), (1, 5, 4), (1, 16, 5), (3, 7, 9), (4, 16, 32), (1, 9, 13), (2, 32, 6), (4, 4, 4), (8, 1, 8)]
+_SIZES = [(1, 8, 8), (1, 5, 4), (1, 16, 5), (3, 7, 9), (4, 16, 32), (1, 9, 13), (2, 32, 6), (8, 1, 8), (1, 97, 50)]
 
 
 def _module(dtype: str, m: int, n: int, k: int) -> str:
@@ -30,7 +30,7 @@ def test_sums(dtype, sizes):
     np.testing.assert_allclose(result, a @ b.T, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("sizes", [(5, 5, 8), (1, 65, 8), (1, 8, 3), (1, 2, 8)])
+@pytest.mark.parametrize("sizes", [(5, 5, 8), (1, 200, 64), (1, 8, 3), (1, 2, 8)])
 def test_left_to_others(sizes):
     assert not DotPlan(hloc.parse(_module("f32", *sizes)).entry.root).is_inline_dots
 
