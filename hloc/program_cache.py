@@ -83,7 +83,10 @@ def _surroundings() -> str:
 def _machine(target: str) -> str:
     """What the code of a target depends on, of this machine."""
     kind, _, number = target.partition(":")
-    return gpus.target_gpu(number).arch if kind == "cuda" else _processor()
+    if kind != "cuda":
+        return _processor()
+    gpu = gpus.target_gpu(number)
+    return f"{gpu.arch} {gpu.multiprocessors}"
 
 
 @once

@@ -25,13 +25,17 @@ class DriverError(HloError):
 
 
 class Gpu(NamedTuple):
-    """A GPU of this machine. `arch` is what code for it is compiled for, `memory` its bytes."""
+    """A GPU of this machine. `arch` is what code for it is compiled for, `memory` its bytes.
+
+    It has so many `multiprocessors`, which run blocks at the same time.
+    """
 
     number: int
     name: str
     arch: str
     sm: int
     memory: int
+    multiprocessors: int
 
 
 @cache
@@ -92,16 +96,17 @@ def gpu(number: int = 0) -> Gpu:
     name = check(cu, cu.cuDeviceGetName(128, handle), "cuDeviceGetName")
     memory = check(cu, cu.cuDeviceTotalMem(handle), "cuDeviceTotalMem")
     kind = cu.CUdevice_attribute
-    major, minor = (
+    major, minor, multiprocessors = (
         check(cu, cu.cuDeviceGetAttribute(attribute, handle), "cuDeviceGetAttribute")
         for attribute in (
             kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             kind.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            kind.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
         )
     )
     sm = major * 10 + minor
     plain = name.split(b"\0")[0].decode()
-    return Gpu(number, plain, f"sm_{sm}{'a' if sm >= 90 else ''}", sm, memory)
+    return Gpu(number, plain, f"sm_{sm}{'a' if sm >= 90 else ''}", sm, memory, multiprocessors)
 
 
 def target_gpu(number: str) -> Gpu:

@@ -47,7 +47,9 @@ class FakeDriver:
 
     CUgraphConditionalNodeType = CUgraphConditionalNodeType
     CUdevice_attribute = SimpleNamespace(
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major", CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor"
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major",
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor",
+        CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT="multiprocessors",
     )
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
     CUevent_flags = SimpleNamespace(CU_EVENT_DISABLE_TIMING=2)
@@ -113,7 +115,8 @@ class FakeDriver:
         return (0, f"Fake {device}".encode().ljust(length, b"\0"))
 
     def cuDeviceGetAttribute(self, attribute, device):
-        return (0, self.gpus[device][attribute == "minor"])
+        major, minor = self.gpus[device]
+        return (0, {"major": major, "minor": minor, "multiprocessors": 114}[attribute])
 
     def cuDeviceTotalMem(self, device):
         return (0, self.memory)

@@ -329,6 +329,7 @@ def test_a_gpu_too_old_is_told(install) -> None:
 def test_the_architecture_is_the_gpus_or_the_latest_before_it(install, gpu: tuple[int, int], arch: str) -> None:
     install(gpus=[gpu])
     target = nvptx.device_target("")
+    assert target.device.multiprocessors == 114
     assert (target.device.arch, target.name) == (arch, "cuda:0")
 
 

@@ -49,7 +49,8 @@ def write_groups(g: GpuStep, plan: GemmPlan) -> None:
     maps = [_tensor_map(g, side, lines) for side, lines in zip(sides, (tile.m, tile.n), strict=True)]
     shared = plan.stages * tile.stage_bytes + tile.other_bytes(plan.dot.dtype)
     parts = grid_size(plan, tile.m, tile.n)
-    with g.launch(min(parts, gemm_plan.BLOCKS), tile.threads, shared, maps=maps) as k:
+    blocks = min(parts, gemm_plan.BLOCKS, g.device.multiprocessors)
+    with g.launch(blocks, tile.threads, shared, maps=maps) as k:
         _Groups(k, plan, sides, parts).write()
     add_parts(g, plan)
 

@@ -41,6 +41,9 @@ From the tables "Technical Specifications per Compute Capability" of the CUDA C+
 release notes.
 """
 
+_MULTIPROCESSORS = 132
+"""Of an H100: what kernels are written for where the GPU that runs them is not known."""
+
 
 @cache
 def target(arch: str) -> Target:
@@ -50,7 +53,7 @@ def target(arch: str) -> Target:
         known = ", ".join(f"sm_{sm}" for sm in _ARCHITECTURES)
         raise HloError(f'no architecture "{arch}"; there is: {known}, from sm_90 on also with an "a"')
     sm = int(found[1])
-    version, shared_bytes, threads = _ARCHITECTURES[sm]
+    version, *sizes = _ARCHITECTURES[sm]
     features = f"+ptx{max(version, 80 if found[2] else version)}"
     machine = _machine(arch, features)
     return Target(
@@ -72,7 +75,7 @@ def target(arch: str) -> Target:
         kernels=FORMS,
         image="ptx",
         assembly={"cubin": partial(_cubin, arch), "sass": partial(_sass, arch)},
-        device=DeviceTraits(arch, sm, bool(found[2]), shared_bytes, threads, Nvvm(), arch == "sm_90a"),
+        device=DeviceTraits(arch, sm, bool(found[2]), *sizes, _MULTIPROCESSORS, Nvvm(), arch == "sm_90a"),
     )
 
 
@@ -84,7 +87,10 @@ def device_target(number: str) -> Target:
     """
     found = target_gpu(number)
     arch = found.arch if found.sm in _ARCHITECTURES else f"sm_{max(sm for sm in _ARCHITECTURES if sm < found.sm)}"
-    return replace(target(arch), name=f"cuda:{found.number}")
+    made = target(arch)
+    assert made.device is not None
+    device = replace(made.device, multiprocessors=found.multiprocessors)
+    return replace(made, name=f"cuda:{found.number}", device=device)
 
 
 @cache

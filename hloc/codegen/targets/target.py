@@ -25,8 +25,9 @@ class DeviceTraits:
 
     `arch` is its name as NVIDIA's tools have it (`sm_90a`), `sm` the number in it, and `is_specific` says whether
     features of that very architecture may be used (the `a`). A block has at most `shared_bytes` of shared memory, and
-    a multiprocessor holds `threads` threads. `dialect` is how kernels are written. `has_wgmma` says whether there are
-    products of warpgroups, with the barriers and copies of tiles that they live on.
+    a multiprocessor, of which there are `multiprocessors`, holds `threads` threads. `dialect` is how kernels are
+    written. `has_wgmma` says whether there are products of warpgroups, with the barriers and copies of tiles that they
+    live on.
     """
 
     arch: str
@@ -34,6 +35,7 @@ class DeviceTraits:
     is_specific: bool
     shared_bytes: int
     threads: int
+    multiprocessors: int
     dialect: Dialect
     has_wgmma: bool
 
