@@ -1,14 +1,12 @@
-"""What is known of a convolution from its shapes: how its images and its kernel lie in scratch, and its
-tiles.
-"""
+"""What is known of a convolution from its shapes: its strips of images, blocks of its results, and their scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from itertools import product
 from math import prod
 
-from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.loops import Index, row_major_strides
 from hloc.codegen.products import summing_type
@@ -18,24 +16,52 @@ from hloc.ir.attributes import ConvDims, WindowDim
 from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+from hloc.records import record
 
 SMALL = 2048
 """Up to this many multiplications a convolution is written as plain loops."""
 
-MOST_ROWS = 6
-"""Positions in a tile, at most."""
+ROWS = 6
+"""Positions in a tile."""
 
+_POSITIONS = 66 * ROWS
+"""Positions of a block of results: a packed piece of the kernel is used for that many."""
 
-def tile_rows(size: int) -> int:
-    """Positions in a tile, for so many in all: few different numbers, each is a routine of its own."""
-    if size < MOST_ROWS:
-        return size
-    return 4 if -(-size // 4) * 4 * 1.2 < -(-size // MOST_ROWS) * MOST_ROWS else MOST_ROWS
+_FEW = 96
+"""Positions for which a strip may be large."""
+
+_STRIP_BYTES = 1 << 18
+"""A part of an image, copied: half of what the second cache holds."""
+
+_STEPS = 256
+"""Terms of each sum that are added at a time: so many rows of a panel stay in the first cache."""
+
+PANELS = 4
+"""Panels of output features in a block of results: what is read of a row of the kernel is some cache lines."""
 
 
 def padded(size: int) -> int:
     """A size in bytes, rounded up to whole cache lines."""
     return -(-size // 64) * 64
+
+
+def _even(size: int, most: int) -> int:
+    """The size of parts, at most so large, that are about equal."""
+    return -(-size // -(-size // most))
+
+
+@record
+class Strips:
+    """The parts in which images are handled: `images` whole ones, or `rows` of one along its first dimension.
+
+    `count` are there in all, `each` in as many images. `extent` are the sizes of one image's part, padded.
+    """
+
+    images: int
+    rows: int
+    count: int
+    each: int
+    extent: tuple[int, ...]
 
 
 class ConvolutionPlan:
@@ -92,7 +118,7 @@ class ConvolutionPlan:
 
     # The image that a result is computed from
 
-    @property
+    @cached_property
     def extent(self) -> tuple[int, ...]:
         """Sizes of an image after padding and dilation."""
         dilated = [
@@ -105,7 +131,7 @@ class ConvolutionPlan:
         """Features of a copied image at one position."""
         return self.features * (self.outputs if self.is_expanded else self.groups)
 
-    @property
+    @cached_property
     def is_direct(self) -> bool:
         """Whether the input is used where it lies."""
         if 0 in self.computed or self.is_expanded or self.batch_groups > 1 or self.lhs.dtype is not self.dtype:
@@ -114,7 +140,7 @@ class ConvolutionPlan:
             return False
         return all(w.base_dilation == 1 and w.pad_low <= 0 and w.pad_high <= 0 for w in self.windows)
 
-    @property
+    @cached_property
     def image_strides(self) -> tuple[int, ...]:
         """Elements from one position to the next, a spatial dimension each."""
         if self.is_direct:
@@ -133,7 +159,16 @@ class ConvolutionPlan:
         return sum(i * w.window_dilation * stride for i, w, stride in triples)
 
     def runs(self) -> tuple[list[int], int]:
-        """Offsets at which runs of contiguous elements start, and their length: what a tile sums over."""
+        """Offsets at which runs of contiguous elements start, and their length: what a tile sums over.
+
+        The steps of all runs, one after the other, go through the window row-major, and through the input features
+        of each place.
+        """
+        offsets, run = self._whole_runs()
+        part = next((part for part in range(_STEPS, _STEPS // 2, -1) if run % part == 0), run)
+        return [offset + start for offset in offsets for start in range(0, run, part)], part
+
+    def _whole_runs(self) -> tuple[list[int], int]:
         offsets = [self.offset(place) for place in self.window_places()]
         if not self.windows or self.groups > 1:
             return offsets, self.features
@@ -142,38 +177,93 @@ class ConvolutionPlan:
             return offsets[:: last.size], self.features * last.size
         return offsets, self.features
 
-    def tile(self, vector_bytes: int, rows: int) -> Tile:
+    # Blocks of results
+
+    @property
+    def batches(self) -> int:
+        """Images that results are computed from, those of each batch group one after the other."""
+        return self.images * (1 if self.is_expanded else self.batch_groups)
+
+    @cached_property
+    def strips(self) -> Strips:
+        first, inner = (self.positions or (1,))[0], prod(self.positions[1:])
+        rows = max(min(_POSITIONS // max(inner, 1), first), 1)
+        while rows * inner > _FEW and self._strip_bytes(rows) > _STRIP_BYTES:
+            rows -= 1
+        rows = _even(first, rows)
+        images = 1
+        if rows == first and self.batch_groups == 1 and not self.is_expanded:
+            room = _POSITIONS // max(rows * inner, 1)
+            if not self.is_direct:
+                room = min(room, _STRIP_BYTES // max(self._strip_bytes(rows), 1))
+            images = _even(self.images, max(min(self.images, room), 1))
+        each = -(-first // rows)
+        count = -(-self.batches // images) * each
+        return Strips(images, rows, count, each, self._strip_extent(rows))
+
+    def _strip_extent(self, rows: int) -> tuple[int, ...]:
+        """Sizes of the part of a padded image that so many rows of results need."""
+        if not self.windows:
+            return ()
+        window = self.windows[0]
+        return ((rows - 1) * window.stride + (window.size - 1) * window.window_dilation + 1, *self.extent[1:])
+
+    def _strip_bytes(self, rows: int) -> int:
+        return prod(self._strip_extent(rows)) * self.image_features * self.dtype.itemsize
+
+    @property
+    def image_stride(self) -> int:
+        """Elements from one image of a strip to the next."""
+        if self.is_direct:
+            return self.lhs.strides[self.labels.input_batch]
+        return prod(self.strips.extent) * self.image_features
+
+    @property
+    def block_positions(self) -> int:
+        """Positions of a block, in whole tiles."""
+        most = self.strips.images * self.strips.rows * prod(self.positions[1:])
+        return -(-min(most, _POSITIONS) // ROWS) * ROWS
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some of a copied image is no element of the input."""
+        return any(w.base_dilation > 1 or w.pad_low > 0 or w.pad_high > 0 for w in self.windows)
+
+    def tile(self, vector_bytes: int) -> Tile:
         lanes = max(vector_bytes // self.dtype.itemsize, 2)
-        return Tile(self.dtype, rows, 2 if self.group_outputs > lanes else 1, lanes)
+        return Tile(self.dtype, ROWS, 2 if self.group_outputs > lanes else 1, lanes)
+
+    def block_features(self, vector_bytes: int) -> int:
+        """Output features of a block: whole panels, as even as possible."""
+        columns = self.tile(vector_bytes).columns
+        return _even(-(-self.group_outputs // columns), PANELS) * columns
+
+    def block_runs(self) -> int:
+        """Runs that are summed at a time."""
+        offsets, run = self.runs()
+        return min(max(_STEPS // run, 1), len(offsets))
 
     # Scratch
 
+    def places(self, vector_bytes: int) -> dict[str, int]:
+        """Where the parts of scratch begin, and at the name "end" how many bytes they take."""
+        features, itemsize = self.block_features(vector_bytes), self.dtype.itemsize
+        sizes = {
+            "image": 0 if self.is_direct else self.strips.images * prod(self.strips.extent) * self.image_features,
+            "kernel": self.kernel_count if self.is_expanded else self.block_runs() * self.runs()[1] * features,
+            "sums": self.outputs if self.is_expanded else self.block_positions * features,
+        }
+        found, end = {}, 0
+        for name, count in sizes.items():
+            found[name] = end
+            end += padded(count * itemsize)
+        return found | {"places": end, "end": end + padded(8 * self.block_positions)}
+
     @property
-    def image_bytes(self) -> int:
-        if self.is_direct:
-            return 0
-        return padded(prod(self.extent) * self.image_features * self.dtype.itemsize)
-
-    def kernel_bytes(self, vector_bytes: int) -> int:
-        columns = 1 if self.is_expanded else self.tile(vector_bytes, MOST_ROWS).columns
-        places = prod(w.size for w in self.windows) * self.features
-        outputs = -(-self.group_outputs // columns) * columns * self.groups * self.batch_groups
-        return padded(places * outputs * self.dtype.itemsize)
-
-    @property
-    def sums_bytes(self) -> int:
-        """The sums of all output features at one position, where these are not in tiles."""
-        return padded(self.outputs * self.dtype.itemsize) if self.is_expanded else 0
-
-    def result_bytes(self, epilogue: Epilogue | None) -> int:
-        """The whole result, where an epilogue is applied to it and no output can hold it before."""
-        if epilogue is None or self.is_plain or self.is_expanded or epilogue.holder() is not None:
-            return 0
-        return padded(self.out.byte_size)
+    def kernel_count(self) -> int:
+        """Elements of the kernel."""
+        return prod(w.size for w in self.windows) * self.features * self.outputs
 
     @property
     def scratch_bytes(self) -> int:
-        """Without a result that an epilogue is applied to: it comes behind all this."""
-        if self.is_plain:
-            return 0
-        return self.image_bytes + self.sums_bytes + max(self.kernel_bytes(width) for width in (16, 32, 64))
+        return 0 if self.is_plain else max(self.places(width)["end"] for width in (16, 32, 64))

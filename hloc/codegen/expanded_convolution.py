@@ -7,9 +7,13 @@ from typing import Any
 
 from hloc.codegen import scalar
 from hloc.codegen.kernel import Index
-from hloc.codegen.llvm import Value, integer, vector_type, zero
+from hloc.codegen.llvm import Value, vector_type, zero
+from hloc.codegen.loops import row_major_strides
 from hloc.codegen.products import multiply_add
 from hloc.codegen.routines import i64
+
+_HELD = 12
+"""Vectors of the kernel that stay in registers."""
 
 
 class ExpandedConvolution:
@@ -19,74 +23,98 @@ class ExpandedConvolution:
     b: Any
     plan: Any
 
-    def _expanded(self) -> None:
-        plan, b = self.plan, self.b
+    def write(self) -> None:
+        plan = self.plan
         lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
         channels = range(plan.features)
-        steps = [plan.offset(place) + c * plan.outputs for place in plan.window_places() for c in channels]
-        self.offsets, self.count = self.table(steps), len(steps)
-        labels = plan.labels
-        with b.for_loop(0, plan.images, unroll=False) as image, ExitStack() as stack:
-            self._copy_expanded(image)
-            image_place, self.place = self.images, {labels.output_batch: image}
-            rows = zip(plan.positions, plan.windows, plan.image_strides, labels.output_spatial, strict=True)
-            for size, w, stride, dimension in rows:
-                at = self.place[dimension] = stack.enter_context(b.for_loop(0, size, unroll=False))
-                image_place = self.element(image_place, b.mul(at, i64(w.stride * stride)))
-            self._output_features(image_place, lanes)
-            if self.k.finisher is None:
-                strides = plan.out.strides
-                out = self.result(self._sum([*self.place.values()], [strides[d] for d in self.place]))
-                sizes = (1, plan.outputs, plan.outputs, 0, self.out_feature)
-                b.call(self.unpack, [self.sums, out, *map(i64, sizes), integer("i1", 0)])
-            else:
-                self.k.loop_nest([plan.outputs], self._finish_position)
+        self.steps = [plan.offset(place) + c * plan.outputs for place in plan.window_places() for c in channels]
+        self.each_strip(1, lambda first, end: self._strip(lanes))
 
-    def _finish_position(self, at: Index) -> None:
-        """Applies the epilogue to an output feature of a position whose sums are there."""
-        plan = self.plan
-        place = self.place | {plan.labels.output_feature: at[0]}
-        total = scalar.load(self.b, plan.dtype, self.element(self.sums, at[0]))
-        value = scalar.convert(self.b, total, plan.dtype, plan.out.dtype)
-        self.k.store(tuple(place[d] for d in range(plan.out.rank)), [value])
+    def _strip(self, lanes: int) -> None:
+        self._copy_expanded()
+        self._pack_kernel()
+        whole = self.plan.outputs // lanes * lanes
+        for first, end, width in ((0, whole, lanes), (whole, self.plan.outputs, 0)):
+            if first < end:
+                with self.b.for_loop(i64(first), i64(end), max(width, 1), unroll=False) as feature:
+                    self._features(feature, width)
 
-    def _copy_expanded(self, image: Value) -> None:
-        """An image with an element for each input feature of a group and each output feature."""
+    def _pack_kernel(self) -> None:
+        """[window place][input feature][output feature]."""
+        dims = [*(w.size for w in self.plan.windows), self.plan.features, self.plan.outputs]
+        strides = row_major_strides(dims)
+
+        def element(index: Index) -> None:
+            *window, channel, feature = index
+            place = self.element(self._at("kernel"), self.sum(index, strides))
+            self.b.store(self.weight(window, channel, feature), place)
+
+        self.k.loop_nest(dims, element)
+
+    def _copy_expanded(self) -> None:
+        """A strip with an element for each input feature of a group and each output feature."""
         plan, b = self.plan, self.b
 
-        def read(place: list[Value], at: Index) -> Value:
+        def read(image: Value, place: list[Value], at: Index) -> Value:
             channel, group, _ = at
             if plan.batch_groups > 1:
-                return self._input(b.add(image, b.mul(group, i64(plan.images))), channel, place)
-            return self._input(image, b.add(channel, b.mul(group, i64(plan.features))), place)
+                return self.input(b.add(image, b.mul(group, i64(plan.images))), channel, place)
+            return self.input(image, b.add(channel, b.mul(group, i64(plan.features))), place)
 
-        self._copy_image([plan.features, plan.groups * plan.batch_groups, plan.group_outputs], read)
+        self.copy([plan.features, plan.groups * plan.batch_groups, plan.group_outputs], read)
 
-    def _output_features(self, image: Value, lanes: int) -> None:
-        """The sums of one position: by four vectors, by one, then one by one."""
-        first = 0
-        for vectors, width in ((4, lanes), (1, lanes), (1, 0)):
-            step = vectors * max(width, 1)
-            count = (self.plan.outputs - first) // step
-            if count:
-                with self.b.for_loop(i64(first), i64(first + count * step), step, unroll=False) as feature:
-                    self._sum_products(image, feature, vectors, width)
-            first += count * step
-
-    def _sum_products(self, image: Value, feature: Value, vectors: int, width: int) -> None:
-        b, plan = self.b, self.plan
+    def _features(self, feature: Value, width: int) -> None:
+        """The results of some output features side by side, for all positions of the strip."""
+        plan, b = self.plan, self.b
         type, align = vector_type(self.type, width), plan.dtype.itemsize
+        kernel = self.element(self._at("kernel"), feature)
 
-        def load(start: Value, v: int) -> Value:
-            return b.load(type, self.element(start, i64(v * width)), align=align)
+        def weight(step: Value) -> Value:
+            return b.load(type, self.element(kernel, b.mul(step, i64(plan.outputs))), align=align)
 
-        def step(s: Value, sums: list[Value]) -> list[Value]:
-            offset = b.load("i64", b.gep("i64", self.offsets, s))
-            x = self.element(self.element(image, offset), feature)
-            y = self.element(self.element(self.kernel, b.mul(s, i64(plan.outputs))), feature)
-            return [multiply_add(b, load(x, v), load(y, v), total) for v, total in enumerate(sums)]
+        held = [weight(i64(step)) for step in range(len(self.steps))] if len(self.steps) <= _HELD else None
+        table = None if held else self.table(self.steps)
+        start = self.element(self._at("image"), feature)
+        sizes = [self.count[1], *map(i64, plan.positions[1:])] if plan.windows else []
+        with ExitStack() as stack:
+            place = [stack.enter_context(b.for_loop(i64(0), size, unroll=False)) for size in sizes]
+            strides = [w.stride * stride for w, stride in zip(plan.windows, plan.image_strides, strict=True)]
+            start = self.element(start, self.sum(place, strides))
 
-        sums = b.for_loop_carrying(0, self.count, [zero(type)] * vectors, step)
-        target = self.element(self.sums, feature)
-        for v, total in enumerate(sums):
-            b.store(total, self.element(target, i64(v * width)), align=align)
+            def add(offset: Value, kernel: Value, total: Value) -> Value:
+                return multiply_add(b, b.load(type, self.element(start, offset), align=align), kernel, total)
+
+            total = zero(type)
+            if held is None:
+
+                def step(number: Value, totals: list[Value]) -> list[Value]:
+                    offset = b.load("i64", b.gep("i64", table, number))
+                    return [add(offset, weight(number), totals[0])]
+
+                (total,) = b.for_loop_carrying(0, len(self.steps), [total], step)
+            else:
+                for offset, vector in zip(self.steps, held, strict=True):
+                    total = add(i64(offset), vector, total)
+            self._store(place, feature, total, width)
+
+    def _store(self, place: list[Value], feature: Value, total: Value, width: int) -> None:
+        """Stores the results of a position, or what the epilogue makes of them."""
+        plan, b, labels = self.plan, self.b, self.plan.labels
+        index = {labels.output_batch: self.batch}
+        if plan.windows:
+            index |= zip(labels.output_spatial, [b.add(self.row, place[0]), *place[1:]], strict=True)
+
+        def at(column: Value) -> Index:
+            index[labels.output_feature] = b.add(feature, column)
+            return tuple(index[d] for d in range(plan.out.rank))
+
+        out = None if self.k.finisher is not None else self.k.outputs[0]
+        dense = plan.out.dtype is plan.dtype and plan.out.strides[labels.output_feature] == 1
+        if out is not None and dense:
+            b.store(total, out.address(at(i64(0))), align=plan.dtype.itemsize)
+            return
+        sums = self._at("sums")
+        b.store(total, sums, align=plan.dtype.itemsize)
+        with b.for_loop(i64(0), i64(max(width, 1))) as column:
+            value = scalar.load(b, plan.dtype, self.element(sums, column))
+            self.k.store(at(column), [scalar.convert(b, value, plan.dtype, plan.out.dtype)])

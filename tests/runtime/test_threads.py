@@ -91,6 +91,21 @@ ENTRY e {
   ROOT r = f32[2,30,31,70] add(t, c)
 }"""
 
+FEW_POSITIONS = """HloModule few_positions
+ENTRY e {
+  x = f32[1,5,7,300] parameter(0)
+  w = f32[3,3,300,170] parameter(1)
+  ROOT c = f32[1,5,7,170] convolution(x, w), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f
+}"""
+
+DEPTHWISE = """HloModule depthwise
+ENTRY e {
+  x = f32[2,40,31,70] parameter(0)
+  w = f32[3,3,1,70] parameter(1)
+  ROOT c = f32[2,40,31,70] convolution(x, w), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f,
+    feature_group_count=70
+}"""
+
 PROGRAMS = {
     "chain": CHAIN,
     "softmax": SOFTMAX,
@@ -99,6 +114,8 @@ PROGRAMS = {
     "batch": BATCH,
     "vector": VECTOR,
     "convolution": CONVOLUTION,
+    "few positions": FEW_POSITIONS,
+    "depthwise": DEPTHWISE,
 }
 
 

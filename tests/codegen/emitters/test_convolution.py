@@ -115,3 +115,29 @@ def test_nothing_to_sum_or_to_compute() -> None:
             "f32[2,3,7,18] convolution(p4, p1), window={size=3x3 pad=3_2x0_0}, dim_labels=b01f_01io->b01f",
         ],
     )
+
+
+def test_images_rows_and_steps_of_every_size() -> None:
+    """Strips of images or of rows, blocks of positions, of features and of steps, and what is left of each."""
+    check(
+        ["f32[11,7,7,9]", "f32[3,3,9,70]", "f32[1,50,21,4]", "f32[3,3,4,18]", "f32[1,3,900,2]", "f32[2,3,2,18]",
+         "f32[1,4,5,700]", "f32[3,3,700,9]", "f32[3,1700,3]", "f32[9,3,10]"],
+        [
+            "f32[11,7,7,70] convolution(p0, p1), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f",
+            "f32[1,102,21,18] convolution(p2, p3), window={size=3x3 pad=2_3x1_1 lhs_dilate=2x1}, "
+            "dim_labels=b01f_01io->b01f",
+            "f32[1,2,898,18] convolution(p4, p5), window={size=2x3}, dim_labels=b01f_01io->b01f",
+            "f32[1,4,5,9] convolution(p6, p7), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f",
+            "f32[3,423,10] convolution(p8, p9), window={size=9 stride=4 pad=-3_0}, dim_labels=b0f_0io->b0f",
+        ],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("window", ["3x3 pad=1_1x1_1", "3x3 stride=2x1 pad=1_0x1_1", "4x5 pad=2_1x2_2"])
+def test_depthwise(window: str) -> None:
+    """By vectors of features and single ones, with the kernel in registers or read for each position."""
+    size = window.split()[0].replace("x", ",")
+    shape = window_sizes("30,20", f"size={window}")
+    labels = "dim_labels=b01f_01io->b01f, feature_group_count=21"
+    op = f"f32[2,{shape},21] convolution(p0, p1), window={{size={window}}}, {labels}"
+    check(["f32[2,30,20,21]", f"f32[{size},1,21]"], [op])
