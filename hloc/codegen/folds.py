@@ -62,6 +62,16 @@ class Folds:
 
         return self._carrying(self.sizes[:split], initial, chunk)
 
+    def alone(self) -> Values:
+        """The folds of the elements without initial values, of known operations and choices."""
+        if self.reducers[0].operation is not None:
+            return self.run([reducer.identity() for reducer in self.reducers])
+        if LEAST <= self.sizes[0] <= MOST:
+            (reducer,) = self.reducers
+            return [Lanes(self.k, reducer, self.sizes[0], lambda i: self.elements((i,))[0]).run()]
+        # A choice between an element and itself is that element.
+        return self._loop(self.sizes, self.elements((i64(0),)), lambda index: index)
+
     def _choice(self, initial: Values) -> list[Register]:
         """The choice from the lanes; where its zeros may differ in sign, in order."""
         (reducer,), b = self.reducers, self.b

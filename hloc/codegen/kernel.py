@@ -1,148 +1,32 @@
-"""What an emitter sees: the tables of ops, and the kernel it writes code into.
-
-An op is made native in one of two tables. ELEMENTS: a function that gives one result element at an index
-from its operands' elements; such ops fuse freely. KERNELS: a function that writes the op's own loops; it may
-take some operands as Elements (then their producers fuse into it), others as arrays in memory. An op's
-emitter is loaded when the op is first looked up; `emitters/__init__.py` says where it is.
-"""
+"""What an emitter sees: the kernel it writes code into, and the tables that it is entered in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import count
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hloc.codegen.arrays import ArrayRef, Element, Register, flattened, grouped
 from hloc.codegen.bodies import MOST_NESTED, Body
-from hloc.codegen.emitters import ELEMENT_HOMES, KERNEL_HOMES
+from hloc.codegen.kernel_rows import ELEMENTS, KERNELS, KernelRow, Kernels, element, kernel
 from hloc.codegen.llvm import Builder, Value, integer
 from hloc.codegen.loops import Flat, Index, index_constant, loop_groups
 from hloc.codegen.program import CONTEXT_FIELDS, External
 from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
-from hloc.lazy import Table
-from hloc.records import record
 
 if TYPE_CHECKING:
-    from hloc.codegen.attention_plan import AttentionPlan
-    from hloc.codegen.epilogue import Epilogue, Finisher
-    from hloc.codegen.row_stages import RowStages
+    from hloc.codegen.epilogue import Finisher
     from hloc.codegen.targets.target import Target
 
 __all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext", "KernelRow", "Kernels", "Register",
            "element", "index_constant", "kernel"]
 
-ElementFunction = Callable[["KernelContext", Instruction, list[Element], Index], Register]
-Pairs = tuple[tuple[int, int], ...]
 _Result = TypeVar("_Result")
-
-ELEMENTS: Table[ElementFunction] = Table(ELEMENT_HOMES)
-"""opcode -> fn(k, instruction, operands, index): the result's element at `index`."""
-
-
-@record
-class KernelRow:
-    """One op with loops of its own.
-
-    `emit(k, instruction)` writes the code. `element_operands(instruction)` gives the numbers of the operands
-    that `emit` takes through `k.input` (all others are arrays in memory, for `k.input_array`),
-    `scratch(instruction)` the bytes of temporary memory that it needs (in a fusion, `fused_scratch(instruction,
-    epilogue)`, if the row has one), `in_place(instruction)` the pairs
-    (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome
-    in `k.status`. An op of which `takes_epilogue(instruction)` stores its results through `k.store`, and
-    `written_once(instruction, epilogue)` are the roots of whose elements it writes each once, at the end.
-    The arrays of a `strided` one may be seen through ops that leave them where they lie (see `strided.py`). The
-    code of one that `is_loop` is a single loop nest; what comes before it may be done again by each thread.
-    """
-
-    emit: Callable[[KernelContext, Instruction], None]
-    element_operands: Callable[[Instruction], Iterable[int]]
-    scratch: Callable[[Instruction], int]
-    in_place: Callable[[Instruction], Pairs]
-    fails: bool
-    takes_epilogue: Callable[[Instruction], bool]
-    fused_scratch: Callable[[Instruction, Epilogue | None], int] | None
-    strided: bool
-    written_once: Callable[[Instruction, Epilogue], Sequence[int]]
-    is_loop: bool
-
-
-KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
-"""opcode -> row, of CPUs."""
-
-
-class AttentionWay(Protocol):
-    """How a kind of target computes the attention of a plan."""
-
-    plan: AttentionPlan
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Bytes of temporary memory."""
-        ...
-
-
-@record
-class Kernels:
-    """What can be one kernel on a kind of target, besides loop nests over elements.
-
-    `own` are the ops with loops of their own. `rows` gives the bytes of temporary memory that a fused computation
-    which goes by rows needs, None if there can be none; `attention` the way to compute an attention, if there is one.
-    """
-
-    own: Mapping[str, KernelRow]
-    rows: Callable[[RowStages], int] | None
-    attention: Callable[[AttentionPlan], AttentionWay | None] | None
-
-
-def element(*opcodes: str) -> Callable[[ElementFunction], ElementFunction]:
-    """Decorator: the function is the ELEMENTS entry of these opcodes."""
-
-    def enter(function: ElementFunction) -> ElementFunction:
-        for opcode in opcodes:
-            ELEMENTS.enter(opcode, function)
-        return function
-
-    return enter
-
-
-def kernel(
-    *opcodes: str,
-    element_operands: str | Callable[[Instruction], Iterable[int]] = "none",
-    scratch: Callable[[Instruction], int] = lambda instruction: 0,
-    in_place: Callable[[Instruction], Pairs] = lambda instruction: (),
-    fails: bool = False,
-    takes_epilogue: Callable[[Instruction], bool] = lambda instruction: False,
-    fused_scratch: Callable[[Instruction, Epilogue | None], int] | None = None,
-    strided: bool = False,
-    written_once: Callable[[Instruction, Epilogue], Sequence[int]] = lambda instruction, epilogue: (),
-    is_loop: bool = False,
-    table: Table[KernelRow] = KERNELS,
-) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
-    """Decorator: the function is the entry of these opcodes in KERNELS, or another table. See KernelRow for the rest.
-
-    `element_operands` may also be "all" or "none". The two operands of a pair of `in_place` have the same
-    shape and layout; `k.is_in_place(operand, output)` tells the emitter whether they do share memory.
-    """
-
-    def numbers(instruction: Instruction) -> Iterable[int]:
-        if callable(element_operands):
-            return element_operands(instruction)
-        return range(len(instruction.operands)) if element_operands == "all" else ()
-
-    def enter(function: Callable[[KernelContext, Instruction], None]):
-        row = KernelRow(
-            function, numbers, scratch, in_place, fails, takes_epilogue, fused_scratch, strided, written_once, is_loop
-        )
-        for opcode in opcodes:
-            table.enter(opcode, row)
-        return function
-
-    return enter
 
 
 class KernelContext:
@@ -156,7 +40,9 @@ class KernelContext:
 
     With a `range` (begin, end), the kernel is one thread's part: the outermost loop of its first nest goes through
     the range alone. `range_size` is then how many indices that loop has, 0 if there was none to divide;
-    `outer_nests` counts the nests that are in no other. There are as many threads as `workers`.
+    `outer_nests` counts the nests that are in no other. There are as many threads as `workers`. What comes after
+    `in_parts` is then left to one thread: the kernel `finishes`, in code of its own, which is written by a context that
+    `is_finishing`.
     """
 
     def __init__(
@@ -192,6 +78,8 @@ class KernelContext:
         self.workers = 1
         self.range_size = 0
         self.outer_nests = 0
+        self.finishes = False
+        self.is_finishing = False
 
     def inside(self, body: Body, outputs: list[Any], scratch: Value) -> KernelContext:
         """The same kernel, for a part of it that is written with other ops, results and temporary memory.
@@ -371,6 +259,22 @@ class KernelContext:
         self._open_nests += 1
         yield limits
         self._open_nests -= 1
+
+    def in_parts(self, count: int, part: Callable[[Value], object], finish: Callable[[], object]) -> None:
+        """Runs part(number) for 0 .. count - 1, each perhaps by another thread; when all are done, `finish`.
+
+        This is all of the kernel's code. The parts leave what they make in scratch, which all threads have in common:
+        the op's row says so.
+        """
+        if self.range is not None:
+            self.finishes = True
+            with self.ranged(count) as limits, self.b.for_loop(*limits, unroll=False) as number:
+                part(number)
+            return
+        if not self.is_finishing:
+            with self.b.for_loop(0, count, unroll=False) as number:
+                part(number)
+        finish()
 
     def needed_splits(self) -> dict[int, set[int]]:
         """Loops to divide, beyond `splits`: {number of the nest: positions in its order}.

@@ -97,13 +97,18 @@ class KernelCode:
                 self.threads = sharing.workers
                 params = self._params(step, shared)
                 kernel = SharedKernel(self.module, self.target, self.options, name, params, attributes)
-                return kernel.write(part, sharing, k.range_size, step.scratch_bytes)
+                own_scratch = 0 if step.common_scratch else step.scratch_bytes
+                finish = None
+                if k.finishes:
+                    finish = self._written(f"{name}.finish", step, shared, attributes, is_finishing=True)[0]
+                return kernel.write(part, sharing, k.range_size, own_scratch, finish)
             del self.module.functions[part.name]
         return self._written(name, step, shared, attributes, once=brief)[0]
 
     def workers(self, step: KernelStep) -> int:
         """Threads of which each needs the step's scratch."""
-        sharing = sharing_of(step, self.options) if step.scratch_bytes else None
+        has_own = step.scratch_bytes and not step.common_scratch
+        sharing = sharing_of(step, self.options) if has_own else None
         return 1 if sharing is None else sharing.workers
 
     def _written(
@@ -114,14 +119,15 @@ class KernelCode:
         attributes: str,
         once: bool = False,
         workers: int = 0,
+        is_finishing: bool = False,
     ) -> tuple[Function, KernelContext]:
         """The kernel's code, written once more if a loop over several dimensions needs dividing.
 
-        Among so many `workers` it is the part of each.
+        Among so many `workers` it is the part of each; or what is done when all of them have finished.
         """
         splits: dict[int, set[int]] = {}
         while True:
-            function, k = self._emit(name, step, shared, splits, attributes, workers)
+            function, k = self._emit(name, step, shared, splits, attributes, workers, is_finishing)
             needed = k.needed_splits()
             if once or not needed:
                 return function, k
@@ -152,6 +158,7 @@ class KernelCode:
         splits: dict[int, set[int]],
         attributes: str,
         workers: int,
+        is_finishing: bool,
     ) -> tuple[Function, KernelContext]:
         params = self._params(step, shared)
         limits = [("i64", "begin"), ("i64", "end")] if workers else []
@@ -168,6 +175,7 @@ class KernelCode:
         k = self._context(b, step, pointers, outputs, given[-2:], splits)
         if workers:
             k.range, k.workers = (function.args[-2], function.args[-1]), workers
+        k.is_finishing = is_finishing
         _write(k, step)
         b.ret(k.status if fails else None)
         return function, k

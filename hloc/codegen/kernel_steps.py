@@ -40,6 +40,11 @@ class KernelStep(Step):
         self.immediates: list[tuple[Leaf, Literal]] = []
         self.scratch_bytes = 0
 
+    @property
+    def common_scratch(self) -> bool:
+        """Whether threads that share the kernel have its scratch in common."""
+        return self.form.own is not None and self.form.row.common_scratch(self.form.own)
+
     def operand_leaves(self) -> list[list[Leaf]]:
         """What stands for each operand's leaves on the border of the op's graph."""
         if self.instruction.opcode == "fusion":

@@ -96,8 +96,13 @@ class SharedKernel:
         self.module, self.target, self.options = module, target, options
         self.name, self.params, self.attributes = name, params, attributes
 
-    def write(self, part: Function, sharing: Sharing, size: int, scratch_bytes: int) -> Function:
-        """The kernel: `size` is that of the part's outermost loop, `scratch_bytes` what each thread needs."""
+    def write(
+        self, part: Function, sharing: Sharing, size: int, scratch_bytes: int, finish: Function | None = None
+    ) -> Function:
+        """The kernel: `size` is that of the part's outermost loop, `scratch_bytes` what each thread needs for itself.
+
+        One thread does what is left to `finish`.
+        """
         task = self._task(part, scratch_bytes)
         function, b = self._begun(self.name, self.params)
         frame = b.alloca("ptr", len(self.params))
@@ -108,6 +113,8 @@ class SharedKernel:
         parallel = parallel_routine(Routines(self.module, self.target))
         grain, wakes = i64(sharing.grain(size)), integer("i1", sharing.wakes)
         b.call(parallel, [pool, Value("ptr", task.text), frame, i64(size), grain, i64(sharing.workers), wakes])
+        if finish is not None:
+            b.call(finish, function.args)
         b.ret()
         return function
 

@@ -106,6 +106,28 @@ ENTRY e {
     feature_group_count=70
 }"""
 
+FULL_SUM = """HloModule full_sum
+sum { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT s = f32[] add(a, b) }
+ENTRY e {
+  x = f32[700,1003] parameter(0)
+  y = f32[700,1003] multiply(x, x)
+  zero = f32[] constant(0)
+  s = f32[] reduce(y, zero), dimensions={0,1}, to_apply=sum
+  ROOT r = f32[] sqrt(s)
+}"""
+
+COLUMN_SUMS = """HloModule column_sums
+sum { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT s = f32[] add(a, b) }
+ENTRY e {
+  x = f32[1003,700] parameter(0)
+  zero = f32[] constant(0)
+  ROOT s = f32[700] reduce(x, zero), dimensions={0}, to_apply=sum
+}"""
+
 PROGRAMS = {
     "chain": CHAIN,
     "softmax": SOFTMAX,
@@ -113,6 +135,8 @@ PROGRAMS = {
     "product": PRODUCT,
     "batch": BATCH,
     "vector": VECTOR,
+    "full sum": FULL_SUM,
+    "column sums": COLUMN_SUMS,
     "convolution": CONVOLUTION,
     "few positions": FEW_POSITIONS,
     "depthwise": DEPTHWISE,

@@ -3,28 +3,36 @@
 Where the fastest dimension of the operand is folded, each result is a loop with running values in registers,
 which LLVM splits in several sums for known operations; where it is kept, whole rows of running values are
 held in memory and the inner loop goes along them. Sums of floats narrower than f32 are made in f32 and
-rounded once (as XLA on CPUs does it).
+rounded once (as XLA on CPUs does it). Few results of many elements are folded in parts (`parts.py`), whose folds lie in
+scratch until the last one is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
-from hloc.codegen.arrays import Register
+from hloc.codegen.arrays import ArrayRef, Register
 from hloc.codegen.folds import Folds
 from hloc.codegen.kernel import Index, KernelContext, index_constant, kernel
 from hloc.codegen.llvm import Value
+from hloc.codegen.loops import delinearize, linear, row_major_strides
+from hloc.codegen.parts import Parts
+from hloc.codegen.program import ALIGNMENT
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 from hloc.codegen.rows import Row, Strip, row_bytes, row_dimensions
 from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
 
 _FEW = 8
 """Up to this many running values are carried in registers."""
 
 _TOGETHER = 4
 """Rows folded in one pass over the running values."""
+
+_FEW_RESULTS, _WIDEST, _LEAST_ROWS = 32, 1 << 15, 16
+"""Results, or rows of them, below which they are folded in parts; places of such rows at most; rows of a part."""
 
 
 class _Plan:
@@ -51,8 +59,33 @@ class _Plan:
         return prod(self.dims[d] for d in self.row) > _FEW
 
     @property
+    def places(self) -> int:
+        """The places of a row."""
+        return prod(self.dims[d] for d in self.row)
+
+    @property
+    def parts(self) -> Parts | None:
+        """The parts of each fold, if there are too few folds for threads to have some each."""
+        reducer, sizes = self.reducer, [self.dims[d] for d in self.folded]
+        if prod(self.dims[d] for d in self.results) >= _FEW_RESULTS or self.places > _WIDEST:
+            return None
+        if reducer.operation is not None:
+            return Parts.of(sizes, self.places, _LEAST_ROWS if self.holds_rows else 1)
+        if reducer.choice is None or reducer.choice.ties_apart or self.places > 1:
+            return None
+        return Parts.of(sizes, self.places)
+
+    @property
+    def part_bytes(self) -> int:
+        """Scratch for the fold of a part, in whole cache lines."""
+        return sum(-(-dtype.itemsize * self.places // ALIGNMENT) * ALIGNMENT for dtype in self.reducer.sums)
+
+    @property
     def scratch_bytes(self) -> int:
-        return row_bytes(self.reducer, prod(self.dims[d] for d in self.row)) if self.holds_rows else 0
+        parts = self.parts
+        if parts is not None:
+            return prod(self.dims[d] for d in self.results) * parts.count * self.part_bytes
+        return row_bytes(self.reducer, self.places) if self.holds_rows else 0
 
 
 @kernel(
@@ -61,13 +94,16 @@ class _Plan:
     scratch=lambda instruction: _Plan(instruction).scratch_bytes,
     takes_epilogue=lambda instruction: True,
     is_loop=True,
+    common_scratch=lambda instruction: _Plan(instruction).parts is not None,
 )
 def reduce(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)
     if 0 in [plan.dims[d] for d in plan.kept]:
         return
     writer = _Reduce(k, plan)
-    if plan.holds_rows:
+    if plan.parts is not None:
+        _InParts(k, plan).write()
+    elif plan.holds_rows:
         writer.along_rows()
     else:
         writer.in_registers()
@@ -117,12 +153,16 @@ class _Reduce:
 
     def fold(self, row: list[list[Value]]) -> list[Register]:
         """The folds of everything that belongs to each place of a row."""
-        def elements(index: Index) -> list[list[Register]]:
-            return [self.elements(tuple(self.index(self.plan.folded, index, at))) for at in row]
-
-        sizes = self.sizes(self.plan.folded)
-        folds = Folds(self.k, [self.reducer] * len(row), sizes, elements, repeatable=True)
+        folds = self.folds(row, self.sizes(self.plan.folded), lambda index: index)
         return [value for values in folds.run([self.initial] * len(row)) for value in values]
+
+    def folds(self, row: list[list[Value]], sizes: Sequence[int], folded: Callable[[Index], Index]) -> Folds:
+        """Folds of what belongs to the places of a row: over a space of `sizes`, `folded` gives the operand's index."""
+
+        def elements(index: Index) -> list[list[Register]]:
+            return [self.elements(tuple(self.index(self.plan.folded, folded(index), at))) for at in row]
+
+        return Folds(self.k, [self.reducer] * len(row), sizes, elements, repeatable=True)
 
     # Running values in memory
 
@@ -138,28 +178,32 @@ class _Reduce:
 
     def _row(self, row: Row, index: list[Value]) -> None:
         row.start(self.initial)
-        self._fold_rows(row, index)
+        self.fold_rows(row, index, self.sizes(self.plan.folded), lambda folded: folded)
         row.finish(lambda at, values: self.store(self.index(self.plan.row, at, index), values))
 
-    def _fold_rows(self, row: Row, index: list[Value]) -> None:
-        """Folds the rows of the operand one after the other into the running values, several in one pass."""
+    def fold_rows(
+        self, row: Row, index: list[Value], sizes: Sequence[int], folded: Callable[[Index], Index]
+    ) -> None:
+        """Folds the rows of the operand one after the other into the running values, several in one pass.
+
+        They are those of a space of `sizes`, for which `folded` gives the operand's index.
+        """
         plan = self.plan
 
-        def elements(dims: Sequence[int], values: Sequence[Value], at: Index) -> list[Register]:
-            return self.elements(tuple(self.index([*plan.row, *dims], [*at, *values], index)))
+        def elements(values: Sequence[Value], at: Index) -> list[Register]:
+            place = [*at, *folded(tuple(values))]
+            return self.elements(tuple(self.index([*plan.row, *plan.folded], place, index)))
 
-        if not plan.folded:
-            row.strip.along(lambda at, place: row.fold(place, [elements((), (), at)]))
+        if not sizes:
+            row.strip.along(lambda at, place: row.fold(place, [elements((), at)]))
             return
-        whole = plan.dims[plan.folded[-1]] // _TOGETHER * _TOGETHER
-        rest = plan.dims[plan.folded[-1]] - whole
+        whole = sizes[-1] // _TOGETHER * _TOGETHER
+        rest = sizes[-1] - whole
 
         def rows(before: Index, first: Value, count: int) -> None:
             numbers = [self.b.add(first, i64(number)) for number in range(count)]
             row.strip.along(
-                lambda at, place: row.fold(
-                    place, [elements(plan.folded, [*before, number], at) for number in numbers]
-                )
+                lambda at, place: row.fold(place, [elements([*before, number], at) for number in numbers])
             )
 
         def pass_over(before: Index, running: list[Register]) -> list[Register]:
@@ -170,7 +214,95 @@ class _Reduce:
                 rows(before, i64(whole), rest)
             return running
 
-        self.k.reduce_loop(self.sizes(plan.folded[:-1]), [], pass_over)
+        self.k.reduce_loop(sizes[:-1], [], pass_over)
+
+
+class _InParts(_Reduce):
+    """Writes the loops of a reduce with few results, part by part.
+
+    The folds of the parts lie in scratch one behind the other, result by result.
+    """
+
+    def __init__(self, k: KernelContext, plan: _Plan):
+        super().__init__(k, plan)
+        self.parts = plan.parts
+        self.count = prod(self.sizes(plan.results))
+
+    def write(self) -> None:
+        self.k.in_parts(self.count * self.parts.count, self._part, self._finish)
+
+    def _part(self, number: Value) -> None:
+        result, part = (divide(number, i64(self.parts.count)) for divide in (self.b.udiv, self.b.urem))
+        sizes = self.sizes(self.plan.results)
+        index = self.index(self.plan.results, delinearize(self.b, result, sizes))
+        rest = self.sizes(self.plan.folded[self.parts.dimension + 1 :])
+
+        def fold(before: Index, first: Value, count: int) -> None:
+            def folded(at: Index) -> Index:
+                return (*before, self.b.add(first, at[0]), *at[1:])
+
+            if self.plan.holds_rows:
+                row = self._row_of(number)
+                row.start(self.reducer.identity())
+                self.fold_rows(row, index, [count, *rest], folded)
+            else:
+                places = [self.index(self.plan.row, at, index) for at in _positions(self.sizes(self.plan.row))]
+                folds = self.folds(places, [count, *rest], folded).alone()
+                for position, values in enumerate(folds):
+                    self._put(number, position, values)
+
+        self.parts.run(self.b, part, fold)
+
+    def _arrays(self, number: Value) -> list[ArrayRef]:
+        """The folds of a part, one for each place of a row."""
+        start, arrays = self.b.gep("i8", self.k.scratch, self.b.mul(number, i64(self.plan.part_bytes))), []
+        for dtype in self.reducer.sums:
+            arrays.append(ArrayRef(self.b, ArrayShape(dtype, (self.plan.places,)), start))
+            start = self.b.gep("i8", start, i64(-(-dtype.itemsize * self.plan.places // ALIGNMENT) * ALIGNMENT))
+        return arrays
+
+    def _put(self, number: Value, position: int, values: Sequence[Register]) -> None:
+        for array, value in zip(self._arrays(number), values, strict=True):
+            array.store((i64(position),), value)
+
+    def _row_of(self, number: Value) -> Row:
+        """The folds of a part as the running values of a row."""
+        (array,) = self._arrays(number)
+        return Row(Strip(self.k, self.sizes(self.plan.row), _WIDEST), self.reducer, array.pointer)
+
+    def _finish(self) -> None:
+        """Folds the folds of the parts, in order, and stores the results."""
+        body = self._finish_row if self.plan.holds_rows else self._finish_result
+
+        def result(outer: Index) -> None:
+            sizes = self.sizes(self.plan.results)
+            number = linear(self.b, outer, sizes, row_major_strides(sizes))
+            body(self.index(self.plan.results, outer), self.b.mul(number, i64(self.parts.count)))
+
+        self.k.loop_nest(self.sizes(self.plan.results), result)
+
+    def _finish_result(self, index: list[Value], first: Value) -> None:
+        for position, at in enumerate(_positions(self.sizes(self.plan.row))):
+
+            def step(number: Index, running: list[Register], position: int = position) -> list[Register]:
+                arrays = self._arrays(self.b.add(first, number[0]))
+                values = [array.load((i64(position),)) for array in arrays]
+                return self.reducer.apply(self.k, running, values, regroup=False)
+
+            totals = self.k.reduce_loop([self.parts.count], self.initial, step)
+            self.store(self.index(self.plan.row, at, index), totals)
+
+    def _finish_row(self, index: list[Value], first: Value) -> None:
+        """Folds all rows into the first one."""
+        row, plan = self._row_of(first), self.plan
+        with self.b.for_loop(1, self.parts.count, unroll=False) as number:
+            other = self._row_of(self.b.add(first, number))
+            row.strip.along(lambda at, place: row.fold(place, [other.get(place)]))
+        row.finish(
+            lambda at, values: self.store(
+                self.index(plan.row, at, index), self.reducer.apply(self.k, self.initial, values, regroup=False)
+            )
+        )
 
 
 def _positions(sizes: Sequence[int]) -> list[list[Value]]:
