@@ -50,8 +50,7 @@ def test_kernels_are_counted_and_timed() -> None:
     assert len(products) == 1
     assert products[0].floor == 7 * max(2 * 64**3 / 1e11, 3 * 64 * 64 * 4 / 1e10)
     assert sum(part.calls for part in found.parts) >= 7 + 1
-    assert 0 < sum(part.seconds for part in found.parts) < found.native * 1.5
-    assert found.native < found.seconds * 1.5
+    assert 0 < found.between < found.native < found.seconds * 1.5
 
 
 def test_the_table_has_all_of_the_time() -> None:
@@ -59,5 +58,5 @@ def test_the_table_has_all_of_the_time() -> None:
     assert lines[0].split()[:3] == ["kernel", "calls", "us"]
     assert lines[1].startswith("kernel.")
     assert any("others" in line for line in lines)
-    assert [line.split("  ")[0] for line in lines[-3:]] == ["between kernels", "around the program", "all"]
-    assert lines[-1].split()[3] == "100.0%"
+    assert [line.split("  ")[0] for line in lines[-3:]] == ["between kernels", "all of these", "a call from Python"]
+    assert "100.0%" in lines[-2]

@@ -33,11 +33,18 @@ _FEW = 96
 _STRIP_BYTES = 1 << 18
 """A part of an image, copied: half of what the second cache holds."""
 
-_STEPS = 256
-"""Terms of each sum that are added at a time: so many rows of a panel stay in the first cache."""
+_FEATURES, _MOST_FEATURES = 64, 256
+"""Output features of a block of results: for many positions, and for few, of which sums are short. What is read of a
+row of the kernel at a time are some cache lines at least.
+"""
 
-PANELS = 4
-"""Panels of output features in a block of results: what is read of a row of the kernel is some cache lines."""
+_IMAGES_BYTES = 1 << 21
+"""Whole images that are handled together."""
+
+_STEPS, _KERNEL_ELEMENTS = 256, 1 << 15
+"""Terms of each sum that are added at a time: so many rows of a panel stay in the first cache, all panels of a block
+in the second.
+"""
 
 
 def padded(size: int) -> int:
@@ -165,7 +172,8 @@ class ConvolutionPlan:
         of each place.
         """
         offsets, run = self._whole_runs()
-        part = next((part for part in range(_STEPS, _STEPS // 2, -1) if run % part == 0), run)
+        most = self._steps
+        part = next((part for part in range(most, most // 2, -1) if run % part == 0), run)
         return [offset + start for offset in offsets for start in range(0, run, part)], part
 
     def _whole_runs(self) -> tuple[list[int], int]:
@@ -195,7 +203,7 @@ class ConvolutionPlan:
         if rows == first and self.batch_groups == 1 and not self.is_expanded:
             room = _POSITIONS // max(rows * inner, 1)
             if not self.is_direct:
-                room = min(room, _STRIP_BYTES // max(self._strip_bytes(rows), 1))
+                room = min(room, _IMAGES_BYTES // max(self._strip_bytes(rows), 1))
             images = _even(self.images, max(min(self.images, room), 1))
         each = -(-first // rows)
         count = -(-self.batches // images) * each
@@ -233,24 +241,41 @@ class ConvolutionPlan:
         lanes = max(vector_bytes // self.dtype.itemsize, 2)
         return Tile(self.dtype, ROWS, 2 if self.group_outputs > lanes else 1, lanes)
 
+    @property
+    def _wanted_features(self) -> int:
+        few = 40 * ROWS // max(self.block_positions, 1)
+        return max(min(_FEATURES * few, _MOST_FEATURES), _FEATURES)
+
     def block_features(self, vector_bytes: int) -> int:
         """Output features of a block: whole panels, as even as possible."""
         columns = self.tile(vector_bytes).columns
-        return _even(-(-self.group_outputs // columns), PANELS) * columns
+        return _even(-(-self.group_outputs // columns), -(-self._wanted_features // columns)) * columns
+
+    @property
+    def _steps(self) -> int:
+        return min(_STEPS, _KERNEL_ELEMENTS // min(self._wanted_features, self.group_outputs))
 
     def block_runs(self) -> int:
         """Runs that are summed at a time."""
         offsets, run = self.runs()
-        return min(max(_STEPS // run, 1), len(offsets))
+        return min(max(self._steps // run, 1), len(offsets))
+
+    def panel_kernel(self, columns: int) -> int:
+        """Elements of a packed panel: one row more than it has, so that the same rows of panels are in different sets
+        of the first cache.
+        """
+        return (self.block_runs() * self.runs()[1] + 1) * columns
 
     # Scratch
 
     def places(self, vector_bytes: int) -> dict[str, int]:
         """Where the parts of scratch begin, and at the name "end" how many bytes they take."""
         features, itemsize = self.block_features(vector_bytes), self.dtype.itemsize
+        columns = self.tile(vector_bytes).columns
+        panels = features // columns
         sizes = {
             "image": 0 if self.is_direct else self.strips.images * prod(self.strips.extent) * self.image_features,
-            "kernel": self.kernel_count if self.is_expanded else self.block_runs() * self.runs()[1] * features,
+            "kernel": self.kernel_count if self.is_expanded else panels * self.panel_kernel(columns),
             "sums": self.outputs if self.is_expanded else self.block_positions * features,
         }
         found, end = {}, 0

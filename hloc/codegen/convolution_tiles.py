@@ -14,15 +14,15 @@ from hloc.codegen.tiles import Tile
 
 
 def positions_routine(routines: Routines, tile: Tile) -> Function:
-    """`convolve(image, places, tiles, offsets, count, run, kernel, panels, sums, panel_sums, accumulate)`.
+    """`convolve(image, places, tiles, offsets, count, run, kernel, panel_kernel, panels, sums, panel_sums, accumulate)`.
 
     For each of so many panels of columns, and each of tiles * tile.rows positions p, the sums over o < count and
     s < run of image[places[p] + offsets[o] + s] * kernel[panel][o][s][column] go to sums[panel][p][column], or are
-    added to what is there. Panels of sums begin at multiples of `panel_sums`.
+    added to what is there. Panels begin at multiples of `panel_kernel` and `panel_sums`.
     """
     params = (
-        "ptr image, ptr places, i64 tiles, ptr offsets, i64 count, i64 run, ptr kernel, i64 panels, ptr sums, "
-        "i64 panel_sums, i1 accumulate"
+        "ptr image, ptr places, i64 tiles, ptr offsets, i64 count, i64 run, ptr kernel, i64 panel_kernel, "
+        "i64 panels, ptr sums, i64 panel_sums, i1 accumulate"
     )
     return routines.get(f"hloc.convolve.{tile.name}", params, lambda b, p: _PositionsWriter(b, p, tile).write())
 
@@ -40,9 +40,8 @@ class _PositionsWriter:
 
     def write(self) -> None:
         b, p, tile = self.b, self.p, self.tile
-        steps = b.mul(b.mul(p.count, p.run), i64(tile.columns))
         with b.for_loop(i64(0), p.panels, unroll=False) as panel:
-            kernel = self.at(p.kernel, b.mul(panel, steps))
+            kernel = self.at(p.kernel, b.mul(panel, p.panel_kernel))
             sums = self.at(p.sums, b.mul(panel, p.panel_sums))
             with b.for_loop(i64(0), p.tiles, unroll=False) as number:
                 places = b.gep("i64", p.places, b.mul(number, i64(tile.rows)))

@@ -7,7 +7,8 @@ NAME is a workload, or `corpus/NAME` with a folder; a file gets random inputs. A
 program's LLVM text the processor's time stamps are read and added up, on the calling thread: a kernel that several
 threads share counts from its start to its end. Kept is the least of all rounds. A floor is that of
 `tools.bench.limits`, by the kernel's bytes or by its arithmetic, whichever takes longer; `of floor` is the time by it.
-Then come what lies between kernels (loops, calls, copies) and around the program (Python). Time stamps are x86-64's.
+Then come what lies between kernels (loops, calls, copies), and a whole call from Python, which on a busy machine
+takes longer than its parts. Time stamps are x86-64's.
 """
 
 from __future__ import annotations
@@ -102,22 +103,30 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """The kernels of a program, those that take longest first; seconds of native code, and of a call from Python."""
+    """The kernels of a program, those that take longest first; seconds between them, and of a call from Python.
+
+    Each is the least of all rounds: their sum is at most a call's.
+    """
 
     parts: Sequence[Part]
-    native: float
+    between: float
     seconds: float
+
+    @property
+    def native(self) -> float:
+        """Seconds in native code."""
+        return sum(part.seconds for part in self.parts) + self.between
 
     def table(self, top: int) -> str:
         rows, rest = list(self.parts[:top]), self.parts[top:]
         if rest:
             sums = (sum(getattr(part, name) for part in rest) for name in ("calls", "seconds", "floor"))
             rows.append(Part(f"{len(rest)} others", *sums))
-        rows.append(Part("between kernels", 1, self.native - sum(part.seconds for part in self.parts)))
-        rows.append(Part("around the program", 1, self.seconds - self.native))
-        rows.append(Part("all", 1, self.seconds, sum(part.floor for part in self.parts)))
+        rows.append(Part("between kernels", 1, self.between))
+        rows.append(Part("all of these", 1, self.native, sum(part.floor for part in self.parts)))
+        rows.append(Part("a call from Python", 1, self.seconds))
         head = f"{'kernel':44} {'calls':>7} {'us':>11} {'share':>6} {'floor us':>10} {'of floor':>8}"
-        return "\n".join([head, *(row.row(self.seconds) for row in rows)])
+        return "\n".join([head, *(row.row(self.native) for row in rows)])
 
 
 def parts_of(text: str | Path, inputs: Sequence[np.ndarray] | None, rounds: int, limits: Limits) -> Parts:
@@ -125,7 +134,7 @@ def parts_of(text: str | Path, inputs: Sequence[np.ndarray] | None, rounds: int,
     clock = Clock()
     program = _compiled(text, clock, Options(num_threads=limits.threads, cache=False))
     given = random_inputs(program, 0) if inputs is None else inputs
-    seconds, ticks, calls = _rounds(Executable(program), given, clock, rounds)
+    seconds, ticks, between, calls = _rounds(Executable(program), given, clock, rounds)
     costs = {cost.name: cost for cost in program.cost.instructions}
     parts = []
     for kernel in program.kernels:
@@ -137,8 +146,7 @@ def parts_of(text: str | Path, inputs: Sequence[np.ndarray] | None, rounds: int,
         floor = limits.floor(cost.bytes_read, cost.bytes_written, max(cost.flops, cost.integer_ops), kind)
         of = f"{cost.opcode} {cost.op_name}"
         parts.append(Part(kernel.name, int(calls[number]), float(ticks[number]), calls[number] * floor, of))
-    (entry,) = (ticks[number] for name, number in clock.names.items() if name.startswith("computation."))
-    return Parts(sorted(parts, key=lambda part: -part.seconds), float(entry), seconds)
+    return Parts(sorted(parts, key=lambda part: -part.seconds), between, seconds)
 
 
 def _compiled(text: str | Path, clock: Clock, options: Options) -> Program:
@@ -151,8 +159,8 @@ def _compiled(text: str | Path, clock: Clock, options: Options) -> Program:
 
 def _rounds(
     executable: Executable, given: Sequence[np.ndarray], clock: Clock, rounds: int
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Least seconds of a call from Python, and by the numbers of `clock.names`; the calls of each number."""
+) -> tuple[float, np.ndarray, float, np.ndarray]:
+    """Least seconds of a call from Python, by the numbers of `clock.names`, and between kernels; calls by number."""
     begins, seconds, found = [], [], []
     for _ in range(rounds + 2):  # two to warm up
         clock.words[:] = 0
@@ -162,8 +170,9 @@ def _rounds(
         found.append(clock.words[: len(clock.names)].copy())
     entry = next(number for name, number in clock.names.items() if name.startswith("computation."))
     rate = (found[-1][entry, 2] - found[1][entry, 2]) / (begins[-1] - begins[1])
-    ticks = np.min([words[:, 0] for words in found[2:]], axis=0)
-    return min(seconds[2:]), ticks / rate, found[-1][:, 1]
+    ticks = np.array([words[:, 0] for words in found[2:]])
+    between = 2 * ticks[:, entry] - ticks.sum(axis=1)
+    return min(seconds[2:]), ticks.min(axis=0) / rate, float(between.min() / rate), found[-1][:, 1]
 
 
 def main() -> None:

@@ -182,6 +182,7 @@ class _Blocks(_Strips):
         self.tile = plan.tile(k.target.vector_bytes)
         self.routine = positions_routine(Routines(k.b.module, k.target), self.tile)
         self.panels = plan.block_features(k.target.vector_bytes) // self.tile.columns
+        self.panel_kernel = plan.panel_kernel(self.tile.columns)
         self.panel_sums = plan.block_positions * self.tile.columns
         offsets, self.run = plan.runs()
         self.runs, self.offsets = len(offsets), self.table(offsets)
@@ -256,9 +257,9 @@ class _Blocks(_Strips):
         with blocks(b, i64(self.runs), i64(plan.block_runs())) as (run, count):
             self._pack((run, count), (first, features))
             offsets = b.gep("i64", self.offsets, run)
-            given = [self._at("places"), self._tiles(), offsets, count, i64(self.run), self._at("kernel"), panels]
-            adds = b.icmp_signed(">", run, i64(0))
-            b.call(self.routine, [image, *given, self._at("sums"), i64(self.panel_sums), adds])
+            steps = [self._at("places"), self._tiles(), offsets, count, i64(self.run)]
+            kernel, sums = (self._at("kernel"), i64(self.panel_kernel)), (self._at("sums"), i64(self.panel_sums))
+            b.call(self.routine, [image, *steps, *kernel, panels, *sums, b.icmp_signed(">", run, i64(0))])
         self._finish((first, features))
 
     def _pack(self, runs: Extent, features: Extent) -> None:
@@ -270,7 +271,7 @@ class _Blocks(_Strips):
 
         def panel(step: Value, start: Value, count: Value) -> None:
             *window, channel = delinearize(b, b.add(step, b.mul(runs[0], i64(self.run))), sizes)
-            target = self.element(kernel, b.add(b.mul(start, steps), b.mul(step, i64(columns))))
+            target = self.element(kernel, self.sum([b.udiv(start, i64(columns)), step], [self.panel_kernel, columns]))
             with b.for_loop(i64(0), count) as column:
                 feature = b.add(features[0], b.add(start, column))
                 b.store(self.weight(window, channel, feature), self.element(target, column))
