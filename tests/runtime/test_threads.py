@@ -128,6 +128,16 @@ ENTRY e {
   ROOT s = f32[700] reduce(x, zero), dimensions={0}, to_apply=sum
 }"""
 
+RUNNING_SUMS = """HloModule running_sums
+sum { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT s = f32[] add(a, b) }
+ENTRY e {
+  x = f32[70,10003] parameter(0)
+  zero = f32[] constant(0)
+  ROOT s = f32[70,10003] reduce-window(x, zero), window={size=1x10003 pad=0_0x10002_0}, to_apply=sum
+}"""
+
 PROGRAMS = {
     "chain": CHAIN,
     "softmax": SOFTMAX,
@@ -137,6 +147,7 @@ PROGRAMS = {
     "vector": VECTOR,
     "full sum": FULL_SUM,
     "column sums": COLUMN_SUMS,
+    "running sums": RUNNING_SUMS,
     "convolution": CONVOLUTION,
     "few positions": FEW_POSITIONS,
     "depthwise": DEPTHWISE,

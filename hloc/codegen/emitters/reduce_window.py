@@ -1,7 +1,7 @@
 """reduce-window: windows folded by a computation. Padding is left out.
 
 Windows that only grow from one end of a dimension (cumulative sums) are folded in linear time, each from the
-one before it. Elsewhere each result is a loop over its window; where the fastest dimensions have windows of
+one before it, by vectors if the operation is known. Elsewhere each result is a loop over its window; where the fastest dimensions have windows of
 one element, a row of results at a time.
 """
 
@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
-from hloc.codegen.arrays import Register, flattened, grouped
+from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value
+from hloc.codegen.prefixes import BLOCK, is_by_vectors, prefix_routine
 from hloc.codegen.reducers import Reducer
-from hloc.codegen.routines import i64
+from hloc.codegen.routines import Routines, i64, least
 from hloc.codegen.rows import Row, Strip, row_bytes, row_dimensions
 from hloc.codegen.windows import WindowSpace, is_trivial
 from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
 
 Step = Callable[[Value, list[Value]], list[Value]]
 """Takes the element at a place along the scanned dimension into the carried values."""
@@ -28,6 +30,9 @@ Store = Callable[[Value, list[Value]], None]
 
 _FEW = 4
 """Rows shorter than this are not held together."""
+
+_LEAST_SCANNED = 32
+"""Windows that grow are folded by vectors if there are so many."""
 
 
 class _Plan:
@@ -64,6 +69,7 @@ class _Plan:
     element_operands="all",
     scratch=lambda instruction: _Plan(instruction).scratch_bytes,
     takes_epilogue=lambda instruction: True,
+    is_loop=True,
 )
 def reduce_window(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)
@@ -137,7 +143,10 @@ class _ReduceWindow:
         def store(at: Value, carried: list[Value]) -> None:
             self._store(self._along(index, at), grouped(carried, self.initial))
 
-        self._steps(flattened(self.initial), add, store)
+        def value(at: Value) -> Value:
+            return self._elements(self._along(index, at))[0]
+
+        self._steps(flattened(self.initial), add, store, value if is_by_vectors(self.reducer) else None)
 
     def _row_scan(self, row: Row, index: Index) -> None:
         def add(at: Value, carried: list[Value]) -> list[Value]:
@@ -159,11 +168,14 @@ class _ReduceWindow:
         result[self.plan.scan] = at
         return result
 
-    def _steps(self, carried: list[Value], add: Step, store: Store) -> None:
+    def _steps(
+        self, carried: list[Value], add: Step, store: Store, value: Callable[[Value], Value] | None = None
+    ) -> None:
         """Goes through the results as windows grow: an element comes in, a result goes out.
 
         `o` counts results and `o + entering` elements in that direction. The first results may be of windows
-        with no element yet, the last ones of windows with all.
+        with no element yet, the last ones of windows with all. The others are made by vectors if `value` gives the
+        element at a place.
         """
         plan = self.plan
         size, outputs = plan.sizes[plan.scan], plan.outputs[plan.scan]
@@ -184,11 +196,39 @@ class _ReduceWindow:
         def add_and_put(o: Value, carried: list[Value]) -> list[Value]:
             return put(o, add(element(self.b.add(o, i64(entering))), carried))
 
+        def entered(o: Value) -> Value:
+            return value(element(self.b.add(o, i64(entering))))
+
         for first, last, step in (
             (0, min(max(entering, 0), size), lambda i, carried: add(element(i), carried)),
             (0, begin, put),
             (begin, end, add_and_put),
             (end, outputs, put),
         ):
-            if first < last:
+            if first >= last:
+                continue
+            if step is add_and_put and value is not None and last - first >= _LEAST_SCANNED:
+                carried = self._by_vectors(first, last, carried, entered, put)
+            else:
                 carried = self.b.for_loop_carrying(i64(first), i64(last), carried, step)
+
+    def _by_vectors(
+        self, first: int, last: int, carried: list[Value], entered: Callable[[Value], Value], put: Step
+    ) -> list[Value]:
+        """The steps from the first to before the last, a block of them at a time in memory of its own."""
+        b, dtype = self.b, self.reducer.sums[0]
+        prefix = prefix_routine(Routines(b.module, self.k.target), self.reducer.operation, dtype)
+        memory = b.room("i8", BLOCK * dtype.itemsize + self.k.target.vector_bytes, align=64)
+        held = ArrayRef(b, ArrayShape(dtype, (BLOCK,)), memory)
+
+        def block(number: Value, before: list[Value]) -> list[Value]:
+            start = b.add(b.mul(number, i64(BLOCK)), i64(first))
+            count = least(b, i64(BLOCK), b.sub(i64(last), start))
+            with b.for_loop(i64(0), count) as i:
+                held.store((i,), entered(b.add(start, i)))
+            b.call(prefix, [memory, count, *before])
+            with b.for_loop(i64(0), count) as i:
+                put(b.add(start, i), [held.load((i,))])
+            return [held.load((b.sub(count, i64(1)),))]
+
+        return b.for_loop_carrying(0, -(-(last - first) // BLOCK), carried, block, unroll=False)

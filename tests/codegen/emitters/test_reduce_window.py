@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from emitter_cases import check, computation, window_sizes
+from emitter_cases import check, computation, value, window_sizes
 
 INITIAL = {"add": "0", "maximum": "-inf", "subtract": "0", "multiply": "1"}
 
@@ -97,3 +98,40 @@ def test_two_operands_at_once() -> None:
         for out, window in windows
     ]
     check(["f32[5,9]", "s32[5,9]", "f32[]", "s32[]"], ops, body)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "dtype"),
+    [
+        ("add", "f32"),
+        ("add", "f64"),
+        ("add", "bf16"),
+        ("multiply", "f32"),
+        ("maximum", "f32"),
+        ("minimum", "s64"),
+        ("add", "u8"),
+        ("xor", "s16"),
+        ("or", "pred"),
+        ("add", "s4"),
+    ],
+)
+def test_running_folds(opcode: str, dtype: str) -> None:
+    """Longer and shorter than blocks and vectors, from either end, with fewer and more results than elements."""
+    initial = "-0.0" if dtype == "f32" else "true" if dtype == "pred" else "3"
+    ops = [f"{dtype}[] constant({initial})"]
+    for size, results, window in (
+        (1300, 1300, "size=1300 pad=1299_0"),
+        (1300, 1300, "size=1300 pad=0_1299"),
+        (1300, 1297, "size=1300 pad=1296_0"),
+        (1300, 1310, "size=1310 pad=1309_10"),
+        (1300, 1299, "size=1300 pad=1299_-1"),
+        (1300, 35, "size=1300 pad=34_0"),
+    ):
+        ops.append(f"{dtype}[{results}] reduce-window(p0, r0), window={{{window}}}, to_apply=f")
+    ops.append(f"{dtype}[70,5,33] reduce-window(p1, r0), window={{size=1x1x33 pad=0_0x0_0x32_0}}, to_apply=f")
+    ops.append(f"{dtype}[70,5,33] reduce-window(p1, r0), window={{size=70x1x1 pad=69_0x0_0x0_0}}, to_apply=f")
+    body = computation("f", opcode, dtype)
+    arguments = [value(f"{dtype}[1300]"), value(f"{dtype}[70,5,33]", 1)]
+    if opcode == "multiply":
+        arguments = [np.sign(argument) * np.abs(argument) ** 0.01 for argument in arguments]
+    check([f"{dtype}[1300]", f"{dtype}[70,5,33]"], ops, body, arguments, {"bf16": 0.1, "f32": 1e-4}.get(dtype))
