@@ -1,8 +1,8 @@
 """reduce-window: windows folded by a computation. Padding is left out.
 
 Windows that only grow from one end of a dimension (cumulative sums) are folded in linear time, each from the
-one before it, by vectors if the operation is known. Elsewhere each result is a loop over its window; where the fastest dimensions have windows of
-one element, a row of results at a time.
+one before it, by vectors if the operation is known. Elsewhere each result is a loop over its window; where the fastest
+dimensions have windows of one element, a row of results at a time.
 """
 
 from __future__ import annotations
