@@ -188,6 +188,18 @@ EMULATED_LAUNCH_FIELDS = (
 )
 """What the emulator in an image is called with: an array of i64s, pointers among them."""
 
+TENSOR_MAP_DIMS = 5
+"""The most dims of a TensorMap."""
+
+EMULATED_MAP_FIELDS = (
+    "address",
+    "itemsize",
+    "rank",
+    "box_bytes",
+    *(f"{name}{dim}" for name in ("dim", "stride", "box") for dim in range(TENSOR_MAP_DIMS)),
+)
+"""What the emulator has in place of a TensorMap with its address: an array of i64s."""
+
 EMULATED_MEETS, EMULATED_FLUSHES, EMULATED_ORDERS = 1, 2, 4
 """Bits of what the emulator must know of a kernel: that its threads wait for each other or share memory, that its
 floats flush denormals, that it puts its blocks in order by itself."""

@@ -9,15 +9,19 @@ import ctypes
 import mmap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from math import prod
 
 import numpy as np
 
 from hloc.codegen.device_program import (
     EMULATED_FLUSHES,
     EMULATED_LAUNCH_FIELDS,
+    EMULATED_MAP_FIELDS,
     EMULATED_MEETS,
     EMULATED_ORDERS,
+    TENSOR_MAP_DIMS,
     Launch,
+    TensorMap,
 )
 from hloc.codegen.program import Program
 from hloc.errors import HloError
@@ -93,10 +97,12 @@ class EmulatedDevice(Device):
         self._check(launch, arguments, threads)
         entry, traits = self._entry(launch.kernel)
         meets, flush, watch = traits & EMULATED_MEETS, traits & EMULATED_FLUSHES, not traits & EMULATED_ORDERS
-        words = np.array([*arguments, *launch.scalars, *launch.sizes], np.int64)
+        maps = [_map_record(map, arguments[map.argument]) for map in launch.maps]
+        scalars = (*launch.scalars, *(address(record) for record in maps))
+        words = np.array([*arguments, *scalars, *launch.sizes], np.int64)
         stacks = self._stacks_for(threads if meets else 1)
         fields = (
-            entry, address(words), len(arguments), len(launch.scalars), *launch.grid, *launch.block,
+            entry, address(words), len(arguments), len(scalars), *launch.grid, *launch.block,
             launch.shared_bytes, address(stacks), _STACK_BYTES, stacks.nbytes,
             address(self._table) if self._table.size else 0, len(self._table), flush, watch,
         )
@@ -115,6 +121,11 @@ class EmulatedDevice(Device):
         for number, (pointer, size) in enumerate(zip(arguments, launch.sizes, strict=True)):
             if size and pointer % 16:
                 raise HloError(f"{where}: argument {number} is not aligned to 16 bytes")
+        for map in launch.maps:
+            there, taken = launch.sizes[map.argument], _map_bytes(map)
+            if taken > there:
+                what = f"a map of {taken} bytes of argument {map.argument}"
+                raise HloError(f"{where}: {what}, and there are {there} bytes")
 
     def _entry(self, kernel: str) -> tuple[int, int]:
         """The address to call a kernel at, and its traits."""
@@ -165,6 +176,21 @@ class EmulatedDevice(Device):
                 if is_it:
                     spans.append(f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}")
             yield f"thread{'s' * (len(spans) > 1 or 'to' in spans[0])} {', '.join(spans)} {text}"
+
+
+def _map_bytes(map: TensorMap) -> int:
+    """The bytes of an argument up to the end of a map's array."""
+    last = sum((size - 1) * stride for size, stride in zip(map.dims[1:], map.strides, strict=True))
+    return map.offset + last + map.dims[0] * map.itemsize
+
+
+def _map_record(map: TensorMap, start: int) -> np.ndarray:
+    """What EMULATED_MAP_FIELDS says."""
+    fields = [start + map.offset, map.itemsize, len(map.dims), prod(map.box) * map.itemsize]
+    for numbers in (map.dims, (map.itemsize, *map.strides), map.box):
+        fields += [*numbers, *[0] * (TENSOR_MAP_DIMS - len(numbers))]
+    assert len(fields) == len(EMULATED_MAP_FIELDS)
+    return np.array(fields, np.int64)
 
 
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0)

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from hloc.codegen.gpu.emulated_builder import EmulatedBuilder, Kernel, set_traits
 from hloc.codegen.gpu.emulator_code import i32
 from hloc.codegen.gpu.emulator_code_global import READ
-from hloc.codegen.gpu.emulator_code_matrix import OUTPUTS, EmulatedMatrices
+from hloc.codegen.gpu.emulator_code_groups import FRESH, LHS, RHS, EmulatedGroups
+from hloc.codegen.gpu.emulator_code_matrix import OUTPUTS
+from hloc.codegen.gpu.group_products import ATOM_BYTES, check_registers, group_product
 from hloc.codegen.gpu.intrinsics import WARP, Dialect, Intrinsics
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.routines import i64
@@ -51,11 +53,11 @@ class Emulated(Dialect):
         module.functions[name] = function
         _write_entry(module, function, [param[0] for param in params], len(pointers), attributes)
         set_traits(function)
-        EmulatedMatrices(module, self.machine).launches(meets=False)
+        EmulatedGroups(module, self.machine).launches(meets=False)
         return function
 
     def builder(self, function: Function, instruction: str) -> Builder:
-        b = EmulatedBuilder(function, EmulatedMatrices(function.module, self.machine))
+        b = EmulatedBuilder(function, EmulatedGroups(function.module, self.machine))
         if instruction:
             b.comment(f"%{instruction}")
         return b
@@ -188,47 +190,96 @@ class EmulatedIntrinsics(Intrinsics):
         self.b.call(code, [self.b.site("a product of matrices")])
         return [self.b.load(value.type, self._slot(OUTPUTS + number)) for number, value in enumerate(c)]
 
-    def barrier_make(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run barrier_make")
+    # Barriers in shared memory, copies of tiles, products of warpgroups
 
-    def barriers_made(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run barriers_made")
+    def _at_barrier(self, function: Function, place: Value, value: Value, what: str) -> None:
+        self.b.meets()
+        self.b.call(function, [place, value, i64(7), self.code.text(f"{what} in shared memory")])
 
-    def barrier_expect(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run barrier_expect")
+    def barrier_make(self, place: Value, arrivals: int) -> None:
+        self._at_barrier(self.code.barrier_make(), place, i64(arrivals), "makes a barrier")
 
-    def barrier_arrive(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run barrier_arrive")
+    def barriers_made(self) -> None:
+        self.b.meets()
+        self.b.call(self.code.barriers_made(), [])
+        self.fence_shared()
 
-    def barrier_wait(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run barrier_wait")
+    def barrier_expect(self, place: Value, bytes: Value | int) -> None:
+        number = i64(bytes) if isinstance(bytes, int) else self.b.zext(bytes, "i64")
+        self._at_barrier(self.code.barrier_arrive(), place, number, "comes, with bytes to wait for, to a barrier")
 
-    def copy_tile(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run copy_tile")
+    def barrier_arrive(self, place: Value) -> None:
+        self._at_barrier(self.code.barrier_arrive(), place, i64(0), "comes to a barrier")
 
-    def fence_shared(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run fence_shared")
+    def barrier_wait(self, place: Value, parity: Value) -> None:
+        site = self.b.site("a barrier in shared memory")
+        self.b.call(self.code.barrier_wait(), [place, self.b.zext(parity, "i64"), i64(7), site])
 
-    def group_begin(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run group_begin")
+    def copy_tile(self, target: Value, map: Value, at: Sequence[Value], place: Value) -> None:
+        b, code = self.b, self.code
+        b.meets()
+        for dim, value in enumerate(at):
+            b.store(b.sext(value, "i64"), code.tile_place(b, dim))
+        site = code.text("begins to copy a tile to shared memory")
+        arguments = [target, b.inttoptr(map), place, i64(len(at)), i64(ATOM_BYTES - 1), site]
+        b.call(code.copy_tile(), arguments)
 
-    def group_multiply(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run group_multiply")
+    def fence_shared(self) -> None:
+        self.b.meets()
+        self.b.call(self.code.fence_shared(), [])
 
-    def group_commit(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run group_commit")
+    def group_begin(self, sums: Sequence[Value]) -> list[Value]:
+        self.b.call(self.code.group_begin(), [self.b.site("the begin of products of its warpgroup")])
+        return list(sums)
 
-    def group_wait(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run group_wait")
+    def group_multiply(
+        self,
+        n: int,
+        names: str,
+        lhs: Value,
+        rhs: Value,
+        sums: Sequence[Value],
+        lhs_by_lines: bool = False,
+        rhs_by_lines: bool = False,
+        fresh: Value | None = None,
+    ) -> list[Value]:
+        product = group_product(n, names, lhs_by_lines, rhs_by_lines)
+        if (len(sums), sums[0].type) != (product.registers, product.kind):
+            raise HloError(f"wgmma m64n{n} of {names} takes {product.registers} sums, {product.kind}")
+        fresh = i64(0) if fresh is None else self.b.zext(fresh, "i64")
+        slots = [*enumerate(sums), (LHS, lhs), (RHS, rhs), (FRESH, fresh)]
+        for number, value in slots:
+            self.b.store(value, self._slot(number))
+        code = self.code.group_multiply(product, lhs_by_lines, rhs_by_lines)
+        self.b.call(code, [self.b.site("a product of its warpgroup")])
+        return [self.b.load(value.type, self._slot(OUTPUTS + number)) for number, value in enumerate(sums)]
 
-    def _shared_number(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run _shared_number")
+    def group_commit(self) -> None:
+        self.b.call(self.code.group_commit(), [self.b.site("the end of a group of products of its warpgroup")])
 
-    def set_registers(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run set_registers")
+    def group_wait(self, groups: int, sums: Sequence[Value]) -> list[Value]:
+        site = self.b.site("the wait for products of its warpgroup")
+        self.b.call(self.code.group_wait(), [i64(groups), site])
+        found: list[Value] = []
+        for first in range(0, len(sums), OUTPUTS):
+            part = sums[first : first + OUTPUTS]
+            for number, value in enumerate(part):
+                self.b.store(value, self._slot(number))
+            self.b.call(self.code.claim(), [i64(len(part))])
+            found += [self.b.load(value.type, self._slot(OUTPUTS + number)) for number, value in enumerate(part)]
+        return found
 
-    def part_barrier(self, *arguments: object, **more: object):
-        raise HloError("the emulator does not run part_barrier")
+    def _shared_number(self, pointer: Value) -> Value:
+        b = self.b
+        return b.sub(b.ptrtoint(pointer, "i64"), b.ptrtoint(self.code.shared(), "i64"))
+
+    def set_registers(self, count: int, increase: bool) -> None:
+        """There are enough for all."""
+        check_registers(count)
+
+    def part_barrier(self, number: int, threads: int) -> None:
+        site = self.b.site(f"barrier {number} of {threads} threads")
+        self.b.call(self.code.part_barrier(), [i64(number), i64(threads), site])
 
     def _slot(self, number: int) -> Value:
         """Where the thread leaves a register for others of its warp, and finds what they have made."""

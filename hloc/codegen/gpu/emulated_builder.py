@@ -8,7 +8,7 @@ from typing import Any
 
 from hloc.codegen.device_program import EMULATED_FLUSHES, EMULATED_MEETS, EMULATED_ORDERS
 from hloc.codegen.gpu.emulator_code_global import ATOMIC, LOOK, READ, WRITE
-from hloc.codegen.gpu.emulator_code_matrix import EmulatedMatrices
+from hloc.codegen.gpu.emulator_code_groups import EmulatedGroups
 from hloc.codegen.llvm import Block, Builder, Callee, Function, Value, bit_width, lane_count
 from hloc.codegen.routines import i64
 from hloc.errors import HloError
@@ -67,7 +67,7 @@ class EmulatedBuilder(Builder):
     Knows of most pointers what they were made from. Addresses beyond an array are no error by themselves.
     """
 
-    def __init__(self, function: Function, code: EmulatedMatrices, block: Block | None = None):
+    def __init__(self, function: Function, code: EmulatedGroups, block: Block | None = None):
         super().__init__(function, block)
         self.code = code
         self._origins: dict[str, str] = {}

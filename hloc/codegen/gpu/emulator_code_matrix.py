@@ -46,9 +46,9 @@ The `f16` product m8n8k4 is four small ones, and none of these.
 _SUMS = {"float": ("f32", "f16"), "double": ("f64",), "i32": ("s32",)}
 """Types of c and d."""
 
-_BYTES = {"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}
+BYTES = {"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}
 
-_TF32 = ~0x1FFF
+TF32 = ~0x1FFF
 """The bits of a float that tf32 keeps."""
 
 
@@ -58,6 +58,12 @@ class EmulatedMatrices(EmulatedThreads):
     def slots(self, b: Builder, thread: Value) -> Value:
         """The slots of a thread (i64)."""
         return self.place(b, "slots", "i64", THREADS * SLOTS, b.mul(thread, i64(SLOTS)))
+
+    def byte_table(self, format: str) -> Value:
+        """The values of all bytes as floats of eight bits."""
+        with np.errstate(invalid="ignore"):
+            table = np.arange(256, dtype=np.uint8).view(BYTES[format]).astype(np.float32)
+        return self.module.constant_bytes(table.tobytes())
 
     def _whole(self, b: Builder, lanes: Value, site: Value) -> None:
         self.fail_unless(b, b.icmp_signed("==", lanes, i64(WARP)), MISSHAPEN, site, lanes)
@@ -160,15 +166,13 @@ class _Product:
             return [b.load("double", slot)]
         word = b.load("i32", slot)
         if format == "tf32":
-            return [b.bitcast(b.and_(word, i32(_TF32)), "float")]
+            return [b.bitcast(b.and_(word, i32(TF32)), "float")]
         bits = _FORMATS[format][0]
         parts = [b.trunc(b.lshr(word, i32(bits * n)), f"i{bits}") for n in range(self.each)]
         if format in ("f16", "bf16"):
             return [b.fpext(b.bitcast(part, "half" if format == "f16" else "bfloat"), "float") for part in parts]
-        if format in _BYTES:
-            with np.errstate(invalid="ignore"):
-                table = np.arange(256, dtype=np.uint8).view(_BYTES[format]).astype(np.float32)
-            place = self.code.module.constant_bytes(table.tobytes())
+        if format in BYTES:
+            place = self.code.byte_table(format)
             return [b.load("float", b.gep("float", place, b.zext(part, "i64"))) for part in parts]
         return [b.sext(part, "i32") if format[0] == "s" else b.zext(part, "i32") for part in parts]
 

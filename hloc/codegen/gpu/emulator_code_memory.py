@@ -1,10 +1,7 @@
 """Shared memory of the emulator: what accesses may touch, and in what order threads do. Asynchronous copies.
 
 There is a record of the last write and one of the reads since then for every word of four bytes, or for its bytes once
-they are touched apart (_SPLIT). A record is a *clock* (upwards of _CLOCK) over some flags over the thread. Clocks count
-meetings of threads, over all of a program's life, and each warp has the clock of its last one. So a record of before
-the block's last barrier (`emulated.limit`) is in order, one of before the block (`emulated.start`) is not of this block
-at all, and others are in order if they are of this warp, and of before its last meeting.
+they are touched apart (SPLIT). What records are, and which are in order, is in `emulator_code_order.py`.
 """
 
 from __future__ import annotations
@@ -12,14 +9,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from hloc.codegen.gpu.emulator_code import THREADS, WARPS
-from hloc.codegen.gpu.emulator_code_global import (
-    ATOMIC,
-    LOOK,
-    MISALIGNED,
-    OUTSIDE,
-    READ,
-    WRITE,
-    EmulatedGlobalMemory,
+from hloc.codegen.gpu.emulator_code_global import ATOMIC, LOOK, MISALIGNED, OUTSIDE, READ, WRITE
+from hloc.codegen.gpu.emulator_code_order import (
+    ATOMIC_WRITE,
+    CLOCK,
+    MADE,
+    MANY_READ,
+    PENDING,
+    THREAD,
+    WARP_READS,
+    EmulatedOrder,
 )
 from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
 from hloc.codegen.routines import i64
@@ -27,14 +26,7 @@ from hloc.codegen.routines import i64
 SHARED_BYTES = 228 << 10
 """The most shared memory of any block."""
 
-_CLOCK = 14
-_THREAD = THREADS - 1
-_ATOMIC, _PENDING = 1 << 10, 1 << 62
-_WARP_READS, _MANY_READ = 1 << 10, 1 << 11
-"""Flags: of writes, that it was atomic, or is still under way, which no barrier puts in order; of reads, that several
-threads made them."""
-
-_SPLIT = (1 << 63) - 1
+SPLIT = (1 << 63) - 1
 """What stands for the last write of a word whose bytes have records of their own."""
 
 _COPIES = 128
@@ -42,56 +34,25 @@ _COPIES = 128
 
 NOWHERE = "{site} at address {0:#x}, which lies in nothing that the kernel was given"
 UNSET = "{site} at offset {1}, of which byte {0} was never written"
-PENDING = "{site} at offset {1}, and an asynchronous copy to byte {0} of it, by thread {2}, is not waited for"
+UNFINISHED = "{site} at offset {1}, and an asynchronous copy to byte {0} of it, by thread {2}, is not waited for"
+BARRIER = "{site} at offset {1}, and there is a barrier at {0}, which thread {2} has made"
+IN_USE = "{site} at offset {1}, and a product that is not waited for reads it"
 RACE = "{{site}} at offset {{1}}, and thread {{0}} {} it too: nothing says which comes first"
+ENGINE_RACE = "{{site}} at offset {{1}}, and {} it too: nothing says which comes first"
 MISSHAPEN = "{site}, in a warp of {0} threads"
 CROWDED_RACE = "{site} at offset {1}, and other threads read it too: nothing says which comes first"
 CROWD = "{site} more than {0} times before it waits for one of the copies"
 
 
-class EmulatedMemory(EmulatedGlobalMemory):
+class EmulatedMemory(EmulatedOrder):
     """See EmulatorCode."""
-
-    # Order
 
     def forget(self, b: Builder, threads: Value) -> None:
         """Begins a block: shared memory has nothing in it."""
-        self.order_block(b)
-        self.set(b, "start", self.get(b, "limit"))
+        self.begin_order(b, threads)
         with b.for_loop(i64(0), threads) as t:
             for name in ("copies", "groups"):
                 b.store(i64(0), self.of_thread(b, name, "i64", t))
-
-    def _tick(self, b: Builder) -> Value:
-        now = b.add(self.get(b, "now"), i64(1))
-        self.set(b, "now", now)
-        return now
-
-    def order_block(self, b: Builder) -> None:
-        """What any thread did comes before what any does from now on."""
-        now = self._tick(b)
-        self.set(b, "limit", b.shl(now, i64(_CLOCK)))
-        with b.for_loop(i64(0), i64(WARPS)) as w:
-            b.store(now, self.place(b, "clock", "i64", WARPS, w))
-
-    def order_warp(self, b: Builder, warp: Value) -> None:
-        """What threads of a warp did comes before what they do from now on."""
-        b.store(self._tick(b), self.place(b, "clock", "i64", WARPS, warp))
-
-    def _stamp(self, b: Builder) -> Value:
-        """The record of what this thread does now."""
-        clock = b.load("i64", self.place(b, "clock", "i64", WARPS, self.warp(b)))
-        return b.or_(b.shl(clock, i64(_CLOCK)), self.thread(b))
-
-    def _is_before(self, b: Builder, record: Value) -> Value:
-        """Whether what a thread did, since the last barrier, comes before what this one does now."""
-        this = self.warp(b)
-        same_warp = b.icmp_signed("==", b.and_(b.lshr(record, i64(5)), i64(WARPS - 1)), this)
-        clock = b.load("i64", self.place(b, "clock", "i64", WARPS, this))
-        return b.and_(same_warp, b.icmp_signed("<", b.lshr(record, i64(_CLOCK)), clock))
-
-    def _is_own(self, b: Builder, record: Value) -> Value:
-        return b.icmp_signed("==", b.and_(record, i64(_THREAD)), self.thread(b))
 
     # Memory of any kind
 
@@ -155,7 +116,7 @@ class EmulatedMemory(EmulatedGlobalMemory):
         """The block's shared memory."""
         return self.variable("shared", f"[{SHARED_BYTES} x i8]", 1024)
 
-    def _records(self, b: Builder, unit: int, number: Value) -> tuple[Value, Value]:
+    def records(self, b: Builder, unit: int, number: Value) -> tuple[Value, Value]:
         """Where the records of a byte (unit 1) or word (4) are: of its last write, and of the reads since then."""
         count = SHARED_BYTES // unit
         written, read = (self.place(b, f"{name}.{unit}", "i64", count, number) for name in ("written", "read"))
@@ -165,15 +126,15 @@ class EmulatedMemory(EmulatedGlobalMemory):
         """An access to so many bytes of shared memory: the plain cases at once, others piece by piece."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
-            offset = self._shared_offset(b, p, i64(bytes))
+            offset = self.shared_offset(b, p, i64(bytes))
             if bytes % 4 or kind not in (READ, WRITE):
-                b.call(self._each(kind, 1 if bytes % 4 else 4), [offset, i64(bytes), p.site])
+                b.call(self.each(kind, 1 if bytes % 4 else 4), [offset, i64(bytes), p.site])
                 return
             with b.if_then(b.icmp_signed("==", b.and_(offset, i64(3)), i64(0))):
                 self._words_at_once(b, kind, bytes // 4, offset)
-                b.call(self._each(kind, 4), [offset, i64(bytes), p.site])
+                b.call(self.each(kind, 4), [offset, i64(bytes), p.site])
                 b.ret()
-            b.call(self._each(kind, 1), [offset, i64(bytes), p.site])
+            b.call(self.each(kind, 1), [offset, i64(bytes), p.site])
 
         return self.function(f"shared.{kind}.{bytes}", "ptr p, i64 mask, ptr site", write)
 
@@ -181,11 +142,11 @@ class EmulatedMemory(EmulatedGlobalMemory):
         """An access to any number of bytes of shared memory."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
-            b.call(self._each(kind, 1), [self._shared_offset(b, p, p.bytes), p.bytes, p.site])
+            b.call(self.each(kind, 1), [self.shared_offset(b, p, p.bytes), p.bytes, p.site])
 
         return self.function(f"shared.{kind}", "ptr p, i64 bytes, i64 mask, ptr site", write)
 
-    def _shared_offset(self, b: Builder, p: SimpleNamespace, bytes: Value) -> Value:
+    def shared_offset(self, b: Builder, p: SimpleNamespace, bytes: Value) -> Value:
         size = self.launched(b, "shared_bytes")
         offset = b.sub(b.ptrtoint(p.p, "i64"), b.ptrtoint(self.shared(), "i64"))
         starts = b.intrinsic("llvm.usub.sat", "i64", [size, b.sub(bytes, i64(1))])
@@ -199,7 +160,7 @@ class EmulatedMemory(EmulatedGlobalMemory):
         lanes = words if words > 1 else 0
         type = vector_type("i64", lanes)
         limit, start = (b.splat(self.get(b, name), lanes) for name in ("limit", "start"))
-        places = self._records(b, 4, b.lshr(offset, i64(2)))
+        places = self.records(b, 4, b.lshr(offset, i64(2)))
         written, read = (b.load(type, place, align=8) for place in places)
 
         def every(condition: Value) -> Value:
@@ -210,10 +171,10 @@ class EmulatedMemory(EmulatedGlobalMemory):
         before = b.icmp_signed("<", written, limit)
         if kind == READ:
             before = b.and_(before, b.icmp_signed(">=", written, start))
-            many = b.icmp_signed("!=", b.and_(read, integer(type, _MANY_READ)), integer(type, 0))
+            many = b.icmp_signed("!=", b.and_(read, integer(type, MANY_READ)), integer(type, 0))
             with b.if_then(every(b.and_(before, b.and_(many, b.icmp_signed(">=", read, limit))))):
                 b.ret()
-        stamp = b.splat(self._stamp(b), lanes)
+        stamp = b.splat(self.stamp(b), lanes)
         good = b.or_(before, b.icmp_signed("==", written, stamp))
         if kind == WRITE:
             good = b.and_(good, b.or_(b.icmp_signed("<", read, limit), b.icmp_signed("==", read, stamp)))
@@ -230,19 +191,20 @@ class EmulatedMemory(EmulatedGlobalMemory):
         def flag(number: int) -> Value:
             return integer(read.type, number)
 
-        flags = b.and_(read, flag(_WARP_READS | _MANY_READ))
+        flags = b.and_(read, flag(WARP_READS | MANY_READ))
         apart = b.xor(b.xor(read, flags), stamp)
-        many = b.icmp_unsigned(">=", flags, flag(_MANY_READ))
+        many = b.icmp_unsigned(">=", flags, flag(MANY_READ))
         same_warp = b.icmp_signed("==", b.and_(apart, flag((WARPS - 1) << 5)), flag(0))
-        same_time = b.icmp_signed("==", b.lshr(apart, flag(_CLOCK)), flag(0))
+        same_time = b.icmp_signed("==", b.lshr(apart, flag(CLOCK)), flag(0))
         joins = b.and_(same_warp, b.not_(many))
         # Within a warp, reads of before its last meeting come before all that it does from now on.
         alone = b.or_(b.icmp_signed("<", read, limit), b.icmp_signed("==", read, stamp))
         alone = b.or_(alone, b.and_(joins, b.not_(same_time)))
-        joined = b.select(joins, b.or_(stamp, flag(_WARP_READS)), b.or_(stamp, flag(_MANY_READ)))
-        return b.select(alone, stamp, joined)
+        joined = b.select(joins, b.or_(stamp, flag(WARP_READS)), b.or_(stamp, flag(MANY_READ)))
+        # What products read, that they are not done with.
+        return b.select(b.icmp_signed(">=", read, flag(PENDING)), read, b.select(alone, stamp, joined))
 
-    def _each(self, kind: str, unit: int) -> Function:
+    def each(self, kind: str, unit: int) -> Function:
         """An access looked at byte by byte (unit 1), or word by word."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
@@ -252,10 +214,10 @@ class EmulatedMemory(EmulatedGlobalMemory):
                     self._split(b, at)
                     self._one(b, kind, unit, p, at)
                 else:
-                    word = b.load("i64", self._records(b, 4, b.lshr(at, i64(2)))[0])
+                    word = b.load("i64", self.records(b, 4, b.lshr(at, i64(2)))[0])
                     b.if_else(
-                        b.icmp_signed("==", word, i64(_SPLIT)),
-                        lambda: b.call(self._each(kind, 1), [at, i64(4), p.site]),
+                        b.icmp_signed("==", word, i64(SPLIT)),
+                        lambda: b.call(self.each(kind, 1), [at, i64(4), p.site]),
                         lambda: self._one(b, kind, unit, p, at),
                     )
             if kind == WRITE and unit == 1:
@@ -265,59 +227,72 @@ class EmulatedMemory(EmulatedGlobalMemory):
 
     def _split(self, b: Builder, at: Value) -> None:
         """Gives the bytes of a byte's word records of their own."""
-        words = self._records(b, 4, b.lshr(at, i64(2)))
+        words = self.records(b, 4, b.lshr(at, i64(2)))
         written, read = (b.load("i64", word) for word in words)
-        with b.if_then(b.icmp_signed("!=", written, i64(_SPLIT))):
-            bytes = self._records(b, 1, b.and_(at, i64(-4)))
+        with b.if_then(b.icmp_signed("!=", written, i64(SPLIT))):
+            bytes = self.records(b, 1, b.and_(at, i64(-4)))
             for place, record in zip(bytes, (written, read), strict=True):
                 b.store(b.splat(record, 4), place, align=8)
-            b.store(i64(_SPLIT), words[0])
+            b.store(i64(SPLIT), words[0])
 
     def _join(self, b: Builder, p: SimpleNamespace) -> None:
         """Whole words that one thread wrote have records of their own again."""
         whole = b.icmp_signed("==", b.and_(b.or_(p.offset, p.bytes), i64(3)), i64(0))
         with b.if_then(whole), b.for_loop(i64(0), p.bytes, 4) as i:
-            written, read = self._records(b, 4, b.lshr(b.add(p.offset, i), i64(2)))
-            b.store(self._stamp(b), written)
+            written, read = self.records(b, 4, b.lshr(b.add(p.offset, i), i64(2)))
+            b.store(self.stamp(b), written)
             b.store(i64(0), read)
 
     def _one(self, b: Builder, kind: str, unit: int, p: SimpleNamespace, at: Value) -> None:
-        places = self._records(b, unit, b.lshr(at, i64(unit.bit_length() - 1)))
+        places = self.records(b, unit, b.lshr(at, i64(unit.bit_length() - 1)))
         record, read = (b.load("i64", place) for place in places)
-        written = b.and_(record, i64(~_PENDING))
+        written = b.and_(record, i64(~PENDING))
         now = b.icmp_signed(">=", written, self.get(b, "start"))
         if kind != WRITE:
             self.fail_unless(b, now, UNSET, p.site, at, p.offset)
-        pending = b.icmp_signed(">=", record, i64(_PENDING))
-        other = b.and_(written, i64(_THREAD))
-        self.fail_unless(b, b.not_(b.and_(now, pending)), PENDING, p.site, at, p.offset, other)
+        pending = b.icmp_signed(">=", record, i64(PENDING))
+        with b.if_then(b.and_(now, pending)):
+            other = b.and_(written, i64(THREAD))
+            is_barrier = b.icmp_signed("!=", b.and_(written, i64(MADE)), i64(0))
+            self.fail_unless(b, b.not_(is_barrier), BARRIER, p.site, at, p.offset, other)
+            self.fail(b, UNFINISHED, p.site, at, p.offset, other)
         self._check_written(b, kind, p, written)
         if kind == READ:
-            b.store(self._with_reader(b, read, self._stamp(b), self.get(b, "limit")), places[1])
+            b.store(self._with_reader(b, read, self.stamp(b), self.get(b, "limit")), places[1])
         elif kind != LOOK:
             self._check_read(b, p, read)
-            b.store(b.or_(self._stamp(b), i64(_ATOMIC if kind == ATOMIC else 0)), places[0])
+            b.store(b.or_(self.stamp(b), i64(ATOMIC_WRITE if kind == ATOMIC else 0)), places[0])
             b.store(i64(0), places[1])
 
     def _check_written(self, b: Builder, kind: str, p: SimpleNamespace, written: Value) -> None:
         """Fails if a write of another thread is not in order with this access."""
         recent = b.icmp_signed(">=", written, self.get(b, "limit"))
-        with b.if_then(b.and_(recent, b.not_(self._is_own(b, written)))):
-            good = self._is_before(b, written)
+        with b.if_then(b.and_(recent, b.not_(self.is_own(b, written)))):
+            good = self.is_before(b, written)
             if kind in (ATOMIC, LOOK):
-                good = b.or_(good, b.icmp_signed("!=", b.and_(written, i64(_ATOMIC)), i64(0)))
+                good = b.or_(good, b.icmp_signed("!=", b.and_(written, i64(ATOMIC_WRITE)), i64(0)))
             with b.if_then(b.not_(good)):
-                self.fail(b, RACE.format("writes"), p.site, b.and_(written, i64(_THREAD)), p.offset)
+                who = b.and_(written, i64(THREAD))
+                is_thread = b.not_(self.is_engine(b, written))
+                self.fail_unless(b, is_thread, ENGINE_RACE.format("a copy of a tile writes"), p.site, who, p.offset)
+                self.fail(b, RACE.format("writes"), p.site, who, p.offset)
 
     def _check_read(self, b: Builder, p: SimpleNamespace, read: Value) -> None:
         """Fails if a read of another thread is not in order with this write."""
-        several = b.icmp_signed("!=", b.and_(read, i64(_WARP_READS | _MANY_READ)), i64(0))
-        many = b.icmp_signed("!=", b.and_(read, i64(_MANY_READ)), i64(0))
-        suspect = b.or_(several, b.not_(self._is_own(b, read)))
+        pending = b.icmp_signed(">=", read, i64(PENDING))
+        read = b.and_(read, i64(~PENDING))
         recent = b.icmp_signed(">=", read, self.get(b, "limit"))
-        with b.if_then(b.and_(recent, suspect)), b.if_then(b.or_(many, b.not_(self._is_before(b, read)))):
+        self.fail_unless(b, b.not_(b.and_(pending, recent)), IN_USE, p.site, i64(0), p.offset)
+        several = b.icmp_signed("!=", b.and_(read, i64(WARP_READS | MANY_READ)), i64(0))
+        many = b.icmp_signed("!=", b.and_(read, i64(MANY_READ)), i64(0))
+        suspect = b.or_(several, b.not_(self.is_own(b, read)))
+        # Of many, one is known: the others may have told this thread as it has, or not.
+        good = b.select(many, self.is_known(b, read, self.thread(b)), self.is_before(b, read))
+        with b.if_then(b.and_(b.and_(recent, suspect), b.not_(good))):
+            is_thread = b.not_(self.is_engine(b, read))
+            self.fail_unless(b, is_thread, ENGINE_RACE.format("a product reads"), p.site, i64(0), p.offset)
             self.fail_unless(b, b.not_(several), CROWDED_RACE, p.site, i64(0), p.offset)
-            self.fail(b, RACE.format("reads"), p.site, b.and_(read, i64(_THREAD)), p.offset)
+            self.fail(b, RACE.format("reads"), p.site, b.and_(read, i64(THREAD)), p.offset)
 
     # Asynchronous copies
 
@@ -325,14 +300,14 @@ class EmulatedMemory(EmulatedGlobalMemory):
         """Begins a copy of `live` of `bytes` bytes; what is to be seen later is kept with the thread."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
-            offset = self._shared_offset(b, p, p.bytes)
-            b.call(self._each(WRITE, 4), [offset, p.bytes, p.site])
+            offset = self.shared_offset(b, p, p.bytes)
+            b.call(self.each(WRITE, 4), [offset, p.bytes, p.site])
             this = self.thread(b)
             place = self.of_thread(b, "copies", "i64", this)
             count = b.load("i64", place)
             self.fail_unless(b, b.icmp_signed("<", count, i64(_COPIES)), CROWD, p.site, i64(_COPIES))
             b.store(b.add(count, i64(1)), place)
-            self._mark(b, offset, p.bytes, b.or_(self._stamp(b), i64(_PENDING)))
+            self.mark(b, offset, p.bytes, b.or_(self.stamp(b), i64(PENDING)))
             copy = self._copy(b, this, count)
             group = b.load("i64", self.of_thread(b, "groups", "i64", this))
             b.store(b.or_(b.shl(group, i64(32)), p.bytes), copy)
@@ -343,10 +318,10 @@ class EmulatedMemory(EmulatedGlobalMemory):
 
         return self.function("copy", "ptr p, ptr source, i64 bytes, i64 live, i64 mask, ptr site", write)
 
-    def _mark(self, b: Builder, offset: Value, bytes: Value, record: Value) -> None:
+    def mark(self, b: Builder, offset: Value, bytes: Value, record: Value) -> None:
         """Says that whole words were last written so."""
         with b.for_loop(i64(0), bytes, 4) as i:
-            b.store(record, self._records(b, 4, b.lshr(b.add(offset, i), i64(2)))[0])
+            b.store(record, self.records(b, 4, b.lshr(b.add(offset, i), i64(2)))[0])
 
     def _copy(self, b: Builder, thread: Value, number: Value) -> Value:
         """A copy under way: its group and bytes, its offset, 16 bytes of data."""
@@ -378,7 +353,7 @@ class EmulatedMemory(EmulatedGlobalMemory):
                 with b.if_then(done):
                     size = b.and_(head, i64(0xFFFFFFFF))
                     b.memcpy(b.gep("i8", self.shared(), offset), b.gep("i64", copy, i64(2)), size)
-                    self._mark(b, offset, size, self._stamp(b))
+                    self.mark(b, offset, size, self.stamp(b))
                 b.store(b.load("<4 x i64>", copy, align=8), kept, align=8)
                 return [b.select(done, carried[0], b.add(carried[0], i64(1)))]
 

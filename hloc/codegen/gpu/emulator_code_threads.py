@@ -157,11 +157,16 @@ class EmulatedThreads(EmulatedMemory):
             live = b.sub(self.get(b, "live"), i64(1))
             self.set(b, "live", live)
             with b.if_then(b.icmp_signed("==", live, i64(0))):
+                self.unfinished(b)
                 self.leave(b)
             b.call(self._next(), [])
             b.unreachable()
 
         return self.function("fiber", "", write)
+
+    def unfinished(self, b: Builder) -> None:
+        """Fails if something is still under way at the end of a block."""
+        return None
 
     # Waiting
 
@@ -186,7 +191,14 @@ class EmulatedThreads(EmulatedMemory):
         b.store(site, self.of_thread(b, "waiting", "ptr", self.thread(b)))
         b.call(self._next(), [])
 
-    def _wake(self, b: Builder, first: Value, count: Value) -> None:
+    def queue(self, b: Builder, thread: Value) -> None:
+        """A thread that waits goes on when it is its turn."""
+        b.store(const("ptr", 0), self.of_thread(b, "waiting", "ptr", thread))
+        tail = self.get(b, "tail")
+        b.store(b.trunc(thread, "i32"), self.place(b, "ring", "i32", _RING, b.and_(tail, i64(_RING - 1))))
+        self.set(b, "tail", b.add(tail, i64(1)))
+
+    def wake(self, b: Builder, first: Value, count: Value) -> None:
         """All of `count` threads but this one go on, before those whose turn it was."""
         this = self.thread(b)
         head = b.sub(self.get(b, "head"), b.sub(count, i64(1)))
@@ -197,7 +209,7 @@ class EmulatedThreads(EmulatedMemory):
                 slot = b.and_(b.add(at, b.sub(t, first)), i64(_RING - 1))
                 b.store(b.trunc(t, "i32"), self.place(b, "ring", "i32", _RING, slot))
 
-    def _arrive(self, b: Builder, counter: Value, place: Value, count: Value, site: Value) -> Value:
+    def arrive(self, b: Builder, counter: Value, place: Value, count: Value, site: Value) -> Value:
         """Counts this thread in at a meeting of `count` threads at one site; whether it is the last."""
         before = b.load("i64", counter)
         with b.if_then(b.icmp_signed("==", before, i64(0))):
@@ -217,13 +229,13 @@ class EmulatedThreads(EmulatedMemory):
             threads = self.get(b, "threads")
             votes = b.or_(self.get(b, "votes"), p.vote)
             counter = self.variable("arrived", "i64")
-            last = self._arrive(b, counter, self.variable("barrier", "ptr"), threads, p.site)
+            last = self.arrive(b, counter, self.variable("barrier", "ptr"), threads, p.site)
             self.set(b, "votes", b.select(last, i64(0), votes))
 
             def completed() -> None:
                 self.set(b, "verdict", votes)
                 self.order_block(b)
-                self._wake(b, i64(0), threads)
+                self.wake(b, i64(0), threads)
 
             b.if_else(last, completed, lambda: self.wait(b, p.site))
             return self.get(b, "verdict")
@@ -244,10 +256,10 @@ class EmulatedThreads(EmulatedMemory):
         def completed() -> None:
             together(first, lanes)
             if orders:
-                self.order_warp(b, warp)
-            self._wake(b, first, lanes)
+                self.order_warp(b, warp, first, lanes)
+            self.wake(b, first, lanes)
 
-        b.if_else(self._arrive(b, counter, place, lanes, site), completed, lambda: self.wait(b, site))
+        b.if_else(self.arrive(b, counter, place, lanes, site), completed, lambda: self.wait(b, site))
 
     def look(self) -> Function:
         """A thread has looked at what others may change: they go on first. Fails when it looks too often."""
@@ -256,9 +268,7 @@ class EmulatedThreads(EmulatedMemory):
             looks = b.add(self.get(b, "looks"), i64(1))
             self.set(b, "looks", looks)
             self.fail_unless(b, b.icmp_signed("<", looks, i64(_MOST_LOOKS)), LONG, p.site)
-            tail, this = self.get(b, "tail"), self.get(b, "thread", "i32")
-            b.store(this, self.place(b, "ring", "i32", _RING, b.and_(tail, i64(_RING - 1))))
-            self.set(b, "tail", b.add(tail, i64(1)))
+            self.queue(b, self.thread(b))
             b.call(self._next(), [])
 
         return self.function("look", "ptr site", write)

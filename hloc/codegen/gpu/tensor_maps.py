@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from hloc.codegen.device_program import TensorMap
+from hloc.codegen.device_program import TENSOR_MAP_DIMS, TensorMap
 
-_MOST_DIMS, _MOST_BOX, _ROW_BYTES = 5, 256, 128
+_MOST_BOX, _ROW_BYTES = 256, 128
 
 
 def tensor_map_problem(map: TensorMap) -> str | None:
     """Why the machine does not take a map; None if it does. From cuTensorMapEncodeTiled in the CUDA Driver API."""
     rank = len(map.dims)
-    if not 1 <= rank <= _MOST_DIMS or len(map.strides) != rank - 1 or len(map.box) != rank:
+    if not 1 <= rank <= TENSOR_MAP_DIMS or len(map.strides) != rank - 1 or len(map.box) != rank:
         return f"{rank} dims, {len(map.strides)} strides, and a tile of {len(map.box)}"
     if map.itemsize not in (1, 2, 4, 8) or map.box[0] * map.itemsize != _ROW_BYTES:
         return f"rows of {map.box[0]} elements of {map.itemsize} bytes"
