@@ -14,15 +14,15 @@ from hloc.codegen.tiles import Tile
 
 
 def positions_routine(routines: Routines, tile: Tile) -> Function:
-    """`convolve(image, places, tiles, offsets, count, run, kernel, panel_kernel, panels, sums, panel_sums, accumulate)`.
+    """`convolve(image, places, tiles, offsets, count, run, kernel, panel_kernel, panels, sums, panel_sums, adds)`.
 
     For each of so many panels of columns, and each of tiles * tile.rows positions p, the sums over o < count and
-    s < run of image[places[p] + offsets[o] + s] * kernel[panel][o][s][column] go to sums[panel][p][column], or are
-    added to what is there. Panels begin at multiples of `panel_kernel` and `panel_sums`.
+    s < run of image[places[p] + offsets[o] + s] * kernel[panel][o][s][column] go to sums[panel][p][column], or
+    where it `adds` are added to what is there. Panels begin at multiples of `panel_kernel` and `panel_sums`.
     """
     params = (
         "ptr image, ptr places, i64 tiles, ptr offsets, i64 count, i64 run, ptr kernel, i64 panel_kernel, "
-        "i64 panels, ptr sums, i64 panel_sums, i1 accumulate"
+        "i64 panels, ptr sums, i64 panel_sums, i1 adds"
     )
     return routines.get(f"hloc.convolve.{tile.name}", params, lambda b, p: _PositionsWriter(b, p, tile).write())
 
@@ -53,7 +53,7 @@ class _PositionsWriter:
         targets = [self.at(sums, i64(i * tile.columns + v * tile.lanes)) for i, v in self.cells]
         starts = [self.at(p.image, b.load("i64", b.gep("i64", places, i64(i)))) for i in range(tile.rows)]
         first = b.if_else(
-            p.accumulate,
+            p.adds,
             lambda: [b.load(self.vector, target, align=self.align) for target in targets],
             lambda: [zero(self.vector)] * len(targets),
         )

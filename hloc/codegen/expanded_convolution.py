@@ -12,8 +12,11 @@ from hloc.codegen.loops import row_major_strides
 from hloc.codegen.products import multiply_add
 from hloc.codegen.routines import i64
 
-_HELD = 12
-"""Vectors of the kernel that stay in registers."""
+_UNROLLED = 16
+"""Products of a sum that are written one by one: neighbouring positions share what they read."""
+
+_POSITIONS = 4
+"""Positions side by side whose sums are made together: each vector of the kernel is read once for them."""
 
 
 class ExpandedConvolution:
@@ -31,13 +34,29 @@ class ExpandedConvolution:
         self.each_strip(1, lambda first, end: self._strip(lanes))
 
     def _strip(self, lanes: int) -> None:
+        plan, b = self.plan, self.b
         self._copy_expanded()
         self._pack_kernel()
-        whole = self.plan.outputs // lanes * lanes
-        for first, end, width in ((0, whole, lanes), (whole, self.plan.outputs, 0)):
+        *rows, last = [self.count[1], *map(i64, plan.positions[1:])] if plan.windows else [i64(1)]
+        with ExitStack() as stack:
+            place = [stack.enter_context(b.for_loop(i64(0), size, unroll=False)) for size in rows]
+            whole = b.mul(b.udiv(last, i64(_POSITIONS)), i64(_POSITIONS))
+            for first, end, count in ((i64(0), whole, _POSITIONS), (whole, last, 1)):
+                with b.for_loop(first, end, count, unroll=False) as position:
+                    self._positions([*place, position], count, lanes)
+
+    def _positions(self, place: list[Value], count: int, lanes: int) -> None:
+        """All results at some positions along the last dimension, by vectors of features and one by one."""
+        plan, b = self.plan, self.b
+        whole = plan.outputs // lanes * lanes
+        strides = [w.stride * stride for w, stride in zip(plan.windows, plan.image_strides, strict=True)] or [0]
+        image = self.element(self._at("image"), self.sum(place, strides))
+        for first, end, width in ((0, whole, lanes), (whole, plan.outputs, 0)):
             if first < end:
-                with self.b.for_loop(i64(first), i64(end), max(width, 1), unroll=False) as feature:
-                    self._features(feature, width)
+                with b.for_loop(i64(first), i64(end), max(width, 1), unroll=False) as feature:
+                    sums = self._sums(self.element(image, feature), feature, (count, strides[-1]), width)
+                    for number, total in enumerate(sums):
+                        self._store([*place[:-1], b.add(place[-1], i64(number))], feature, total, width)
 
     def _pack_kernel(self) -> None:
         """[window place][input feature][output feature]."""
@@ -63,39 +82,33 @@ class ExpandedConvolution:
 
         self.copy([plan.features, plan.groups * plan.batch_groups, plan.group_outputs], read)
 
-    def _features(self, feature: Value, width: int) -> None:
-        """The results of some output features side by side, for all positions of the strip."""
-        plan, b = self.plan, self.b
+    def _sums(self, image: Value, feature: Value, positions: tuple[int, int], width: int) -> list[Value]:
+        """The sums of a vector of features at (how many, a stride apart) positions."""
+        plan, b, (count, stride) = self.plan, self.b, positions
         type, align = vector_type(self.type, width), plan.dtype.itemsize
         kernel = self.element(self._at("kernel"), feature)
 
-        def weight(step: Value) -> Value:
-            return b.load(type, self.element(kernel, b.mul(step, i64(plan.outputs))), align=align)
+        def load(start: Value, offset: Value) -> Value:
+            return b.load(type, self.element(start, offset), align=align)
 
-        held = [weight(i64(step)) for step in range(len(self.steps))] if len(self.steps) <= _HELD else None
-        table = None if held else self.table(self.steps)
-        start = self.element(self._at("image"), feature)
-        sizes = [self.count[1], *map(i64, plan.positions[1:])] if plan.windows else []
-        with ExitStack() as stack:
-            place = [stack.enter_context(b.for_loop(i64(0), size, unroll=False)) for size in sizes]
-            strides = [w.stride * stride for w, stride in zip(plan.windows, plan.image_strides, strict=True)]
-            start = self.element(start, self.sum(place, strides))
+        totals = [zero(type)] * count
+        if len(self.steps) > _UNROLLED:
+            table = self.table(self.steps)
 
-            def add(offset: Value, kernel: Value, total: Value) -> Value:
-                return multiply_add(b, b.load(type, self.element(start, offset), align=align), kernel, total)
+            def step(number: Value, totals: list[Value]) -> list[Value]:
+                start = self.element(image, b.load("i64", b.gep("i64", table, number)))
+                weight = load(kernel, b.mul(number, i64(plan.outputs)))
+                return [multiply_add(b, load(start, i64(p * stride)), weight, t) for p, t in enumerate(totals)]
 
-            total = zero(type)
-            if held is None:
-
-                def step(number: Value, totals: list[Value]) -> list[Value]:
-                    offset = b.load("i64", b.gep("i64", table, number))
-                    return [add(offset, weight(number), totals[0])]
-
-                (total,) = b.for_loop_carrying(0, len(self.steps), [total], step)
-            else:
-                for offset, vector in zip(self.steps, held, strict=True):
-                    total = add(i64(offset), vector, total)
-            self._store(place, feature, total, width)
+            return b.for_loop_carrying(0, len(self.steps), totals, step)
+        known: dict[int, Value] = {}
+        for number, offset in enumerate(self.steps):
+            weight = load(kernel, i64(number * plan.outputs))
+            for p in range(count):
+                at = offset + p * stride
+                known[at] = known.get(at) or load(image, i64(at))
+                totals[p] = multiply_add(b, known[at], weight, totals[p])
+        return totals
 
     def _store(self, place: list[Value], feature: Value, total: Value, width: int) -> None:
         """Stores the results of a position, or what the epilogue makes of them."""

@@ -63,7 +63,8 @@ def convolution(k: KernelContext, instruction: Instruction) -> None:
 class _Strips:
     """Goes through the strips of a convolution, and copies them.
 
-    `batch` and `row` are the first image and the first row of a strip, `count` are its (images, rows).
+    `batch` and `row` are the first image and the first row of a strip, `count` are its (images, rows). It `is_new` if
+    scratch is as others left it.
     """
 
     def __init__(self, k: KernelContext, plan: ConvolutionPlan):
@@ -71,6 +72,7 @@ class _Strips:
         self.type = scalar.memory_type(plan.dtype)
         self.scratch = plan.places(k.target.vector_bytes)
         self.batch = self.row = i64(0)
+        self.is_new = integer("i1", 1)
         self.count: tuple[Value, Value] = (i64(1), i64(1))
 
     def _at(self, name: str) -> Value:
@@ -95,19 +97,21 @@ class _Strips:
         k, b, count = self.k, self.b, self.plan.strips.count
         if k.range is None:
             with b.for_loop(0, count, unroll=False) as strip:
-                self._begin(strip)
+                self._begin(strip, i64(0))
                 write(i64(0), i64(parts))
             return
         with k.ranged(count * parts) as (begin, end):
-            last = b.udiv(b.add(end, i64(parts - 1)), i64(parts))
-            with b.for_loop(b.udiv(begin, i64(parts)), last, unroll=False) as strip:
-                self._begin(strip)
+            start, last = b.udiv(begin, i64(parts)), b.udiv(b.add(end, i64(parts - 1)), i64(parts))
+            with b.for_loop(start, last, unroll=False) as strip:
+                self._begin(strip, start)
                 first = b.sub(begin, b.mul(strip, i64(parts)))
                 first = b.select(b.icmp_signed("<", first, i64(0)), i64(0), first)
                 write(first, least(b, b.sub(end, b.mul(strip, i64(parts))), i64(parts)))
 
-    def _begin(self, strip: Value) -> None:
+    def _begin(self, strip: Value, start: Value) -> None:
+        """Turns to a strip; `start` is the first of this call."""
         plan, b = self.plan, self.b
+        self.is_new = b.icmp_signed("==", strip, start)
         strips, rows = plan.strips, (plan.positions or (1,))[0]
         images, part = delinearize(b, strip, [-(-plan.batches // strips.images), strips.each])
         self.batch, self.row = b.mul(images, i64(strips.images)), b.mul(part, i64(strips.rows))
@@ -122,14 +126,15 @@ class _Strips:
     def copy(self, channels: Sequence[int], read: Callable[[Value, list[Value], Index], Value]) -> None:
         """Puts elements, read(image, place in the base, channel indices), where padding leaves them."""
         plan, b, image = self.plan, self.b, self._at("image")
-        if plan.is_padded:
-            b.memset(image, integer("i8", 0), i64(self.scratch["kernel"] - self.scratch["image"]))
         ranges = [_visible(*given) for given in zip(plan.base, plan.windows, plan.extent, strict=True)][1:]
         strides = [plan.image_stride, *plan.image_strides, *row_major_strides(channels)]
         inner = [*(end - first for first, end in ranges), *channels]
-        if 0 in inner:
-            return
         first, end, top = self._rows()
+        if plan.is_padded:
+            # What is between and beside the rows that are copied stays 0 from one strip to the next.
+            whole = b.icmp_signed("==", b.sub(end, first), i64(plan.strips.extent[0]))
+            with b.if_then(b.or_(self.is_new, b.not_(whole))):
+                b.memset(image, integer("i8", 0), i64(self.scratch["kernel"] - self.scratch["image"]))
         with b.for_loop(i64(0), self.count[0], unroll=False) as number, b.for_loop(first, end, unroll=False) as row:
 
             def element(index: Index) -> None:
