@@ -64,8 +64,8 @@ class AttentionBlocks:
 
     def tiles(self, vector_bytes: int) -> tuple[GemmPlan, GemmPlan]:
         """The tiles of both products."""
-        first = GemmPlan.of(12, self.plan.n, self.plan.depth, self.plan.first, vector_bytes, split=True)
-        return first, GemmPlan.of(12, self.plan.width, self.plan.n, self.plan.second, vector_bytes, split=True)
+        first = GemmPlan.of(12, self.plan.n, self.plan.depth, self.plan.first, vector_bytes)
+        return first, GemmPlan.of(12, self.plan.width, self.plan.n, self.plan.second, vector_bytes)
 
     def places(self, vector_bytes: int) -> dict[str, int]:
         """Where the parts of scratch begin, and at the name "end" how many bytes they take."""

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from math import prod
 
-from hloc.codegen import scalar
+from hloc.codegen import packing, scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.attention_blocks import STEPS, AttentionBlocks
 from hloc.codegen.bodies import Body
 from hloc.codegen.dot_plan import Side
-from hloc.codegen.gemm import Extent, GemmPlan, block_routine
+from hloc.codegen.gemm import Extent, GemmPlan
+from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize, linear, row_major_strides
 from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.codegen.row_kernel import RowWriter
-from hloc.codegen.tiles import pack_routine
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
@@ -129,14 +129,19 @@ class _Writer:
         steps: int,
         accumulate: bool,
     ) -> None:
-        routine = block_routine(self.routines, blocks.tile.dtype, blocks.tile)
-        sizes = [rows, i64(columns), i64(steps), i64(columns), i64(1)]
-        self.b.call(routine, [*places, *sizes, integer("i1", accumulate)])
+        tile, (a, b, c) = blocks.tile, places
+        sizes = rows, i64(columns), i64(steps)
+        left, right = (
+            Operand.packed(start, width, lines, sizes[2])
+            for start, width, lines in ((a, tile.rows, rows), (b, tile.columns, sizes[1]))
+        )
+        to, routine = (c, i64(columns), i64(1)), block_routine(self.routines, tile)
+        multiply_block(self.b, routine, (left, right), to, sizes, integer("i1", accumulate))
 
     def _add(self, rows: Value, start: int, count: int) -> None:
         """Adds the products of some columns of the weights."""
         plan, b, tile = self.plan, self.b, self.second.tile
-        pack = pack_routine(self.routines, plan.second, tile.dtype, tile.rows)
+        pack = packing.pack_routine(self.routines, plan.second, tile.dtype, tile.rows, tile.lanes, packing.STEPS)
         source = b.gep(tile.type, self._at("weights"), i64(start))
         sizes = [rows, i64(count), i64(plan.n), i64(1), integer("i1", 0)]
         b.call(pack, [source, self._at("packed"), *sizes])
@@ -167,7 +172,8 @@ class _Writer:
         for index, stride in zip(self.batch, batch, strict=True):
             offset = b.add(offset, b.mul(index, i64(stride)))
         source = b.gep(scalar.memory_type(side.shape.dtype), side.place.pointer(self.k), offset)
-        pack = pack_routine(self.routines, side.shape.dtype, tile.dtype, width)
+        order = packing.order_of(side.shape.dtype, line_stride, step_stride)
+        pack = packing.pack_routine(self.routines, side.shape.dtype, tile.dtype, width, tile.lanes, order)
         sizes = [lines[1], i64(steps[1]), i64(line_stride), i64(step_stride), integer("i1", 0)]
         b.call(pack, [source, target, *sizes])
 

@@ -7,20 +7,29 @@ from functools import cached_property
 from math import prod
 
 from hloc.codegen.epilogue import Epilogue
-from hloc.codegen.gemm import GROUP, GemmPlan
+from hloc.codegen.gemm import GROUP, IN_PLACE, GemmPlan
+from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.matvec import MOST_ROWS
+from hloc.codegen.packing import ANYHOW, order_of
 from hloc.codegen.products import summing_type
+from hloc.codegen.routines import i64, least
 from hloc.codegen.strided import Strided
 from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
-from hloc.records import record
+from hloc.records import record, replace
 
 _SMALL = 2048
 """Up to this many multiplications a product is written in place."""
 
 _FEW_COLUMNS = 24
 """Columns that a product written in place may have, to go by vectors."""
+
+_NEAR, _NEAR_STEPS = 1 << 18, 512
+"""Bytes of an operand that is read in place, as the second cache holds it, and how long its sums may be then."""
+
+_WHOLE_TILES = 6, 32
+"""Rows and columns of the largest tile of all targets."""
 
 _FEW_DOTS, _SHORT = 8192, 128
 """Multiplications of a product written in place by vectors along its sums, and of one column of it."""
@@ -195,10 +204,42 @@ class DotPlan:
         """Whether a computed operand's elements are put into packed blocks as they are computed."""
         return side.computed and self.is_packed and not self.dtype.is_complex
 
+    def in_place(self, side: Side) -> bool:
+        """Whether a packed product reads an operand where it lies."""
+        (rows, columns), operand = _WHOLE_TILES, self.lhs.number == side.number
+        if self.k > _NEAR_STEPS or self.dtype.is_complex or side.copied or side.shape.dtype is not self.dtype:
+            return False
+        if (self.m if operand else self.n) * self.k * self.dtype.itemsize > _NEAR:
+            return False
+        if operand:
+            return self.m >= rows
+        last = self.n % GROUP if self.finishes_blocks else self.n
+        return side.strides[1] == 1 and self.n >= columns and (last == 0 or last >= columns)
+
+    def order(self, side: Side) -> str:
+        """What is known of where an operand of a packed product lies: an order of `packing`, or IN_PLACE."""
+        if self.in_place(side):
+            return IN_PLACE
+        if self.packs(side) or self.dtype.is_complex:
+            return ANYHOW
+        _, line, step = side.strides
+        return order_of(side.shape.dtype, line, step)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a packed product keeps sums in scratch until they are complete: the result cannot hold them."""
+        if self.finishes_blocks:
+            return not self.holds
+        return self.out.shape.dtype.real_part is not self.dtype.real_part
+
     def gemm(self, vector_bytes: int) -> GemmPlan:
-        real = self.dtype.real_part
-        split = self.out.shape.dtype.real_part is real and (self.holds or not self.finishes_blocks)
-        return GemmPlan.of(self.m, self.n, self.k, real, vector_bytes, split)
+        plan = GemmPlan.of(self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps)
+        left, right = self.in_place(self.lhs), self.in_place(self.rhs)
+        if left or right:
+            plan = replace(plan, k_block=self.k)
+        if left:
+            plan = replace(plan, m_block=self.m, m_part=self.m if plan.m_part else 0)
+        return replace(plan, n_block=self.n) if right else plan
 
     @property
     def is_inline(self) -> bool:
@@ -265,46 +306,67 @@ class DotPlan:
         return fixed + blocks
 
 
-_TILES = 8
-"""Tiles along each side of a part of a product, at least: the other operand is packed again for each part."""
+_TILES, _NEAR_TILES = 8, 4
+"""Tiles along each side of a part of a product, at least: what is packed is packed again for each part. Rows that are
+read in place cost nothing more.
+"""
+
+
+@record
+class Parts:
+    """A side of a result, of some `size`, in a `count` of parts of whole `unit`s, which differ by one unit at most."""
+
+    size: int
+    count: int
+    unit: int
+
+    def halved(self, least: int) -> bool:
+        """Whether parts may be half as large, and are no smaller than so many rows or columns then."""
+        return self.size // (2 * self.count) >= least
+
+    def extent(self, b: Builder, number: Value) -> tuple[Value, Value]:
+        """Where a part begins, and how large it is."""
+        if self.count == 1:
+            return i64(0), i64(self.size)
+        units = i64(-(-self.size // self.unit))
+        begin, end = (
+            b.mul(b.udiv(b.mul(at, units), i64(self.count)), i64(self.unit)) for at in (number, b.add(number, i64(1)))
+        )
+        return begin, b.sub(least(b, end, i64(self.size)), begin)
 
 
 @record
 class Units:
-    """A product in parts: those of each of `matrices`, which begin every so many `rows` and `columns` of the result."""
+    """A product in parts: those of each of so many `matrices`, along the rows and along the columns of the result."""
 
     matrices: int
-    row_parts: int
-    column_parts: int
-    rows: int
-    columns: int
+    rows: Parts
+    columns: Parts
 
     @staticmethod
     def of(plan: DotPlan, workers: int, vector_bytes: int) -> Units:
         """Two parts for each worker, or more if there are many matrices, unless parts would be too small."""
-        matrices, m, n = prod(plan.batch), plan.m, plan.n
+        matrices, tile = prod(plan.batch), plan.gemm(vector_bytes).tile
+        row, column = tile.rows, GROUP if plan.finishes_blocks else tile.columns
+        rows, columns = Parts(plan.m, 1, row), Parts(plan.n, 1, column)
         if plan.is_inline or plan.is_inline_dots or matrices >= 2 * workers:
-            return Units(matrices, 1, 1, m, n)
-        tile = plan.gemm(vector_bytes).tile
-        least_rows, least_columns = m if not plan.is_packed else _TILES * tile.rows, _TILES * tile.columns
-        row_parts = column_parts = 1
-        while matrices * row_parts * column_parts < 2 * workers:
-            if n // (2 * column_parts) >= least_columns and (
-                n // column_parts >= m // row_parts or m // (2 * row_parts) < least_rows
-            ):
-                column_parts *= 2
-            elif m // (2 * row_parts) >= least_rows:
-                row_parts *= 2
+            return Units(matrices, rows, columns)
+        near = plan.in_place(plan.lhs) and plan.in_place(plan.rhs)
+        least_rows = (_NEAR_TILES if near else _TILES) * row if plan.is_packed else plan.m
+        while matrices * rows.count * columns.count < 2 * workers:
+            wide = columns.size // columns.count >= rows.size // rows.count
+            if columns.halved(_TILES * tile.columns) and (wide or not rows.halved(least_rows)):
+                columns = Parts(plan.n, 2 * columns.count, column)
+            elif rows.halved(least_rows):
+                rows = Parts(plan.m, 2 * rows.count, row)
             else:
                 break
-        rows = -(-m // row_parts // tile.rows) * tile.rows if row_parts > 1 else m
-        columns = -(-n // column_parts // tile.columns) * tile.columns if column_parts > 1 else n
-        return Units(matrices, -(-m // rows), -(-n // columns), rows, columns)
+        return Units(matrices, rows, columns)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        return self.matrices, self.row_parts, self.column_parts
+        return self.matrices, self.rows.count, self.columns.count
 
     @property
     def count(self) -> int:
-        return self.matrices * self.row_parts * self.column_parts
+        return self.matrices * self.rows.count * self.columns.count

@@ -2,7 +2,8 @@
 
 The scheme is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008): blocks
 of both operands are packed into scratch in the order in which a small tile of the result, held in vector
-registers, reads them. The terms of each sum are added in the order of the contracted index.
+registers, reads them. An operand that the caches hold anyway is read in place. The terms of each sum are added in
+the order of the contracted index, block by block.
 
 Sizes and strides are i64, strides count elements. Operands of any real type are converted to the type in
 which sums are made as they are packed.
@@ -12,44 +13,69 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from hloc.codegen import scalar
-from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
-from hloc.codegen.routines import Routines, blocks, i64, least
-from hloc.codegen.tiles import Tile, pack_routine, tile_routine, unpack_routine
+from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
+from hloc.codegen.llvm import Builder, Function, Value, integer
+from hloc.codegen.packing import pack_routine
+from hloc.codegen.routines import Routines, blocks, i64
+from hloc.codegen.tiles import Tile, unpack_routine
 from hloc.ir.dtypes import DType
 from hloc.records import record
 
 GROUP = 64
 """Columns of a block of results that are finished together: such a block stays in the innermost cache."""
 
+IN_PLACE = "place"
+"""An operand that is not packed: beside the orders of `packing`, what is known of where an operand lies."""
 
-def gemm_routine(routines: Routines, lhs: DType, rhs: DType, out: DType, tile: Tile) -> Function:
+_STEPS = 256
+"""Terms that are summed at a time: so long a panel of the right operand stays in the innermost cache."""
+
+_TILES = 16
+"""Tiles along the rows of a packed block of the left operand, which stays in the second cache."""
+
+_PART = 10
+"""Blocks of rows for which sums are kept until they are complete."""
+
+
+def gemm_routine(
+    routines: Routines, types: tuple[DType, DType, DType], tile: Tile, orders: tuple[str, str]
+) -> Function:
     """`gemm(...)`: c = a b or -a b, or that added to c, over packed blocks of the given sizes.
 
-    Blocks are whole tiles; where the result is not of the summing type, k_block must be all of k. `scratch`
-    holds a block of b and one of a; see `GemmPlan`.
+    `types` are those of a, b and c, `orders` how a and b lie. Blocks are whole tiles; see `GemmPlan` for sizes and
+    scratch. A result of another type than that of sums is only made anew.
     """
     params = (
         "ptr a, ptr b, ptr c, i64 m, i64 n, i64 k, i64 a_row, i64 a_step, i64 b_column, i64 b_step, "
-        "i64 c_row, i64 c_column, i64 m_block, i64 n_block, i64 k_block, ptr scratch, i1 negate, "
+        "i64 c_row, i64 c_column, i64 m_block, i64 n_block, i64 k_block, i64 m_part, ptr scratch, i1 negate, "
         "i1 accumulate"
     )
-    name = f"hloc.gemm.{lhs.name}.{rhs.name}.{out.name}.{tile.name}"
-    return routines.get(name, params, lambda b, p: Gemm(routines, b, p, (lhs, rhs, out), tile).write())
+    name = ".".join(["hloc.gemm", *(dtype.name for dtype in types), tile.name, *filter(None, orders)])
+    return routines.get(name, params, lambda b, p: Gemm(routines, b, p, types, tile, orders).write())
 
 
 Extent = tuple[Value, Value]
 """The first index of a range, and how many there are."""
 
 
+class Parts(NamedTuple):
+    """Sums over earlier steps: where that of the first row and column is, and the strides."""
+
+    start: Value
+    row: Value
+    column: Value
+
+
 class Gemm:
-    """Writes a packed product with the parameters `p` of `gemm_routine`, there or in a kernel of its own.
+    """Writes a product with the parameters `p` of `gemm_routine`, there or in a kernel of its own.
 
     A kernel may pack operands in its own way: `pack_a` and `pack_b` are called with the rows or columns, the steps,
     and the address of the packed block. With a `finish`, the sums over the last steps go to p.block, m_block rows of
-    GROUP elements, and finish(rows, columns) is called for each such block; sums over earlier steps, if there are
-    any (`p.splits`), are in c then.
+    GROUP elements, and finish(rows, columns, parts) is called for each such block, with the sums over earlier steps,
+    if there are any (`p.splits`). Those are in c; if a plan `keeps` sums, they are in scratch until they are complete.
     """
 
     def __init__(
@@ -59,142 +85,180 @@ class Gemm:
         p: SimpleNamespace,
         types: tuple[DType, DType, DType],
         tile: Tile,
+        orders: tuple[str, str],
+        keeps: bool | None = None,
         pack_a: Callable[[Extent, Extent, Value], None] | None = None,
         pack_b: Callable[[Extent, Extent, Value], None] | None = None,
-        finish: Callable[[Extent, Extent], None] | None = None,
+        finish: Callable[[Extent, Extent, Parts | None], None] | None = None,
     ):
         self.routines, self.b, self.p, self.tile, self.finish = routines, b, p, tile, finish
         self.lhs, self.rhs, self.out = types
+        self.a_order, self.b_order = orders
+        self.keeps = self.out is not tile.dtype if keeps is None else keeps
         self.pack_a, self.pack_b = pack_a or self._pack_a, pack_b or self._pack_b
+        self.block = block_routine(routines, tile)
 
     def write(self) -> None:
-        b, p = self.b, self.p
-        b_packed = p.scratch
-        block_bytes = b.mul(b.mul(p.n_block, p.k_block), i64(self.tile.dtype.itemsize))
-        a_packed = b.gep("i8", p.scratch, block_bytes)
-        with blocks(b, p.n, p.n_block) as columns, blocks(b, p.k, p.k_block) as steps:
-            self.pack_b(columns, steps, b_packed)
-            with blocks(b, p.m, p.m_block) as rows:
-                self.pack_a(rows, steps, a_packed)
-                packed = a_packed, b_packed
-                if self.finish is None:
-                    self._block(packed, rows, columns, steps)
-                elif p.splits:
-                    complete = b.icmp_signed("==", b.add(*steps), p.k)
-                    with b.if_then(complete):
-                        self._groups(packed, rows, columns, steps)
-                    with b.if_then(b.not_(complete)):
-                        self._block(packed, rows, columns, steps)
-                else:
-                    self._groups(packed, rows, columns, steps)
+        b, p, size = self.b, self.p, i64(self.tile.dtype.itemsize)
+        b_bytes = i64(0) if self.b_order == IN_PLACE else b.mul(b.mul(p.n_block, p.k_block), size)
+        a_bytes = i64(0) if self.a_order == IN_PLACE else b.mul(b.mul(p.m_block, p.k_block), size)
+        self.b_packed = p.scratch
+        self.a_packed = b.gep("i8", p.scratch, b_bytes)
+        self.kept = b.gep("i8", self.a_packed, a_bytes)
+        if not self.keeps:
+            self._part((i64(0), p.m))
+            return
+        with blocks(b, p.m, p.m_part) as part:
+            self._part(part)
 
-    def _groups(self, packed: tuple[Value, Value], rows: Extent, columns: Extent, steps: Extent) -> None:
+    def _part(self, part: Extent) -> None:
+        """Some rows of the result."""
+        b, p = self.b, self.p
+        with blocks(b, p.n, p.n_block) as columns, blocks(b, p.k, p.k_block) as steps:
+            if self.b_order != IN_PLACE:
+                self.pack_b(columns, steps, self.b_packed)
+            with blocks(b, part[1], p.m_block) as (first, count):
+                rows = b.add(part[0], first), count
+                if self.a_order != IN_PLACE:
+                    self.pack_a(rows, steps, self.a_packed)
+                self._rows(rows, columns, steps, self._parts(rows, columns, first))
+
+    def _parts(self, rows: Extent, columns: Extent, first: Value) -> Parts:
+        """Where sums of a block are, of which `first` is the first row in its part."""
+        b, p = self.b, self.p
+        if self.keeps:
+            offset = b.mul(first, p.n_block)
+            return Parts(b.gep(self.tile.type, self.kept, offset), p.n_block, i64(1))
+        offset = b.add(b.mul(rows[0], p.c_row), b.mul(columns[0], p.c_column))
+        return Parts(b.gep(self.tile.type, p.c, offset), p.c_row, p.c_column)
+
+    def _rows(self, rows: Extent, columns: Extent, steps: Extent, parts: Parts) -> None:
+        b, p = self.b, self.p
+        complete = b.icmp_signed("==", b.add(*steps), p.k)
+        if self.finish is None:
+            self._sum(rows, columns, steps, parts)
+            if self.keeps:
+                with b.if_then(complete):
+                    self._convert(rows, columns, parts)
+        elif p.splits:
+            b.if_else(
+                complete,
+                lambda: self._groups(rows, columns, steps, parts),
+                lambda: self._sum(rows, columns, steps, parts),
+            )
+        else:
+            self._groups(rows, columns, steps, None)
+
+    def _groups(self, rows: Extent, columns: Extent, steps: Extent, parts: Parts | None) -> None:
         """A block whose sums are complete with it, some columns at a time."""
         b, p = self.b, self.p
-        a_packed, b_packed = packed
-        routine = block_routine(self.routines, self.tile.dtype, self.tile)
         with blocks(b, columns[1], i64(GROUP)) as (first, count):
-            panels = b.gep(self.tile.type, b_packed, b.mul(first, steps[1]))
-            sizes = [rows[1], count, steps[1], i64(GROUP), i64(1), integer("i1", 0)]
-            b.call(routine, [a_packed, panels, p.block, *sizes])
-            self.finish(rows, (b.add(columns[0], first), count))
+            group = b.add(columns[0], first), count
+            places = self._left(rows, steps), self._right(group, steps, first)
+            self._multiply(places, Parts(p.block, i64(GROUP), i64(1)), (rows[1], count, steps[1]), integer("i1", 0))
+            if parts is not None:
+                start = b.gep(self.tile.type, parts.start, b.mul(first, parts.column))
+                parts = Parts(start, parts.row, parts.column)
+            self.finish(rows, group, parts)
 
-    def _block(self, packed: tuple[Value, Value], rows: Extent, columns: Extent, steps: Extent) -> None:
+    def _sum(self, rows: Extent, columns: Extent, steps: Extent, parts: Parts) -> None:
+        """Adds a block's products over some steps to the sums, of which there are none before the first step."""
+        b = self.b
+        adds = b.icmp_signed(">", steps[0], i64(0))
+        if not self.keeps:
+            adds = b.or_(self.p.accumulate, adds)
+        places = self._left(rows, steps), self._right(columns, steps, i64(0))
+        self._multiply(places, parts, (rows[1], columns[1], steps[1]), adds)
+
+    def _multiply(
+        self, places: tuple[Operand, Operand], to: Parts, sizes: tuple[Value, Value, Value], adds: Value
+    ) -> None:
+        multiply_block(self.b, self.block, places, to, sizes, adds)
+
+    def _left(self, rows: Extent, steps: Extent) -> Operand:
+        b, p = self.b, self.p
+        if self.a_order != IN_PLACE:
+            return Operand.packed(self.a_packed, self.tile.rows, rows[1], steps[1])
+        offset = b.add(b.mul(rows[0], p.a_row), b.mul(steps[0], p.a_step))
+        last = b.sub(rows[1], i64(self.tile.rows))
+        return Operand(b.gep(self.tile.type, p.a, offset), p.a_row, p.a_row, p.a_step, last)
+
+    def _right(self, columns: Extent, steps: Extent, first: Value) -> Operand:
+        """The right operand; `first` is the first column within the packed block."""
+        b, p = self.b, self.p
+        if self.b_order != IN_PLACE:
+            start = b.gep(self.tile.type, self.b_packed, b.mul(first, steps[1]))
+            return Operand.packed(start, self.tile.columns, columns[1], steps[1])
+        offset = b.add(columns[0], b.mul(steps[0], p.b_step))
+        last = b.sub(columns[1], i64(self.tile.columns))
+        return Operand(b.gep(self.tile.type, p.b, offset), i64(1), i64(1), p.b_step, last)
+
+    def _convert(self, rows: Extent, columns: Extent, parts: Parts) -> None:
+        """Complete sums become results."""
         b, p = self.b, self.p
         offset = b.add(b.mul(rows[0], p.c_row), b.mul(columns[0], p.c_column))
         address = b.gep(scalar.memory_type(self.out), p.c, offset)
-        adds = b.or_(p.accumulate, b.icmp_signed(">", steps[0], i64(0)))
-        routine = block_routine(self.routines, self.out, self.tile)
-        b.call(routine, [*packed, address, rows[1], columns[1], steps[1], p.c_row, p.c_column, adds])
+        unpack = unpack_routine(self.routines, self.tile.dtype, self.out)
+        b.call(unpack, [parts.start, address, rows[1], columns[1], parts.row, p.c_row, p.c_column, integer("i1", 0)])
 
     def _pack_a(self, rows: Extent, steps: Extent, target: Value) -> None:
-        b, p = self.b, self.p
-        start = b.add(b.mul(rows[0], p.a_row), b.mul(steps[0], p.a_step))
-        pack = pack_routine(self.routines, self.lhs, self.tile.dtype, self.tile.rows)
-        source = b.gep(scalar.memory_type(self.lhs), p.a, start)
-        b.call(pack, [source, target, rows[1], steps[1], p.a_row, p.a_step, p.negate])
+        p = self.p
+        strides = p.a_row, p.a_step
+        self._pack(p.a, self.lhs, self.tile.rows, self.a_order, (rows, steps), strides, target, p.negate)
 
     def _pack_b(self, columns: Extent, steps: Extent, target: Value) -> None:
-        b, p = self.b, self.p
-        start = b.add(b.mul(columns[0], p.b_column), b.mul(steps[0], p.b_step))
-        pack = pack_routine(self.routines, self.rhs, self.tile.dtype, self.tile.columns)
-        source = b.gep(scalar.memory_type(self.rhs), p.b, start)
-        b.call(pack, [source, target, columns[1], steps[1], p.b_column, p.b_step, integer("i1", 0)])
+        p = self.p
+        strides, no = (p.b_column, p.b_step), integer("i1", 0)
+        self._pack(p.b, self.rhs, self.tile.columns, self.b_order, (columns, steps), strides, target, no)
 
-
-def block_routine(routines: Routines, out: DType, tile: Tile) -> Function:
-    """`block(a, b, c, m, n, k, c_row, c_column, accumulate)`: c = a b of packed operands, or added to c."""
-    params = "ptr a, ptr b, ptr c, i64 m, i64 n, i64 k, i64 c_row, i64 c_column, i1 accumulate"
-    name = f"hloc.gemm_block.{out.name}.{tile.name}"
-    return routines.get(name, params, lambda b, p: _BlockWriter(routines, b, p, out, tile).write())
-
-
-class _BlockWriter:
-    """Writes the body of a block routine: tile by tile."""
-
-    def __init__(self, routines: Routines, b: Builder, p: SimpleNamespace, out: DType, tile: Tile):
-        self.b, self.p, self.out, self.tile = b, p, out, tile
-        self.compute, self.unpack = tile_routine(routines, tile), unpack_routine(routines, tile.dtype, out)
-        self.no_offset = b.module.constant_bytes(bytes(8), align=8)
-        self.sums = b.alloca(vector_type(tile.type, tile.lanes), tile.rows * tile.vectors, align=64)
-
-    def write(self) -> None:
-        b, p, tile = self.b, self.p, self.tile
-        with b.for_loop(i64(0), p.n, tile.columns) as j, b.for_loop(i64(0), p.m, tile.rows) as i:
-            panels = b.gep(tile.type, p.a, b.mul(i, p.k)), b.gep(tile.type, p.b, b.mul(j, p.k))
-            offset = b.add(b.mul(i, p.c_row), b.mul(j, p.c_column))
-            address = b.gep(scalar.memory_type(self.out), p.c, offset)
-            rows, columns = (
-                least(b, i64(size), b.sub(end, at))
-                for size, end, at in ((tile.rows, p.m, i), (tile.columns, p.n, j))
-            )
-            self._tile(panels, address, rows, columns)
-
-    def _tile(self, panels: tuple[Value, Value], address: Value, rows: Value, columns: Value) -> None:
-        """One tile: straight into the result where it is whole and its rows contiguous, else by way of `sums`."""
-        b, p, tile = self.b, self.p, self.tile
-
-        def compute(target: Value, stride: Value, accumulate: Value) -> None:
-            a_panel, b_panel = panels
-            places = [a_panel, i64(1), i64(tile.rows), b_panel, p.k, self.no_offset, i64(1)]
-            b.call(self.compute, [*places, target, stride, accumulate])
-
-        def by_way_of_sums() -> None:
-            compute(self.sums, i64(tile.columns), integer("i1", 0))
-            sizes = [rows, columns, i64(tile.columns), p.c_row, p.c_column]
-            b.call(self.unpack, [self.sums, address, *sizes, p.accumulate])
-
-        if self.out is not tile.dtype:
-            return by_way_of_sums()
-        whole = b.and_(
-            b.icmp_signed("==", rows, i64(tile.rows)), b.icmp_signed("==", columns, i64(tile.columns))
-        )
-        direct = b.and_(whole, b.icmp_signed("==", p.c_column, i64(1)))
-        b.if_else(direct, lambda: compute(address, p.c_row, p.accumulate), by_way_of_sums)
+    def _pack(
+        self,
+        start: Value,
+        dtype: DType,
+        width: int,
+        order: str,
+        extents: tuple[Extent, Extent],
+        strides: tuple[Value, Value],
+        target: Value,
+        negate: Value,
+    ) -> None:
+        b, (lines, steps) = self.b, extents
+        offset = b.add(b.mul(lines[0], strides[0]), b.mul(steps[0], strides[1]))
+        pack = pack_routine(self.routines, dtype, self.tile.dtype, width, self.tile.lanes, order)
+        source = b.gep(scalar.memory_type(dtype), start, offset)
+        b.call(pack, [source, target, lines[1], steps[1], *strides, negate])
 
 
 @record
 class GemmPlan:
-    """The tile and the block sizes for a product of m x k by k x n."""
+    """The tile and the block sizes for a product of m x k by k x n; sums of m_part rows are kept, if any are."""
 
     tile: Tile
     m_block: int
     n_block: int
     k_block: int
+    m_part: int = 0
 
     @staticmethod
-    def of(m: int, n: int, k: int, dtype: DType, vector_bytes: int, split: bool) -> GemmPlan:
-        """`dtype` is the summing type; `split` says whether the result is of it too, so that k may be cut."""
+    def of(m: int, n: int, k: int, dtype: DType, vector_bytes: int, keeps: bool = False) -> GemmPlan:
+        """`dtype` is the summing type; `keeps` says whether sums over some steps have to be kept in scratch."""
         lanes = max(vector_bytes // dtype.itemsize, 2)
         rows = 4 if m <= 4 or m in (7, 8) else 6
         tile = Tile(dtype, rows, 2 if n > lanes else 1, lanes)
-        k_block = min(k, 256) if split else k
-        m_block = min(-(-m // rows), 16) * rows
-        room = max((1 << 21) // (k_block * dtype.itemsize), 1)
-        n_block = min(-(-n // tile.columns), max(room // tile.columns, 1)) * tile.columns
-        return GemmPlan(tile, m_block, n_block, k_block)
+        k_block = _even(k, 8, _STEPS // 8)
+        m_block = _even(m, rows, _TILES)
+        room = (1 << 19 if keeps else 1 << 21) // (k_block * dtype.itemsize)
+        n_block = _even(n, tile.columns, max(room // tile.columns, 1))
+        return GemmPlan(tile, m_block, n_block, k_block, min(_PART * m_block, -(-m // rows) * rows) if keeps else 0)
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of the packed blocks of both operands."""
-        return (self.m_block + self.n_block) * self.k_block * self.tile.dtype.itemsize
+        """Bytes of the packed blocks of both operands, and of the sums that are kept."""
+        elements = (self.m_block + self.n_block) * self.k_block + self.m_part * self.n_block
+        return elements * self.tile.dtype.itemsize
+
+
+def _even(size: int, unit: int, most: int) -> int:
+    """The size of blocks, of `most` units at most, such that the last one is little smaller than the others."""
+    units = -(-size // unit)
+    return -(-units // -(-units // most)) * unit

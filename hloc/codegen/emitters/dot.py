@@ -20,16 +20,18 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
 from hloc.codegen.dot_plan import DotPlan, Side, Units
-from hloc.codegen.gemm import GROUP, Extent, Gemm, gemm_routine
+from hloc.codegen.gemm import GROUP, Extent, Gemm, Parts, gemm_routine
+from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Element, Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize
 from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
+from hloc.codegen.packing import ANYHOW, pack_routine
 from hloc.codegen.products import added, multiply_accumulate
-from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.routines import Routines, i64
 from hloc.codegen.small_dots import InlineDots
 from hloc.codegen.strided import Strided
-from hloc.codegen.tiles import InlineProduct, pack_routine
+from hloc.codegen.tiles import InlineProduct, Tile
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
@@ -143,11 +145,8 @@ class _Product:
             self.used = used
             matrix, row, column = delinearize(b, unit, units.sizes)
             self.loops = delinearize(b, matrix, plan.batch)
-            self.origin = b.mul(row, i64(units.rows)), b.mul(column, i64(units.columns))
-            self.extent = (
-                least(b, i64(units.rows), b.sub(i64(plan.m), self.origin[0])),
-                least(b, i64(units.columns), b.sub(i64(plan.n), self.origin[1])),
-            )
+            (top, rows), (left, columns) = units.rows.extent(b, row), units.columns.extent(b, column)
+            self.origin, self.extent = (top, left), (rows, columns)
             self._matrix(*(self._moved(s, self._at(s, p)) for s, p in zip(sides, (lhs, rhs, result), strict=True)))
 
     def _moved(self, side: Side, pointer: Value) -> Value:
@@ -252,7 +251,7 @@ class _Product:
         )
         if step != 1:
             packed = self._scratch(0)
-            pack = pack_routine(self.routines, lhs_type, plan.dtype, 1)
+            pack = pack_routine(self.routines, lhs_type, plan.dtype, 1, 1, ANYHOW)
             b.call(pack, [lhs, packed, i64(plan.m), i64(plan.k), i64(row), i64(step), integer("i1", 0)])
             lhs, lhs_type, row = packed, plan.dtype, plan.k
         product = ThinProduct(lhs_type, rhs_type, out_type, plan.dtype, plan.m)
@@ -276,8 +275,11 @@ class _Product:
         if plan.finishes_blocks or plan.packs(plan.lhs) or plan.packs(plan.rhs):
             self._fused_gemm(lhs, rhs, out)
             return
-        blocks = plan.gemm(self.k.target.vector_bytes)
-        routine = gemm_routine(self.routines, *self._types(), blocks.tile)
+        tile = plan.gemm(self.k.target.vector_bytes).tile
+        if plan.in_place(plan.lhs) and plan.in_place(plan.rhs) and not plan.keeps:
+            self._near_gemm(tile, lhs, rhs, out)
+            return
+        routine = gemm_routine(self.routines, self._types(), tile, (plan.order(plan.lhs), plan.order(plan.rhs)))
         sizes = self._sizes().values()
         sides = plan.lhs, plan.rhs, plan.out
         written: set[int] = set()
@@ -289,6 +291,17 @@ class _Product:
                 flags = [integer("i1", x + y == 2), integer("i1", part in written)]
                 b.call(routine, [*places, *sizes, self._scratch(0), *flags])
                 written.add(part)
+
+    def _near_gemm(self, tile: Tile, lhs: Value, rhs: Value, out: Value) -> None:
+        """A product whose operands are read in place, as one block."""
+        plan, b = self.plan, self.b
+        (_, row, step), (_, _, b_step), (_, *c_strides) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
+        m, n = self.extent
+        left = Operand(lhs, i64(row), i64(row), i64(step), b.sub(m, i64(tile.rows)))
+        right = Operand(rhs, i64(1), i64(1), i64(b_step), b.sub(n, i64(tile.columns)))
+        to = out, *map(i64, c_strides)
+        routine = block_routine(self.routines, tile)
+        multiply_block(b, routine, (left, right), to, (m, n, i64(plan.k)), integer("i1", 0))
 
     def _sizes(self) -> dict[str, Value]:
         """The parameters of a packed product that are known from the plan."""
@@ -302,6 +315,7 @@ class _Product:
         sizes |= {"a_row": row, "a_step": step, "b_column": column, "b_step": b_step}
         sizes |= {"c_row": c_row, "c_column": c_column}
         sizes |= {"m_block": blocks.m_block, "n_block": blocks.n_block, "k_block": blocks.k_block}
+        sizes |= {"m_part": blocks.m_part}
         m, n = self.extent
         return {"m": m, "n": n, **{name: i64(number) for name, number in sizes.items()}}
 
@@ -332,9 +346,11 @@ class _Product:
             p,
             self._types(),
             tile,
+            (plan.order(plan.lhs), plan.order(plan.rhs)),
+            plan.keeps,
             partial(self._pack, plan.lhs, tile.rows) if plan.packs(plan.lhs) else None,
             partial(self._pack, plan.rhs, tile.columns) if plan.packs(plan.rhs) else None,
-            partial(self._finish, out if splits else None) if plan.finishes_blocks else None,
+            self._finish if plan.finishes_blocks else None,
         ).write()
 
     def _index(self, side: Side, row: Value, column: Value) -> Index:
@@ -375,7 +391,7 @@ class _Product:
         with b.if_then(b.icmp_signed(">", rest, i64(0))):
             fill(whole, rest)
 
-    def _finish(self, parts: Value | None, rows: Extent, columns: Extent) -> None:
+    def _finish(self, rows: Extent, columns: Extent, parts: Parts | None) -> None:
         """Applies the epilogue to a block whose sums are complete, with the `parts` of sums over earlier steps."""
         b, plan = self.b, self.plan
         _, c_row, c_column = plan.out.strides
@@ -385,8 +401,8 @@ class _Product:
             row, column = b.add(rows[0], i), b.add(columns[0], j)
             total = scalar.load(b, plan.dtype, b.gep(type, self.block, b.add(b.mul(i, i64(GROUP)), j)))
             if parts is not None:
-                place = b.add(b.mul(row, i64(c_row)), b.mul(column, i64(c_column)))
-                total = added(b, scalar.load(b, plan.dtype, b.gep(type, parts, place)), total)
+                place = b.add(b.mul(i, parts.row), b.mul(j, parts.column))
+                total = added(b, scalar.load(b, plan.dtype, b.gep(type, parts.start, place)), total)
             at = self._index(plan.out, b.add(self.origin[0], row), b.add(self.origin[1], column))
             self._put(at, scalar.convert(b, total, plan.dtype, plan.out.shape.dtype))
 

@@ -135,8 +135,49 @@ def test_integers_wrap() -> None:
     assert (wide == 640000).all() and (narrow == np.int32(640000).astype(np.int8)).all()
 
 
-def test_a_product_larger_than_the_blocks() -> None:
-    check(["f32[130,600]", "f32[600,150]"], [dot("p0", "p1", "f32[130,150]", "- - 1 0")], tolerance=1e-5)
+@pytest.mark.parametrize(
+    ("dtype", "result", "tolerance"),
+    [
+        ("f32", "f32", 1e-5),
+        ("f64", "f64", None),
+        ("bf16", "bf16", None),
+        ("f16", "f32", 1e-5),
+        ("s8", "s32", None),
+        ("s32", "s8", None),
+        ("c64", "c64", None),
+    ],
+)
+def test_products_larger_than_the_blocks(dtype: str, result: str, tolerance: float | None) -> None:
+    """Every direction; whole and partial panels, whole and partial vectors of steps."""
+    check(
+        [f"{dtype}[131,603]", f"{dtype}[603,131]", f"{dtype}[603,150]", f"{dtype}[150,603]"],
+        [
+            dot(lhs, rhs, f"{result}[131,150]", f"- - {lc} {rc}")
+            for lhs, lc in (("p0", 1), ("p1", 0))
+            for rhs, rc in (("p2", 0), ("p3", 1))
+        ],
+        tolerance=tolerance,
+    )
+
+
+def test_sums_that_the_result_cannot_hold_are_kept_for_some_rows() -> None:
+    check(["bf16[1100,530]", "bf16[530,70]"], [dot("p0", "p1", "bf16[1100,70]", "- - 1 0")])
+
+
+@pytest.mark.parametrize("k", [40, 512, 513])
+@pytest.mark.parametrize(("m", "n"), [(6, 32), (7, 33), (11, 47), (35, 100), (100, 35)])
+def test_operands_are_read_in_place_while_they_are_small(m: int, n: int, k: int) -> None:
+    """The last tiles overlap those before them."""
+    check(
+        [f"f32[{m},{k}]", f"f32[{k},{m}]", f"f32[{k},{n}]", f"f32[2,{k},{n}]", f"f32[2,{m},{k}]"],
+        [
+            dot("p0", "p2", f"f32[{m},{n}]", "- - 1 0"),
+            dot("p1", "p2", f"f32[{m},{n}]", "- - 0 0"),
+            dot("p4", "p3", f"f32[2,{m},{n}]", "0 0 2 1"),
+            dot("p1", "p3", f"f32[{m},2,{n}]", "- - 0 1"),
+        ],
+        tolerance=1e-5,
+    )
 
 
 def test_elements_of_tuples_lie_in_memory_as_arrays_do() -> None:

@@ -1,0 +1,131 @@
+"""The innermost part of a matrix product: a block of the result, tile by tile, as a routine."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
+from hloc.codegen.products import added, multiply_add
+from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.tiles import Tile, unpack_routine
+
+
+class Operand(NamedTuple):
+    """Lines of an operand: rows of the left one, columns of the right one.
+
+    The tile that begins with line i begins i * `line` elements behind `start`; in it, the next line lies `inner`
+    elements further, the next step `step` elements. Tiles begin at line `last` at the latest: in place, the last one
+    overlaps the one before it rather than to reach beyond the matrix.
+    """
+
+    start: Value
+    line: Value
+    inner: Value
+    step: Value
+    last: Value
+
+    @staticmethod
+    def packed(start: Value, width: int, lines: Value, steps: Value) -> Operand:
+        """Panels of `width` lines."""
+        return Operand(start, steps, i64(1), i64(width), lines)
+
+
+def block_routine(routines: Routines, tile: Tile) -> Function:
+    """`block(...)`: c = a b, or that added to c, in the type of sums; see `multiply_block`.
+
+    Where a tile would add to a result twice, operands must be packed.
+    """
+    params = (
+        "ptr a, ptr b, ptr c, i64 a_line, i64 a_row, i64 a_step, i64 a_last, i64 b_line, i64 b_step, i64 b_last, "
+        "i64 m, i64 n, i64 k, i64 c_row, i64 c_column, i1 accumulate"
+    )
+    name = f"hloc.gemm_block.{tile.name}"
+    return routines.get(name, params, lambda b, p: _BlockWriter(routines, b, p, tile).write())
+
+
+def multiply_block(
+    b: Builder,
+    routine: Function,
+    operands: tuple[Operand, Operand],
+    to: tuple[Value, Value, Value],
+    sizes: tuple[Value, Value, Value],
+    accumulate: Value,
+) -> None:
+    """Calls a block routine; `to` is c with its strides of rows and of columns, `sizes` are m, n and k.
+
+    Columns of the right operand lie side by side.
+    """
+    (a, a_line, a_row, a_step, a_last), (start, b_line, _, b_step, b_last) = operands
+    c, c_row, c_column = to
+    places = [a, start, c, a_line, a_row, a_step, a_last, b_line, b_step, b_last]
+    b.call(routine, [*places, *sizes, c_row, c_column, accumulate])
+
+
+class _BlockWriter:
+    """Writes the body of a block routine with parameters `p`; sums are listed row by row."""
+
+    def __init__(self, routines: Routines, b: Builder, p: SimpleNamespace, tile: Tile):
+        self.b, self.p, self.tile = b, p, tile
+        self.unpack = unpack_routine(routines, tile.dtype, tile.dtype)
+        self.vector, self.align = vector_type(tile.type, tile.lanes), tile.dtype.itemsize
+        self.places = [(i, v) for i in range(tile.rows) for v in range(tile.vectors)]
+        self.sums = b.alloca(self.vector, len(self.places), align=64)
+
+    def at(self, start: Value, offset: Value) -> Value:
+        return self.b.gep(self.tile.type, start, offset)
+
+    def write(self) -> None:
+        b, p, tile = self.b, self.p, self.tile
+        with (
+            b.for_loop(i64(0), p.n, tile.columns, unroll=False) as column,
+            b.for_loop(i64(0), p.m, tile.rows, unroll=False) as row,
+        ):
+            i, j = least(b, row, p.a_last), least(b, column, p.b_last)
+            address = self.at(p.c, b.add(b.mul(i, p.c_row), b.mul(j, p.c_column)))
+            for line in range(tile.rows):
+                b.prefetch(self.at(address, b.mul(p.c_row, i64(line))), write=True)
+            sums = self.tile_sums(self.at(p.a, b.mul(i, p.a_line)), self.at(p.b, b.mul(j, p.b_line)))
+            rows, columns = b.sub(p.m, i), b.sub(p.n, j)
+            self.store(sums, address, rows, columns)
+
+    def tile_sums(self, a: Value, start: Value) -> list[Value]:
+        b, p, tile = self.b, self.p, self.tile
+
+        def step(s: Value, sums: list[Value]) -> list[Value]:
+            b_at, a_at = self.at(start, b.mul(s, p.b_step)), self.at(a, b.mul(s, p.a_step))
+            columns = [
+                b.load(self.vector, self.at(b_at, i64(v * tile.lanes)), align=self.align) for v in range(tile.vectors)
+            ]
+            rows = [b.load(tile.type, self.at(a_at, b.mul(p.a_row, i64(i)))) for i in range(tile.rows)]
+            spread = [b.splat(row, tile.lanes) for row in rows]
+            pairs = zip(self.places, sums, strict=True)
+            return [multiply_add(b, spread[i], columns[v], value) for (i, v), value in pairs]
+
+        zeros = [zero(self.vector)] * len(self.places)
+        return b.for_loop_carrying(0, p.k, zeros, step, vectorize=False, unroll=False)
+
+    def store(self, sums: list[Value], address: Value, rows: Value, columns: Value) -> None:
+        """Straight into the result where the tile is whole and its rows contiguous, else by way of memory."""
+        b, p, tile = self.b, self.p, self.tile
+
+        def put(adds: bool) -> None:
+            for (i, v), value in zip(self.places, sums, strict=True):
+                place = self.at(address, b.add(b.mul(p.c_row, i64(i)), i64(v * tile.lanes)))
+                if adds:
+                    value = added(b, b.load(self.vector, place, align=self.align), value)
+                b.store(value, place, align=self.align)
+
+        def by_way_of_memory() -> None:
+            for number, value in enumerate(sums):
+                b.store(value, b.gep(self.vector, self.sums, i64(number)), align=64)
+            sizes = least(b, rows, i64(tile.rows)), least(b, columns, i64(tile.columns))
+            b.call(self.unpack, [self.sums, address, *sizes, i64(tile.columns), p.c_row, p.c_column, p.accumulate])
+
+        whole = b.and_(
+            b.icmp_signed(">=", rows, i64(tile.rows)), b.icmp_signed(">=", columns, i64(tile.columns))
+        )
+        direct = b.and_(whole, b.icmp_signed("==", p.c_column, i64(1)))
+        b.if_else(
+            direct, lambda: b.if_else(p.accumulate, lambda: put(True), lambda: put(False)), by_way_of_memory
+        )
