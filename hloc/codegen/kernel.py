@@ -28,6 +28,10 @@ __all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext
 
 _Result = TypeVar("_Result")
 
+_BLOCK, _VECTORS, _BLOCKS = 2048, 64, 64
+"""Elements of a block in loops that threads share: at most so many, and a multiple of the next; how many blocks there are
+at least."""
+
 
 class KernelContext:
     """A kernel being written.
@@ -238,16 +242,29 @@ class KernelContext:
             hints = ""
             if interleave and depth == len(groups) - 1:
                 hints = self.b.module.loop_metadata(interleave=interleave)
-            begin, end = 0, prod(sizes)
             if is_outer and depth == 0 and self.range is not None and not initial:
-                self.range_size = end
-                begin, end = self.range
-            return self.b.for_loop_carrying(begin, end, carried, iteration, metadata=hints)
+                self._ranged_loop(prod(sizes), len(groups) == 1, iteration, hints)
+                return []
+            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration, metadata=hints)
 
         self._open_nests += 1
         results = grouped(level(0, flattened(initial)), initial)
         self._open_nests -= 1
         return results
+
+    def _ranged_loop(
+        self, size: int, is_innermost: bool, iteration: Callable[[Value, list[Value]], object], hints: str
+    ) -> None:
+        """The loop over a thread's part of 0 .. size - 1; the range of an innermost one is of blocks of it.
+
+        LLVM then knows that whole vectors will do; of a loop that may end anywhere it also writes what is left over,
+        several times with different numbers of lanes.
+        """
+        block = _block_size(size) if is_innermost else 1
+        self.range_size = size // block
+        begin, end = (self.b.mul(limit, index_constant(block), " nuw nsw") for limit in self.range)
+        with self.b.for_loop(begin, end, metadata=hints) as number:
+            iteration(number, [])
 
     @contextmanager
     def ranged(self, size: int) -> Iterator[tuple[Value, Value]]:
@@ -286,3 +303,9 @@ class KernelContext:
             if flat.splits:
                 needed.setdefault(nest, set()).update(positions[split] for split in flat.splits)
         return needed
+
+
+def _block_size(size: int) -> int:
+    """A divisor of a size that takes whole vectors, several at a time, and leaves many blocks; 1 if there is none."""
+    most = min(_BLOCK, size // _BLOCKS) // _VECTORS * _VECTORS
+    return next((block for block in range(most, 0, -_VECTORS) if size % block == 0), 1)
