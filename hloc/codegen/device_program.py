@@ -196,6 +196,7 @@ EMULATED_MAP_FIELDS = (
     "itemsize",
     "rank",
     "box_bytes",
+    "rounds",
     *(f"{name}{dim}" for name in ("dim", "stride", "box") for dim in range(TENSOR_MAP_DIMS)),
 )
 """What the emulator has in place of a TensorMap with its address: an array of i64s."""

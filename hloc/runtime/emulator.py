@@ -186,7 +186,7 @@ def _map_bytes(map: TensorMap) -> int:
 
 def _map_record(map: TensorMap, start: int) -> np.ndarray:
     """What EMULATED_MAP_FIELDS says."""
-    fields = [start + map.offset, map.itemsize, len(map.dims), prod(map.box) * map.itemsize]
+    fields = [start + map.offset, map.itemsize, len(map.dims), prod(map.box) * map.itemsize, int(map.rounds)]
     for numbers in (map.dims, (map.itemsize, *map.strides), map.box):
         fields += [*numbers, *[0] * (TENSOR_MAP_DIMS - len(numbers))]
     assert len(fields) == len(EMULATED_MAP_FIELDS)

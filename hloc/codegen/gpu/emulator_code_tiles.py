@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from hloc.codegen.device_program import EMULATED_MAP_FIELDS, TENSOR_MAP_DIMS
+from hloc.codegen.gpu.emulator_code import i32
 from hloc.codegen.gpu.emulator_code_barriers import COPIES, EmulatedBarriers
 from hloc.codegen.gpu.emulator_code_memory import SPLIT, WRITE
 from hloc.codegen.gpu.emulator_code_order import CLOCK, PENDING, THREAD
@@ -16,6 +17,9 @@ from hloc.codegen.llvm import Builder, Function, Value, const, integer
 from hloc.codegen.routines import i64
 
 _ROW, _CHUNK = 128, 16
+
+_TF32_HALF = 0x1000
+"""Half of the last bit that tf32 keeps of a float."""
 
 RANK = "{site} by {0} numbers, and its array has {1} dims"
 UNSHOWN = "{site}, for a barrier that copies do not know of"
@@ -118,6 +122,8 @@ class EmulatedTiles(EmulatedBarriers):
             with b.if_then(live):
                 source = b.inttoptr(b.add(b.add(start, b.mul(first, itemsize)), skipped))
                 b.memcpy(b.gep("i8", data, skipped), source, b.sub(end, skipped))
+            with b.if_then(b.icmp_signed("!=", self._of_map(b, p.map, "rounds"), i64(0))):
+                _round(b, data)
             target = b.gep("i8", p.p, b.shl(p.row, i64(_ROW.bit_length() - 1)))
             for chunk in range(_ROW // _CHUNK):
                 place = b.xor(i64(chunk), b.and_(p.row, i64(7)))
@@ -139,3 +145,13 @@ class EmulatedTiles(EmulatedBarriers):
 
         start = [p.row, self._of_map(b, p.map, "address"), integer("i1", 1)]
         return tuple(b.for_loop_carrying(i64(1), self._of_map(b, p.map, "rank"), start, along)[1:])
+
+
+def _round(b: Builder, row: Value) -> None:
+    """The f32 of a row become tf32: to the nearest, halves away from zero; what is infinite or NaN loses bits only."""
+    with b.for_loop(i64(0), i64(_ROW // 4)) as number:
+        place = b.gep("i32", row, number)
+        bits = b.load("i32", place)
+        is_finite = b.icmp_unsigned("<", b.and_(bits, i32(0x7FFFFFFF)), i32(0x7F800000))
+        rounded = b.add(bits, b.select(is_finite, i32(_TF32_HALF), i32(0)))
+        b.store(b.and_(rounded, i32(-2 * _TF32_HALF)), place)
