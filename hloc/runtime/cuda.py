@@ -19,8 +19,8 @@ from hloc.errors import HloError
 from hloc.host.gpus import DriverError, check, driver_version, gpu_count
 from hloc.ir.shapes import ArrayShape
 from hloc.runtime import cuda_graph, device_array
+from hloc.runtime.cuda_arguments import packed
 from hloc.runtime.cuda_gpu import CudaGpu, gpu_of_process
-from hloc.runtime.cuda_graph import Packed
 from hloc.runtime.device import Device
 from hloc.runtime.device_array import Block, DeviceArray
 from hloc.runtime.device_plan import ChoiceStep, CopyStep, FillStep, LaunchStep, LoopStep, Step
@@ -134,10 +134,10 @@ class CudaDevice(Device):
 
     def launch(self, launch: Launch, arguments: Sequence[int]) -> None:
         self.gpu.enter()
-        packed = Packed((*arguments, *launch.scalars))
+        given = packed(self.gpu, launch, arguments)
         function, cu = self._function(launch), self.gpu.driver
         answer = cu.cuLaunchKernel(
-            function, *launch.grid, *launch.block, launch.shared_bytes, self.gpu.stream, packed.address, 0
+            function, *launch.grid, *launch.block, launch.shared_bytes, self.gpu.stream, given.address, 0
         )
         check(cu, answer, lambda: self._described(launch))
         self.gpu.begun[id(self), launch.kernel] = (self._labels, (launch.kernel,))
@@ -145,13 +145,13 @@ class CudaDevice(Device):
     def _ready(self, step: LaunchStep) -> Callable[[], None]:
         """What does a launch with its arguments packed beforehand."""
         launch, gpu = step.launch, self.gpu
-        cu, packed = gpu.driver, Packed((*step.arguments, *launch.scalars))
+        cu, given = gpu.driver, packed(gpu, launch, step.arguments)
         geometry = (*launch.grid, *launch.block, launch.shared_bytes, gpu.stream)
         function, key, begun = self._function(launch), (id(self), launch.kernel), (self._labels, (launch.kernel,))
 
         def replay() -> None:
             cu.cuCtxSetCurrent(gpu.context)
-            answer = cu.cuLaunchKernel(function, *geometry, packed.address, 0)
+            answer = cu.cuLaunchKernel(function, *geometry, given.address, 0)
             if answer[0]:
                 check(cu, answer, lambda: self._described(launch))
             gpu.begun[key] = begun

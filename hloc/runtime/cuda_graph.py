@@ -7,7 +7,6 @@ is a conditional node for each branch, told before the first of them which one i
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 
 from hloc.codegen.device_program import Launch
 from hloc.host.gpus import check
+from hloc.runtime.cuda_arguments import Packed, packed
 from hloc.runtime.cuda_gpu import CudaGpu
 from hloc.runtime.device_plan import ChoiceStep, CopyStep, FillStep, LaunchStep, LoopStep, Step
 
@@ -94,17 +94,6 @@ def setters(image: bytes) -> bytes:
     return b"\n".join(head) + _SETTERS.encode() + b"\0"
 
 
-class Packed:
-    """Arguments of a kernel, 8 bytes each, as the driver takes them: `address` is that of pointers to them."""
-
-    def __init__(self, values: Sequence[int]):
-        count = max(len(values), 1)
-        self._values = (ctypes.c_uint64 * count)(*[value & 0xFFFFFFFFFFFFFFFF for value in values])
-        start = ctypes.addressof(self._values)
-        self._pointers = (ctypes.c_void_p * count)(*range(start, start + 8 * count, 8))
-        self.address = ctypes.addressof(self._pointers)
-
-
 class Recording:
     """A graph that was made of steps; calling it begins all of them."""
 
@@ -155,13 +144,13 @@ class Chain:
 
     def _launch(self, step: LaunchStep) -> None:
         launch = step.launch
-        arguments = (*step.arguments, *launch.scalars)
+        arguments = packed(self._gpu, launch, step.arguments)
         self._kernel(self._function(launch), arguments, launch.grid, launch.block, launch.shared_bytes)
 
     def _kernel(
         self,
         function: Any,
-        arguments: Sequence[int],
+        arguments: Packed,
         grid: tuple[int, int, int] = (1, 1, 1),
         block: tuple[int, int, int] = (1, 1, 1),
         shared: int = 0,
@@ -171,8 +160,7 @@ class Chain:
         node.gridDimX, node.gridDimY, node.gridDimZ = grid
         node.blockDimX, node.blockDimY, node.blockDimZ = block
         node.sharedMemBytes = shared
-        packed = Packed(arguments)  # the driver copies what they point to
-        node.kernelParams = packed.address
+        node.kernelParams = arguments.address  # the driver copies what they point to
         self._follow("cuGraphAddKernelNode", node)
 
     def _copy(self, step: CopyStep) -> None:
@@ -199,7 +187,7 @@ class Chain:
 
         def judge(chain: Chain) -> None:
             chain.add(step.condition)
-            chain._kernel(self._setter(SET_BY_BYTE), (int(handle), step.verdict, 1))
+            chain._kernel(self._setter(SET_BY_BYTE), Packed((int(handle), step.verdict, 1)))
 
         judge(self)
         body = self._conditional(handle, "CU_GRAPH_COND_TYPE_WHILE")
@@ -210,10 +198,10 @@ class Chain:
         taken = [(number, branch, self._handle()) for number, branch in enumerate(step.branches) if branch]
         for number, _, handle in taken:
             if step.by_pred:
-                self._kernel(self._setter(SET_BY_BYTE), (int(handle), step.selector, number == 0))
+                self._kernel(self._setter(SET_BY_BYTE), Packed((int(handle), step.selector, number == 0)))
             else:
                 last = len(step.branches) - 1
-                self._kernel(self._setter(SET_BY_INDEX), (int(handle), step.selector, number, last))
+                self._kernel(self._setter(SET_BY_INDEX), Packed((int(handle), step.selector, number, last)))
         for _, branch, handle in taken:
             self._conditional(handle, "CU_GRAPH_COND_TYPE_IF").add(branch)
 

@@ -20,9 +20,9 @@ _PTX = b"\n.version 8.0\n.target sm_80\n"
 class EmulatedDriver(FakeDriver):
     """Its memory and kernels are an emulator's, for one program: `load` makes it what runs on this machine."""
 
-    def load(self, text: str, **options) -> DeviceExecutable:
+    def load(self, text: str, emulated: str = "cuda-emulated", **options) -> DeviceExecutable:
         """The program, compiled for the emulator, as one for this machine's GPU."""
-        program = hloc.compile(text, "cuda-emulated", Options(cache=False, **options)).program
+        program = hloc.compile(text, emulated, Options(cache=False, **options)).program
         code = program.device
         self.emulator = EmulatedDevice(program)
         launches = [each for computation in code.computations for each in _launches(computation.commands)]
@@ -54,9 +54,11 @@ class EmulatedDriver(FakeDriver):
             return self._kernel(name, pointers)
         launch = self.launches[name]
         pointer_count, count = len(launch.arguments), len(launch.arguments) + len(launch.scalars)
-        places = (ctypes.c_void_p * count).from_address(pointers)
+        places = (ctypes.c_void_p * (count + len(launch.maps))).from_address(pointers)
         values = [ctypes.c_int64.from_address(place).value for place in places]
-        given = launch._replace(grid=grid, block=block, shared_bytes=shared, scalars=tuple(values[pointer_count:]))
+        assert values[count:] == [values[map.argument] + map.offset for map in launch.maps]
+        scalars = tuple(values[pointer_count:count])
+        given = launch._replace(grid=grid, block=block, shared_bytes=shared, scalars=scalars)
 
         def run() -> None:
             self.log.append(f"run {name}")

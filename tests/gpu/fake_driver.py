@@ -1,6 +1,7 @@
 """A stand-in for `cuda.bindings.driver`: memory of NumPy's, kernels of Python's, graphs that are lists of nodes.
 
-Calls are written down in `log`. What a kernel does is a function of `kernels`, on the u64 values of its arguments.
+Calls are written down in `log`. What a kernel does is a function of `kernels`, on the u64 values of its arguments, of
+tensor maps the addresses.
 Work is done when it is begun, but for graphs: their nodes do nothing before they are launched.
 """
 
@@ -12,9 +13,10 @@ from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any
 
-SUCCESS, OUT_OF_MEMORY, NO_DEVICE, ILLEGAL_ADDRESS, NOT_READY = 0, 2, 100, 700, 600
+SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NO_DEVICE, ILLEGAL_ADDRESS, NOT_READY = 0, 1, 2, 100, 700, 600
 NAMES = {
     SUCCESS: "CUDA_SUCCESS",
+    INVALID_VALUE: "CUDA_ERROR_INVALID_VALUE",
     OUT_OF_MEMORY: "CUDA_ERROR_OUT_OF_MEMORY",
     NO_DEVICE: "CUDA_ERROR_NO_DEVICE",
     218: "CUDA_ERROR_INVALID_PTX",
@@ -23,6 +25,13 @@ NAMES = {
     ILLEGAL_ADDRESS: "CUDA_ERROR_ILLEGAL_ADDRESS",
     801: "CUDA_ERROR_NOT_SUPPORTED",
 }
+
+
+_ENCODER = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64,
+    *[ctypes.POINTER(kind) for kind in (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32)],
+    *[ctypes.c_int] * 4,
+)  # fmt: skip
 
 
 class CUgraphConditionalNodeType(IntEnum):
@@ -57,6 +66,13 @@ class FakeDriver:
     CUmemorytype = SimpleNamespace(CU_MEMORYTYPE_DEVICE=2)
     CUgraphNodeType = SimpleNamespace(CU_GRAPH_NODE_TYPE_CONDITIONAL=13)
     CUjit_option = SimpleNamespace(CU_JIT_ERROR_LOG_BUFFER=5, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES=6)
+    CUtensorMapDataType = SimpleNamespace(
+        CU_TENSOR_MAP_DATA_TYPE_UINT8=0, CU_TENSOR_MAP_DATA_TYPE_UINT16=1, CU_TENSOR_MAP_DATA_TYPE_UINT32=2
+    )
+    CUtensorMapInterleave = SimpleNamespace(CU_TENSOR_MAP_INTERLEAVE_NONE=0)
+    CUtensorMapSwizzle = SimpleNamespace(CU_TENSOR_MAP_SWIZZLE_128B=3)
+    CUtensorMapL2promotion = SimpleNamespace(CU_TENSOR_MAP_L2_PROMOTION_L2_256B=3)
+    CUtensorMapFloatOOBfill = SimpleNamespace(CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE=0)
     CUDA_KERNEL_NODE_PARAMS = CUDA_MEMCPY3D = CUDA_MEMSET_NODE_PARAMS = SimpleNamespace
 
     def __init__(self, gpus: Sequence[tuple[int, int]] = ((9, 0),), version: int = 12040, memory: int = 1 << 26):
@@ -68,6 +84,9 @@ class FakeDriver:
         }
         self.fails: dict[str, int] = {}
         self.images: list[bytes] = []
+        self.maps: list[tuple] = []
+        self.refuses_maps = False
+        self._encoder = _ENCODER(self._encode)
         self.jit_says = b""
         self._blocks: dict[int, ctypes.Array] = {}
         self._handles: dict[int, int] = {}
@@ -239,6 +258,24 @@ class FakeDriver:
     def cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
         self._kernel(function, parameters)()
         return (0,)
+
+    # Tensor maps
+
+    def CUresult(self, status):
+        return status
+
+    def cuGetProcAddress(self, name, version, flags):
+        assert (name, version, flags) == (b"cuTensorMapEncodeTiled", 12000, 0)
+        return (0, ctypes.cast(self._encoder, ctypes.c_void_p).value, 0)
+
+    def _encode(self, place, kind, rank, address, dims, strides, box, steps, *choices):
+        """A map's first word is the address of its array; what else it is is put down in `maps`."""
+        self.log.append("cuTensorMapEncodeTiled")
+        numbers = [tuple(array[:count]) for array, count in ((dims, rank), (strides, rank - 1), (box, rank))]
+        self.maps.append((kind, *numbers, choices))
+        ctypes.c_uint64.from_address(place).value = address
+        good = not self.refuses_maps and place % 128 == 0 and address % 16 == 0 and tuple(steps[:rank]) == (1,) * rank
+        return SUCCESS if good else INVALID_VALUE
 
     # Graphs
 

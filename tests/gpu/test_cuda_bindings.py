@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from hloc.codegen.device_program import Launch
-from hloc.runtime.cuda_graph import Chain, Packed, takes_edge_data
+from hloc.codegen.device_program import Launch, TensorMap
+from hloc.runtime.cuda_arguments import EncodedMaps, Packed
+from hloc.runtime.cuda_graph import Chain, takes_edge_data
 from hloc.runtime.device_plan import ChoiceStep, CopyStep, FillStep, LaunchStep, LoopStep
 
 driver: Any = pytest.importorskip("cuda.bindings.driver", reason="cuda-python is for Linux and Windows")
@@ -68,6 +69,7 @@ CALLS: dict[str, tuple] = {
     "cuModuleUnload": (MODULE,),
     "cuFuncSetAttribute": (FUNCTION, SHARED, 100_000),
     "cuLaunchKernel": (FUNCTION, 1, 1, 1, 32, 1, 1, 0, STREAM, Packed((AT, 5)).address, 0),
+    "cuGetProcAddress": (b"cuTensorMapEncodeTiled", 12000, 0),
     "cuGraphCreate": (0,),
     "cuGraphConditionalHandleCreate": (GRAPH, CONTEXT, 0, 0),
     "cuGraphInstantiate": (GRAPH, 0),
@@ -119,6 +121,34 @@ def test_conditional_nodes_are_taken(step: Any) -> None:
     Chain(gpu, GRAPH, lambda launch: FUNCTION, lambda name: FUNCTION).add([step])
     kernel = "cuGraphAddKernelNode"
     assert gpu.called == ["cuGraphConditionalHandleCreate", kernel, "cuGraphAddNode", kernel]
+
+
+def test_maps_are_described_by_what_the_bindings_have() -> None:
+    """The driver's function itself is not cuda-python's: it is stood for by one that takes the same."""
+    given: list[tuple] = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 8, *[ctypes.c_uint32] * 4)
+    def encode(*arguments):
+        given.append(arguments)
+        return 1
+
+    class Encoding(Gpu):
+        number = 0
+
+        def enter(self) -> None:
+            return None
+
+        def call(self, name: str, *arguments: Any) -> Any:
+            return ctypes.cast(encode, ctypes.c_void_p).value, 0
+
+    maps = (TensorMap(1, 32, 2, (100, 7), (208,), (64, 7)),)
+    launch = Launch("k", (1, 1, 1), (32, 1, 1), 0, (), (), (), "x", maps)
+    with pytest.raises(RuntimeError, match="driver"):  # who asks for the name of the error
+        EncodedMaps(Encoding(), launch, (AT, 4096))
+    ((place, kind, rank, address, *_, interleave, swizzle, promotion, fill),) = given
+    assert place % 128 == 0 and (rank & 0xFFFFFFFF, address) == (2, 4128)
+    assert kind & 0xFFFFFFFF == driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16
+    assert (interleave, swizzle, promotion, fill) == (0, 3, 3, 0)
 
 
 def test_the_version_of_the_bindings_is_told_by_a_signature() -> None:

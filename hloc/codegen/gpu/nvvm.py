@@ -25,7 +25,7 @@ class Nvvm(Dialect):
     shared_pointer = _SHARED
 
     def map_parameter(self, name: str) -> tuple:
-        return ("ptr", name, 'byval([128 x i8]) align 64 "nvvm.grid_constant"')
+        return ("ptr", name, 'byval([128 x i8]) align 128 "nvvm.grid_constant"')
 
     def kernel(self, module: Module, name: str, params: list[tuple], threads: int, attributes: str) -> Function:
         attributes = f'{attributes} "nvvm.maxntid"="{threads}"'.strip()
