@@ -80,6 +80,7 @@ class KernelContext:
         self._level = 0
         self.range: tuple[Value, Value] | None = None
         self.workers = 1
+        self.turn: Value | None = None
         self.range_size = 0
         self.outer_nests = 0
         self.finishes = False
@@ -276,6 +277,18 @@ class KernelContext:
         self._open_nests += 1
         yield limits
         self._open_nests -= 1
+
+    def in_turns(self, turns: int, count: int, body: Callable[[Value, Value], object]) -> None:
+        """Runs body(turn, number) for all numbers below `count`, in each turn perhaps by several threads.
+
+        This is all of the kernel's code; the op's row has as many turns, and scratch that threads have in common.
+        """
+        if self.range is not None:
+            with self.ranged(count) as limits, self.b.for_loop(*limits, unroll=False) as number:
+                body(self.turn, number)
+            return
+        with self.b.for_loop(0, turns, unroll=False) as turn, self.b.for_loop(0, count, unroll=False) as number:
+            body(turn, number)
 
     def in_parts(self, count: int, part: Callable[[Value], object], finish: Callable[[], object]) -> None:
         """Runs part(number) for 0 .. count - 1, each perhaps by another thread; when all are done, `finish`.

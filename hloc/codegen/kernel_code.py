@@ -101,7 +101,7 @@ class KernelCode:
                 finish = None
                 if k.finishes:
                     finish = self._written(f"{name}.finish", step, shared, attributes, is_finishing=True)[0]
-                return kernel.write(part, sharing, k.range_size, own_scratch, finish)
+                return kernel.write(part, sharing, k.range_size, own_scratch, finish, step.turns)
             del self.module.functions[part.name]
         return self._written(name, step, shared, attributes, once=brief)[0]
 
@@ -162,6 +162,7 @@ class KernelCode:
     ) -> tuple[Function, KernelContext]:
         params = self._params(step, shared)
         limits = [("i64", "begin"), ("i64", "end")] if workers else []
+        limits += [("i64", "turn")] if workers and step.turns > 1 else []
         fails = step.form.row is not None and step.form.row.fails
         result = "i32" if fails else "void"
         function = self.module.function(name, result, params + limits, attributes, "internal")
@@ -174,7 +175,8 @@ class KernelCode:
         pointers |= {number: outputs[output] for number, output in shared.items()}
         k = self._context(b, step, pointers, outputs, given[-2:], splits)
         if workers:
-            k.range, k.workers = (function.args[-2], function.args[-1]), workers
+            begin, end, *turn = function.args[len(params) :]
+            k.range, k.workers, k.turn = (begin, end), workers, turn[0] if turn else None
         k.is_finishing = is_finishing
         _write(k, step)
         b.ret(k.status if fails else None)

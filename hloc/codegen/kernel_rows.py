@@ -42,7 +42,8 @@ class KernelRow:
     (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome
     in `k.status`. An op of which `takes_epilogue(instruction)` stores its results through `k.store`, and
     `written_once(instruction, epilogue)` are the roots of whose elements it writes each once, at the end.
-    Where all threads have the scratch of an op in common, `common_scratch(instruction)` holds.
+    Where all threads have the scratch of an op in common, `common_scratch(instruction)` holds. One with several
+    `turns(instruction)` is written by `k.in_turns`.
     The arrays of a `strided` one may be seen through ops that leave them where they lie (see `strided.py`). The
     code of one that `is_loop` is a single loop nest; what comes before it may be done again by each thread.
     """
@@ -58,6 +59,7 @@ class KernelRow:
     written_once: Callable[[Instruction, Epilogue], Sequence[int]]
     is_loop: bool
     common_scratch: Callable[[Instruction], bool]
+    turns: Callable[[Instruction], int]
 
 
 KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
@@ -111,6 +113,7 @@ def kernel(
     written_once: Callable[[Instruction, Epilogue], Sequence[int]] = lambda instruction, epilogue: (),
     is_loop: bool = False,
     common_scratch: Callable[[Instruction], bool] = lambda instruction: False,
+    turns: Callable[[Instruction], int] = lambda instruction: 1,
     table: Table[KernelRow] = KERNELS,
 ) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:
     """Decorator: the function is the entry of these opcodes in KERNELS, or another table. See KernelRow for the rest.
@@ -125,8 +128,8 @@ def kernel(
         return range(len(instruction.operands)) if element_operands == "all" else ()
 
     def enter(function: Callable[[KernelContext, Instruction], None]):
-        places = scratch, in_place, fails, takes_epilogue, fused_scratch, strided, written_once, is_loop, common_scratch
-        row = KernelRow(function, numbers, *places)
+        ways = takes_epilogue, fused_scratch, strided, written_once, is_loop, common_scratch, turns
+        row = KernelRow(function, numbers, scratch, in_place, fails, *ways)
         for opcode in opcodes:
             table.enter(opcode, row)
         return function

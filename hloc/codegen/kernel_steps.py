@@ -45,6 +45,11 @@ class KernelStep(Step):
         """Whether threads that share the kernel have its scratch in common."""
         return self.form.own is not None and self.form.row.common_scratch(self.form.own)
 
+    @property
+    def turns(self) -> int:
+        """How many times threads share the kernel's loop, one time after the other."""
+        return 1 if self.form.row is None else self.form.row.turns(self.form.own)
+
     def operand_leaves(self) -> list[list[Leaf]]:
         """What stands for each operand's leaves on the border of the op's graph."""
         if self.instruction.opcode == "fusion":

@@ -97,32 +97,48 @@ class SharedKernel:
         self.name, self.params, self.attributes = name, params, attributes
 
     def write(
-        self, part: Function, sharing: Sharing, size: int, scratch_bytes: int, finish: Function | None = None
+        self,
+        part: Function,
+        sharing: Sharing,
+        size: int,
+        scratch_bytes: int,
+        finish: Function | None = None,
+        turns: int = 1,
     ) -> Function:
         """The kernel: `size` is that of the part's outermost loop, `scratch_bytes` what each thread needs for itself.
 
-        One thread does what is left to `finish`.
+        The loop is shared in several `turns`, whose number the part is given. One thread does what is left to `finish`.
         """
-        task = self._task(part, scratch_bytes)
+        task = self._task(part, scratch_bytes, turns)
         function, b = self._begun(self.name, self.params)
-        frame = b.alloca("ptr", len(self.params))
+        frame = b.alloca("ptr", len(self.params) + 1)
         for number, argument in enumerate(function.args):
             b.store(argument, b.gep("ptr", frame, i64(number)))
         context = function.args[-1]
         pool = b.load("ptr", b.gep("ptr", context, i64(CONTEXT_FIELDS.index("pool"))))
         parallel = parallel_routine(Routines(self.module, self.target))
         grain, wakes = i64(sharing.grain(size)), integer("i1", sharing.wakes)
-        b.call(parallel, [pool, Value("ptr", task.text), frame, i64(size), grain, i64(sharing.workers), wakes])
+        given = [pool, Value("ptr", task.text), frame, i64(size), grain, i64(sharing.workers), wakes]
+        if turns == 1:
+            b.call(parallel, given)
+        else:
+            with b.for_loop(0, turns, unroll=False) as turn:
+                b.store(turn, self._turn(b, frame))
+                b.call(parallel, given)
         if finish is not None:
             b.call(finish, function.args)
         b.ret()
         return function
 
+    def _turn(self, b: Builder, frame: Value) -> Value:
+        """Where a frame has the number of the turn."""
+        return b.gep("ptr", frame, i64(len(self.params)))
+
     def _begun(self, name: str, params: Sequence[tuple]) -> tuple[Function, Builder]:
         function = self.module.function(name, "void", params, self.attributes, "internal")
         return function, Builder(function)
 
-    def _task(self, part: Function, scratch_bytes: int) -> Function:
+    def _task(self, part: Function, scratch_bytes: int, turns: int) -> Function:
         types = [("ptr", "frame"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
         function, b = self._begun(f"{self.name}.task", types)
         frame, begin, end, worker = function.args
@@ -131,7 +147,8 @@ class SharedKernel:
             given[-2] = b.gep("i8", given[-2], b.mul(worker, i64(aligned(scratch_bytes))))
         # A helper's own mode is that of the thread that started it.
         before = self.target.enter_flushing(b) if self.options.flush_denormals else None
-        b.call(part, [*given, begin, end])
+        turn = [b.load("i64", self._turn(b, frame))] if turns > 1 else []
+        b.call(part, [*given, begin, end, *turn])
         if before is not None:
             self.target.leave_flushing(b, before)
         b.ret()

@@ -8,163 +8,59 @@ them, else keys and positions. All others are merged; so are lines with NaNs, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from hloc.analysis import cost
-from hloc.analysis.comparators import SortKey, sort_key
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register, like_at
-from hloc.codegen.bodies import Body
 from hloc.codegen.kernel import Index, KernelContext, kernel
-from hloc.codegen.llvm import Builder, Value, integer
+from hloc.codegen.llvm import Value, integer
+from hloc.codegen.long_sort import Entries, LongSort
 from hloc.codegen.merge_sort import MergeSort
-from hloc.codegen.radix_sort import MOST, RadixSort, counts_bytes
+from hloc.codegen.radix_sort import RadixSort, counts_bytes
 from hloc.codegen.routines import i64
-from hloc.ir.computation import Computation
-from hloc.ir.dtypes import BF16, F16, F32, F64, U8, U16, U32, U64, DType
+from hloc.codegen.sort_keys import (
+    MOVED,
+    KeyedLines,
+    as_moved,
+    compared,
+    key_bits,
+    key_order,
+    key_value,
+    line_size,
+    moved_bytes,
+    rounded,
+    scratch_bytes,
+)
+from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
-from hloc.records import record
-
-MOVED = {F16: U16, BF16: U16, F32: U32, F64: U64}
-"""Moved as integers: what selects floats may flush denormals, and does with NaNs as it likes."""
-
-_KEYS = {8: U8, 16: U16, 32: U32, 64: U64}
-
-_RADIX_LEAST = 256
-"""Elements of a line from which on digits do better than merging."""
-
-_MOST_MOVED, _MOST_KEY_WORK = 16, 8
-"""Bytes of the operands that are moved in each pass, and work in units of `cost.weight` to make a key of them again."""
 
 
-def _rounded(size: int) -> int:
-    return -(-size // 64) * 64
+def _turns(instruction: Instruction) -> int:
+    """The turns in which threads share the only line, if it is long."""
+    keyed = KeyedLines.of(instruction)
+    is_shared = keyed is not None and keyed.is_long and instruction.operands[0].shape.count == line_size(instruction)
+    return LongSort.turns(key_bits(keyed.key)) if is_shared else 1
 
 
-def _size(instruction: Instruction) -> int:
-    (dimension,) = instruction.get("dimensions")
-    return instruction.operands[0].shape.dims[dimension]
-
-
-def _moved_bytes(dtypes: Sequence[DType], size: int) -> int:
-    """Scratch for a line of arrays of these types, each in whole cache lines."""
-    return sum(_rounded(size * dtype.itemsize) for dtype in dtypes)
-
-
-@record
-class _Keyed:
-    """How lines are sorted by a key: `moved` are the types of what moves, the operands or keys and positions.
-
-    `merges` says that some lines have to be merged all the same. The keys of most lines are the elements of the operand
-    `plain`, by their total order: a comparator may take care of zeros and NaNs, of which there are seldom any.
-    """
-
-    key: SortKey
-    moved: tuple[DType, ...]
-    moves_operands: bool
-    merges: bool
-    plain: int | None
-
-    @staticmethod
-    def of(instruction: Instruction) -> _Keyed | None:
-        """None where all lines are merged."""
-        key, size = sort_key(instruction.attributes["to_apply"]), _size(instruction)
-        if key is None or not _RADIX_LEAST <= size <= MOST:
-            return None
-        dtype = key.value.shape.dtype
-        if dtype.is_complex:
-            return None
-        dtypes = [operand.shape.dtype for operand in instruction.operands]
-        moves_operands = (
-            len(dtypes) <= 2
-            and sum(dtype.itemsize for dtype in dtypes) <= _MOST_MOVED
-            and _key_work(key.value) <= _MOST_KEY_WORK
-        )
-        moved = [MOVED.get(dtype, dtype) for dtype in dtypes] if moves_operands else [_KEYS[_key_bits(key)], U32]
-        merges = dtype.is_float and not key.total
-        plain = _plain_operand(key) if moves_operands else None
-        return _Keyed(key, tuple(moved), moves_operands, merges, plain)
-
-
-def _key_bits(key: SortKey) -> int:
-    """Of the integers that keys become."""
-    return max(8, key.value.shape.dtype.bits)
-
-
-def _parts(value: Instruction) -> list[Instruction]:
-    """What a key is made of, itself included."""
-    pending, seen = [value], {value: None}
-    while pending:
-        for operand in pending.pop().operands:
-            if operand not in seen:
-                seen[operand] = None
-                pending.append(operand)
-    return list(seen)
-
-
-def _key_work(value: Instruction) -> float:
-    """Work to make a key, in units of `cost.weight`."""
-    parts = _parts(value)
-    return float("inf") if any(part.called for part in parts) else sum(map(cost.weight, parts))
-
-
-def _plain_operand(key: SortKey) -> int | None:
-    """The operand of whose elements the keys may be copies; None if they always are, or seldom."""
-    if key.value.opcode == "parameter" and (key.total or not key.value.shape.dtype.is_float):
-        return None
-    read = [part for part in _parts(key.value) if part.opcode == "parameter"]
-    if len(read) != 1 or read[0].shape.dtype is not key.value.shape.dtype:
-        return None
-    return read[0].get("number") // 2
-
-
-def _scratch(instruction: Instruction) -> int:
-    """A line of the operands, and another one of them, or of what the digits of keys take."""
-    size, keyed = _size(instruction), _Keyed.of(instruction)
-    line = _moved_bytes([operand.shape.dtype for operand in instruction.operands], size)
-    if keyed is None:
-        return 2 * line
-    counts = counts_bytes(_key_bits(keyed.key))
-    if keyed.moves_operands:
-        return 2 * line + counts
-    entries = 2 * _moved_bytes(keyed.moved, size)
-    return line + max(entries, line if keyed.merges else 0) + counts
-
-
-def key_value(k: KernelContext, comparator: Computation, key: SortKey, elements: Sequence[Register]) -> Register:
-    """What an element of every operand is compared by."""
-    body = Body.of_scalars(comparator, [element for element in elements for _ in range(2)])
-    return k.descend(lambda: body.evaluate(k, key.value, (), ()))
-
-
-def key_order(b: Builder, key: SortKey, value: Register) -> Value:
-    """The unsigned integer (see `scalar.order_key`) that comes first where the comparator puts a value first."""
-    dtype = key.value.shape.dtype
-    if dtype.is_float and not key.total:
-        # Zeros are equal, and so are denormals where they are flushed: -0 + 0 is 0.
-        wide = scalar.widen(b, dtype, value)
-        zero = scalar.constant(F64 if wide.type == "double" else F32, 0)
-        value = scalar.narrow(b, dtype, b.fadd(wide, zero))
-    order = scalar.order_key(b, dtype, value)
-    return b.not_(order) if key.descending else order
-
-
-def as_moved(b: Builder, value: Register, dtype: DType) -> Register:
-    """An element as it is moved."""
-    return scalar.to_bits(b, dtype, value) if dtype in MOVED else value
-
-
-def compared(b: Builder, value: Register, dtype: DType) -> Register:
-    """A moved value as an element."""
-    return scalar.from_bits(b, dtype, value) if dtype in MOVED else value
-
-
-@kernel("sort", element_operands="all", scratch=_scratch, is_loop=True)
+@kernel(
+    "sort",
+    element_operands="all",
+    scratch=scratch_bytes,
+    is_loop=True,
+    common_scratch=lambda instruction: _turns(instruction) > 1,
+    turns=_turns,
+)
 def sort(k: KernelContext, instruction: Instruction) -> None:
     if not instruction.operands[0].shape.count:
         return
-    keyed = _Keyed.of(instruction)
-    (_Sort(k, instruction) if keyed is None else _KeyedSort(k, instruction, keyed)).write()
+    keyed = KeyedLines.of(instruction)
+    if keyed is None:
+        _Sort(k, instruction).write()
+    elif keyed.is_long:
+        _LongKeyedSort(k, instruction, keyed).write()
+    else:
+        _KeyedSort(k, instruction, keyed).write()
 
 
 class _Sort:
@@ -175,10 +71,10 @@ class _Sort:
         self.comparator = instruction.attributes["to_apply"]
         (self.dimension,) = instruction.get("dimensions")
         self.shape = instruction.operands[0].shape
-        self.size = _size(instruction)
+        self.size = line_size(instruction)
         self.dtypes = [operand.shape.dtype for operand in instruction.operands]
         self.moved = [MOVED.get(dtype, dtype) for dtype in self.dtypes]
-        line = _moved_bytes(self.moved, self.size)
+        line = moved_bytes(self.moved, self.size)
         self.source, self.target = self._held(self.moved, 0), self._held(self.moved, line)
 
     def _held(self, dtypes: Sequence[DType], offset: int) -> list[ArrayRef]:
@@ -187,7 +83,7 @@ class _Sort:
         for dtype in dtypes:
             pointer = self.b.gep("i8", self.k.scratch, i64(offset))
             arrays.append(ArrayRef(self.b, ArrayShape(dtype, (self.size,)), pointer))
-            offset += _rounded(self.size * dtype.itemsize)
+            offset += rounded(self.size * dtype.itemsize)
         return arrays
 
     def write(self) -> None:
@@ -203,11 +99,15 @@ class _Sort:
 
     def _take_in(self, index: Index, i: Value) -> list[Register]:
         """Puts the elements of a place of a line into the source; the elements."""
-        at = self._at(index, i)
-        values = [self.k.input(number)(at) for number in range(len(self.dtypes))]
-        moved = [as_moved(self.b, value, dtype) for value, dtype in zip(values, self.dtypes, strict=True)]
+        values, moved = self._elements(index, i)
         self._put(self.source, i, moved)
         return values
+
+    def _elements(self, index: Index, i: Value) -> tuple[list[Register], list[Register]]:
+        """The elements of a place of a line, and as they are moved."""
+        at = self._at(index, i)
+        values = [self.k.input(number)(at) for number in range(len(self.dtypes))]
+        return values, [as_moved(self.b, value, dtype) for value, dtype in zip(values, self.dtypes, strict=True)]
 
     def _at(self, index: Index, i: Value) -> Index:
         """A place of a line."""
@@ -251,15 +151,17 @@ class _Sort:
 class _KeyedSort(_Sort):
     """Writes the sort of lines by a key."""
 
-    def __init__(self, k: KernelContext, instruction: Instruction, keyed: _Keyed):
+    def __init__(self, k: KernelContext, instruction: Instruction, keyed: KeyedLines):
         super().__init__(k, instruction)
         self.keyed = keyed
-        line, entries = _moved_bytes(self.moved, self.size), _moved_bytes(keyed.moved, self.size)
+        if keyed.is_long:
+            return
+        line, entries = moved_bytes(self.moved, self.size), moved_bytes(keyed.moved, self.size)
         self.entries, self.others = self.source, self.target
         if not keyed.moves_operands:
             self.entries, self.others = self._held(keyed.moved, line), self._held(keyed.moved, line + entries)
-        bits = _key_bits(keyed.key)
-        counts = self.b.gep("i8", k.scratch, i64(_scratch(instruction) - counts_bytes(bits)))
+        bits = key_bits(keyed.key)
+        counts = self.b.gep("i8", k.scratch, i64(scratch_bytes(instruction) - counts_bytes(bits)))
         self.radix = RadixSort(self.b, self.size, bits, counts)
 
     def _line(self, index: Index) -> None:
@@ -276,13 +178,19 @@ class _KeyedSort(_Sort):
         """Takes in a place of a line. Whether the line has a key that < does not order, or one that is not as its
         operand, up to there.
         """
-        b, keyed = self.b, self.keyed
         elements = self._take_in(index, i)
-        value = key_value(self.k, self.comparator, keyed.key, elements)
-        order = key_order(b, keyed.key, value)
+        value = key_value(self.k, self.comparator, self.keyed.key, elements)
+        order = key_order(self.b, self.keyed.key, value)
         self.radix.count(order)
-        if not keyed.moves_operands:
-            self._put(self.entries, i, [order, b.trunc(i, "i32")])
+        if not self.keyed.moves_operands:
+            self._put(self.entries, i, [order, self.b.trunc(i, "i32")])
+        return self._found(elements, value, order, unordered, changed)
+
+    def _found(
+        self, elements: list[Register], value: Register, order: Value, unordered: Value, changed: Value
+    ) -> list[Value]:
+        """What is known of the places so far, with one more."""
+        b, keyed = self.b, self.keyed
         if keyed.plain is not None:
             changed = b.or_(changed, b.icmp_signed("!=", order, self._plain_order(elements[keyed.plain])))
         if keyed.merges:
@@ -318,3 +226,99 @@ class _KeyedSort(_Sort):
     def _plain_order(self, element: Register) -> Value:
         key = self.keyed.key
         return key_order(self.b, key._replace(total=True), element)
+
+
+class _LongKeyedSort(_KeyedSort):
+    """Writes the sort of long lines by a key, in turns: the only line in parts, for several threads.
+
+    The scratch has the operands, if others move for them, then the entries or what merging takes, then the counts.
+    """
+
+    def __init__(self, k: KernelContext, instruction: Instruction, keyed: KeyedLines):
+        super().__init__(k, instruction, keyed)
+        self.turns, self.chunks = _turns(instruction), k.workers
+        bits = key_bits(keyed.key)
+        self.stored = Entries(self.b, keyed.moved, self.size)
+        start = 0 if keyed.moves_operands else moved_bytes(self.moved, self.size)
+        counts = scratch_bytes(instruction) - LongSort.scratch_bytes
+        starts = [start, start + Entries.bytes(keyed.moved, self.size), counts]
+        places = [self.b.gep("i8", k.scratch, i64(place)) for place in starts]
+        self.last = LongSort.turns(bits) - 1
+        self.long = LongSort(self.stored, bits, self.chunks if self.turns > 1 else 1, *places)
+        self.target = self._held(self.moved, start if start else moved_bytes(self.moved, self.size))
+
+    def write(self) -> None:
+        if self.turns > 1:
+            index = (i64(0),) * self.shape.rank
+            self.k.in_turns(self.turns, self.long.chunks, partial(self._turn, index))
+        else:
+            super().write()
+
+    def _line(self, index: Index) -> None:
+        with self.b.for_loop(0, self.last + 1, unroll=False) as turn:
+            self._turn(index, turn, i64(0))
+
+    def _turn(self, index: Index, turn: Value, chunk: Value) -> None:
+        b, keyed = self.b, self.keyed
+        with b.if_then(b.icmp_signed("==", turn, i64(0))):
+            self._make_entries(index, chunk)
+        # In the first turn, other chunks are not known yet: their keys make no difference to this one's.
+        is_first = b.icmp_signed("==", turn, i64(0))
+        flags = b.if_else(is_first, lambda: self.long.flags(chunk), lambda: self.long.flags())
+        bits = [b.and_(flags, integer("i32", bit)) for bit in (1, 2)]
+        unordered, changed = (b.icmp_signed("!=", bit, integer("i32", 0)) for bit in bits)
+        is_last = b.icmp_signed("==", turn, i64(self.last))
+        with b.if_then(b.not_(b.or_(is_last, unordered) if keyed.merges else is_last)):
+            if keyed.plain is None:
+                self._pass(turn, chunk, self._key)
+            else:
+                ways = [partial(self._pass, turn, chunk, key) for key in (self._key, self._plain_key)]
+                b.if_else(changed, *ways)
+        with b.if_then(is_last):
+            if not keyed.merges:
+                self._store_entries(index, turn, chunk)
+            else:
+                b.if_else(
+                    unordered,
+                    lambda: self._merge_once(index, chunk),
+                    lambda: self._store_entries(index, turn, chunk),
+                )
+
+    def _make_entries(self, index: Index, chunk: Value) -> None:
+        """Takes in a chunk, and notes whether it has a key that < does not order, or one that is not as its operand."""
+        b, no = self.b, integer("i1", 0)
+
+        def make(i: Value, carried: list[Value]) -> list[Value]:
+            elements, moved = self._elements(index, i)
+            value = key_value(self.k, self.comparator, self.keyed.key, elements)
+            order = key_order(b, self.keyed.key, value)
+            if not self.keyed.moves_operands:
+                self._put(self.source, i, moved)
+                moved = [order, b.trunc(i, "i32")]
+            self.stored.put(self.long.first, i, moved)
+            return self._found(elements, value, order, *carried)
+
+        unordered, changed = b.for_loop_carrying(*self.long.bounds(chunk), [no, no], make)
+        self.long.begin(chunk, b.or_(b.zext(unordered, "i32"), b.shl(b.zext(changed, "i32"), integer("i32", 1))))
+
+    def _pass(self, turn: Value, chunk: Value, key: Callable[[list[Register]], Value]) -> None:
+        is_even = self.b.icmp_signed("==", self.b.and_(turn, i64(1)), i64(0))
+        self.b.if_else(
+            is_even, lambda: self.long.count(turn, chunk, key), lambda: self.long.move(turn, chunk, key)
+        )
+
+    def _store_entries(self, index: Index, turn: Value, chunk: Value) -> None:
+        """Stores what belongs to each sorted entry of a chunk."""
+        place = self.long.place(turn)
+        with self.b.for_loop(*self.long.bounds(chunk)) as i:
+            entry = self.stored.get(place, i)
+            if not self.keyed.moves_operands:
+                entry = self._get(self.source, self.b.zext(entry[1], "i64"))
+            self._store(index, i, entry)
+
+    def _merge_once(self, index: Index, chunk: Value) -> None:
+        """Merges the line, in the first chunk."""
+        with self.b.if_then(self.b.icmp_signed("==", chunk, i64(0))):
+            with self.b.for_loop(0, self.size) as i:
+                self._take_in(index, i)
+            self._merge(index)

@@ -7,6 +7,8 @@ import pytest
 from emitter_cases import NONE, check, computation, program, value
 
 import hloc
+from hloc.ir.dtypes import dtype_of_numpy
+from hloc.options import Options
 
 TOTAL = computation("f", "compare direction=LT, type=TOTALORDER", "f32")
 LESS = computation("f", "compare direction=LT", "f32")
@@ -46,10 +48,9 @@ def comparator(dtypes: list[str], key: int, direction: str = "LT", prepare: str 
     return f"f {{\n{body}\n  ROOT r = pred[] compare({', '.join(names)}), direction={direction}\n}}\n\n"
 
 
-def run(op: str, comparator: str, *arguments: np.ndarray) -> list[np.ndarray]:
-    names = {"float32": "f32", "int32": "s32"}
-    shapes = [f"{names[a.dtype.name]}[{','.join(map(str, a.shape))}]" for a in arguments]
-    return hloc.compile(program(shapes, [op], comparator), options=NONE).execute(*arguments)
+def run(op: str, comparator: str, *arguments: np.ndarray, options: Options = NONE) -> list[np.ndarray]:
+    shapes = [f"{dtype_of_numpy(a.dtype).name}[{','.join(map(str, a.shape))}]" for a in arguments]
+    return hloc.compile(program(shapes, [op], comparator), options=options).execute(*arguments)
 
 
 @pytest.mark.parametrize("size", [255, 256, 257, 1000, 5003])
@@ -140,3 +141,56 @@ def test_lines_with_nans_that_plain_less_does_not_order_are_permutations(count: 
     assert np.array_equal(np.sort(order, axis=1), places)
     for line in (0, 2, 3):
         assert np.array_equal(got[line], np.sort(numbers[line]))
+
+
+LONG = 40_001
+
+
+def _long_line(case: str) -> np.ndarray:
+    random = np.random.default_rng(7)
+    numbers = random.standard_normal(LONG).astype(np.float32)
+    if case == "special":
+        numbers[random.integers(0, LONG, 500)] = random.choice(np.float32([0, -0.0, np.nan, np.inf, -np.inf]), 500)
+    if case == "same":
+        numbers[:] = 3
+    if case == "one differs":
+        numbers[:-1] = numbers[0]
+    return numbers
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 11])
+@pytest.mark.parametrize("case", ["plain", "special", "same", "one differs"])
+def test_long_lines_are_the_same_for_any_number_of_threads(case: str, threads: int) -> None:
+    numbers, places = _long_line(case), np.arange(LONG, dtype=np.int32)
+    op = f"(f32[{LONG}], s32[{LONG}]) sort(p0, p1), dimensions={{0}}, to_apply=f"
+    got, order = run(op, CANONICAL, numbers, places, options=Options(num_threads=threads))
+    keys = np.where(numbers == 0, np.float32(0), numbers)
+    assert np.array_equal(order, np.argsort(keys, kind="stable"))
+    assert np.array_equal(got.view(np.int32), numbers[order].view(np.int32))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_long_lines_with_nans_are_merged(threads: int) -> None:
+    numbers = _long_line("special")
+    op = f"f32[{LONG}] sort(p0), dimensions={{0}}, to_apply=f"
+    (got,) = run(op, LESS, numbers, options=Options(num_threads=threads))
+    assert np.array_equal(np.sort(got), np.sort(numbers), equal_nan=True)
+
+
+@pytest.mark.parametrize("dtypes", [["u8"], ["s16", "s32"], ["f64"], ["s64", "s32"], ["s32", "f32", "c64"]])
+def test_long_lines_of_other_types(dtypes: list[str]) -> None:
+    arguments = [value(f"{dtype}[{LONG}]", n) for n, dtype in enumerate(dtypes)]
+    shapes = [f"{dtype}[{LONG}]" for dtype in dtypes]
+    result = shapes[0] if len(shapes) == 1 else f"({', '.join(shapes)})"
+    op = f"{result} sort({', '.join(f'p{n}' for n in range(len(dtypes)))}), dimensions={{0}}, to_apply=f"
+    got = run(op, comparator(dtypes, 0), *arguments, options=Options(num_threads=3))
+    order = np.argsort(arguments[0], kind="stable")
+    for sorted_, argument in zip(got, arguments, strict=True):
+        assert np.array_equal(sorted_, argument[order])
+
+
+def test_several_long_lines() -> None:
+    numbers = np.random.default_rng(9).integers(-99, 99, (LONG, 2)).astype(np.int32)
+    op = f"s32[{LONG},2] sort(p0), dimensions={{0}}, to_apply=f"
+    (got,) = run(op, comparator(["s32"], 0), numbers, options=Options(num_threads=2))
+    assert np.array_equal(got, np.sort(numbers, axis=0))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from math import prod
 
 from hloc.analysis.comparators import SortKey, sort_key
-from hloc.codegen.emitters.sort import MOVED, as_moved, compared, key_order, key_value
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.emitters import gpu_kernel
 from hloc.codegen.gpu.merge_plan import Lines, Tiling, Values
@@ -16,6 +15,7 @@ from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value
 from hloc.codegen.loops import delinearize
+from hloc.codegen.sort_keys import MOVED, as_moved, compared, key_order, key_value
 from hloc.ir.instruction import Instruction
 
 
