@@ -206,12 +206,24 @@ class KernelCode:
 
     def _attributes(self, step: KernelStep, brief: bool) -> str:
         common = function_attributes(self.target, self.options)
+        if "avx2" in self.target.features and _gathers(step):
+            common = common.replace('"target-features"="', '"target-features"="+fast-gather,')
         if brief:
             return f"{common} optnone noinline"
         small = all(view.shape.count <= SMALL for view in (*step.inputs, *step.outputs))
         # With guards, a message names the kernel that went beyond a buffer.
         inline = small and not self.options.guard_pages
         return f"{common} {'alwaysinline' if inline else 'noinline'}"
+
+
+def _gathers(step: KernelStep) -> bool:
+    """Whether a kernel reads elements at computed places: one instruction a vector for the places, and one to read.
+
+    LLVM would take the places out of their vectors one by one, where registers run short.
+    """
+    instruction = step.instruction
+    body = instruction.called[0] if instruction.opcode == "fusion" else (instruction,)
+    return any(inner.opcode == "gather" for inner in body)
 
 
 def is_short(step: KernelStep) -> bool:

@@ -26,15 +26,15 @@ def index_constant(number: int) -> Value:
 
 
 def clamped(b: Builder, value: Value, dtype: DType, limit: int) -> Value:
-    """A start index of any integer type as an i64 in 0 .. limit."""
+    """A start index of any integer type as an i64 in 0 .. limit: bounded in its own type, which takes fewer lanes."""
     if limit == 0:
         return index_constant(0)
-    if dtype.is_unsigned:
-        wide = b.zext(value, "i64") if value.type != "i64" else value
-        return b.select(b.icmp_unsigned("<", wide, index_constant(limit)), wide, index_constant(limit))
-    wide = b.sext(value, "i64") if value.type != "i64" else value
-    high = b.select(b.icmp_signed("<", wide, index_constant(limit)), wide, index_constant(limit))
-    return b.select(b.icmp_signed(">", high, index_constant(0)), high, index_constant(0))
+    kind = "u" if dtype.is_unsigned else "s"
+    if not dtype.is_unsigned:
+        value = b.intrinsic("llvm.smax", value.type, [value, integer(value.type, 0)])
+    if limit < 1 << (dtype.bits - dtype.is_signed):
+        value = b.intrinsic(f"llvm.{kind}min", value.type, [value, integer(value.type, limit)])
+    return b.zext(value, "i64") if value.type != "i64" else value
 
 
 class Flat:
