@@ -246,7 +246,7 @@ def spills(text: str, arch: str, most: int = 0, **options: bool) -> str:
     return made
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_120"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
 @pytest.mark.parametrize(
     ("types", "direction", "mma"),
     [

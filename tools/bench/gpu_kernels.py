@@ -2,8 +2,9 @@
 
     python -m tools.bench.gpu_kernels [--arch sm_80,sm_90a,sm_120] [--ptxas PATH] [--markdown OUT]
 
-Of each kernel registers, shared memory, spills and occupancy; of a program's PTX the products on matrix units (`mma`),
-accesses of 16 bytes, asynchronous copies, and integer divisions. Exit status 1 if a kernel spills.
+Of each kernel registers, shared memory, spills and occupancy; of a program's PTX the products on matrix units, by warps
+(`mma`) and by warpgroups (`wgmma`), accesses of 16 bytes, asynchronous copies, also of whole tiles, and integer
+divisions. Exit status 1 if a kernel spills.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from tools.bench.gpu_workloads import Workload, workloads
 
 COUNTED = {
     "mma": r"mma\.sync",
+    "wgmma": r"wgmma\.mma_async",
     "16-byte accesses": r"\b(?:ld|st)\.global[.\w]*\.v(?:4\.[bfu]32|2\.[bfu]64)",
     "async copies": r"cp\.async\.c[ag]",
+    "tile copies": r"cp\.async\.bulk\.tensor",
     "divisions": r"\b(?:div|rem)\.[su]\d+",
 }
 """What is counted in PTX, and how it is told."""

@@ -1,9 +1,10 @@
 """dot on devices: sums of products over contracting dimensions.
 
 `gemm_plan.py` chooses among kernels: a thread for each result (small products), warps for a few columns (few rows),
-tiles in shared memory, multiplied by threads or, from sm_80 on, by matrix units where those give as much. Floats below
-f32 are summed in f32 and rounded once; integers wrap in the result's type. In a fusion, operands are read where they
-lie, or computed on the way into shared memory, and the epilogue is applied to sums as they are stored.
+tiles in shared memory, multiplied by threads or, from sm_80 on, by matrix units where those give as much; on sm_90a by
+units of warpgroups, where operands lie so that tiles are fetched whole. Floats below f32 are summed in f32 and rounded
+once; integers wrap in the result's type. In a fusion, operands are read where they lie, or computed on the way into
+shared memory, and the epilogue is applied to sums as they are stored.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.emitters import gpu_kernel
 from hloc.codegen.gpu.gemm_mma import write_units
 from hloc.codegen.gpu.gemm_parts import Operand, store_results, thread_number
-from hloc.codegen.gpu.gemm_plan import PLAIN, THIN, UNITS, GemmPlan, dot_plan, gemm_plan, most_scratch
+from hloc.codegen.gpu.gemm_plan import GROUPS, PLAIN, THIN, UNITS, GemmPlan, dot_plan, gemm_plan, most_scratch
 from hloc.codegen.gpu.gemm_simt import write_tiled
 from hloc.codegen.gpu.gemm_thin import write_thin
 from hloc.codegen.gpu.gemm_units import unit_of
+from hloc.codegen.gpu.gemm_wgmma import write_groups
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.kernel import Index
 from hloc.codegen.llvm import Value
@@ -59,11 +61,13 @@ def dot(g: GpuStep, instruction: Instruction) -> None:
         _write_plain(g, GemmPlan(product, PLAIN))
         return
     unit = unit_of(product, instruction, g.device.sm, g.options)
-    plan = gemm_plan(product, unit, g.device.shared_bytes)
+    plan = gemm_plan(product, unit, g.device.shared_bytes, g.device.has_wgmma)
     if plan.kind == PLAIN:
         _write_plain(g, plan)
     elif plan.kind == THIN:
         write_thin(g, plan)
+    elif plan.kind == GROUPS:
+        write_groups(g, plan)
     elif plan.kind == UNITS:
         write_units(g, plan)
     else:
