@@ -62,6 +62,13 @@ class AttentionBlocks:
         wanted = _BLOCK_BYTES // (self.plan.n * (self.plan.first.itemsize + self.plan.second.itemsize))
         return min(max(wanted // 6, 1), 16, -(-self.plan.m // 6)) * 6
 
+    @property
+    def stride(self) -> int:
+        """Elements from one row of scores or weights to the next: not a power of two, which would be the same sets of
+        the first cache.
+        """
+        return _whole(self.plan.n, 16) + 16
+
     def tiles(self, vector_bytes: int) -> tuple[GemmPlan, GemmPlan]:
         """The tiles of both products."""
         first = GemmPlan.of(12, self.plan.n, self.plan.depth, self.plan.first, vector_bytes)
@@ -74,9 +81,8 @@ class AttentionBlocks:
             "keys": (_whole(self.plan.n, first) * self.plan.depth, self.plan.first),
             "values": (_whole(self.plan.width, second) * self.plan.n, self.plan.second),
             "queries": (self.rows * self.plan.depth, self.plan.first),
-            "scores": (self.rows * self.plan.n, self.plan.first),
-            "weights": (self.rows * self.plan.n, self.plan.second),
-            "packed": (self.rows * min(STEPS, self.plan.n), self.plan.second),
+            "scores": (self.rows * self.stride, self.plan.first),
+            "weights": (self.rows * self.stride, self.plan.second),
             "sums": (self.rows * self.plan.width, self.plan.second),
         }
         found, end = {}, 0

@@ -31,20 +31,26 @@ class _Block:
     """The scores or weights of a block of rows in scratch, row by row, as elements of `dtype` of a larger array.
 
     `shape` is that of `value`; its `rows` and `columns` dimensions count through the rows of a batch and the columns.
-    Stored are elements of `stored`. `first` is the number of the block's first row.
+    Stored are elements of `stored`, rows a `stride` apart. `first` is the number of the block's first row.
     """
 
     def __init__(
-        self, k: KernelContext, value: Instruction, rows: Sequence[int], columns: Sequence[int], n: int, stored: DType
+        self,
+        k: KernelContext,
+        value: Instruction,
+        rows: Sequence[int],
+        columns: Sequence[int],
+        stride: int,
+        stored: DType,
     ):
-        self.k, self.b, self.shape, self.n, self.stored = k, k.b, value.shape, n, stored
+        self.k, self.b, self.shape, self.stride, self.stored = k, k.b, value.shape, stride, stored
         self.rows, self.columns = rows, columns
         self.pointer: Value | None = None
         self.first: Value | None = None
 
     def address(self, index: Index) -> Value:
         row, column = (self._number(index, dims) for dims in (self.rows, self.columns))
-        place = self.b.add(self.b.mul(self.b.sub(row, self.first), i64(self.n)), column)
+        place = self.b.add(self.b.mul(self.b.sub(row, self.first), i64(self.stride)), column)
         return self.b.gep(scalar.memory_type(self.stored), self.pointer, place)
 
     def _number(self, index: Index, dims: Sequence[int]) -> Value:
@@ -71,8 +77,8 @@ class _Writer:
         self.places = way.places(k.target.vector_bytes)
         self.batch: list[Value] = []
         scores, weights = plan.found.scores, plan.found.product.operands[plan.found.weights]
-        self.scores = _Block(k, scores, plan.score_rows, plan.score_columns, plan.n, plan.first)
-        self.weights = _Block(k, weights, plan.weight_rows, plan.weight_columns, plan.n, plan.second)
+        self.scores = _Block(k, scores, plan.score_rows, plan.score_columns, way.stride, plan.first)
+        self.weights = _Block(k, weights, plan.weight_rows, plan.weight_columns, way.stride, plan.second)
         self.scores.pointer, self.weights.pointer = self._at("scores"), self._at("weights")
 
     def _at(self, name: str) -> Value:
@@ -114,39 +120,26 @@ class _Writer:
         plan = self.plan
         self._pack(plan.queries, rows, (0, plan.depth), self.first, "queries", columns=False)
         keys, queries, scores = self._at("keys"), self._at("queries"), self._at("scores")
-        self._multiply(self.first, (queries, keys, scores), rows[1], plan.n, plan.depth, accumulate=False)
+        tile = self.first.tile
+        left = Operand.packed(queries, tile.rows, rows[1], i64(plan.depth))
+        right = Operand.packed(keys, tile.columns, i64(plan.n), i64(plan.depth))
+        to = scores, i64(self.way.stride), i64(1)
+        sizes = rows[1], i64(plan.n), i64(plan.depth)
+        multiply_block(self.b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", 0))
         self._between(rows)
         for start in range(0, plan.n, STEPS):
             self._add(rows[1], start, min(STEPS, plan.n - start))
         self._finish(rows)
 
-    def _multiply(
-        self,
-        blocks: GemmPlan,
-        places: tuple[Value, Value, Value],
-        rows: Value,
-        columns: int,
-        steps: int,
-        accumulate: bool,
-    ) -> None:
-        tile, (a, b, c) = blocks.tile, places
-        sizes = rows, i64(columns), i64(steps)
-        left, right = (
-            Operand.packed(start, width, lines, sizes[2])
-            for start, width, lines in ((a, tile.rows, rows), (b, tile.columns, sizes[1]))
-        )
-        to, routine = (c, i64(columns), i64(1)), block_routine(self.routines, tile)
-        multiply_block(self.b, routine, (left, right), to, sizes, integer("i1", accumulate))
-
     def _add(self, rows: Value, start: int, count: int) -> None:
-        """Adds the products of some columns of the weights."""
-        plan, b, tile = self.plan, self.b, self.second.tile
-        pack = packing.pack_routine(self.routines, plan.second, tile.dtype, tile.rows, tile.lanes, packing.STEPS)
-        source = b.gep(tile.type, self._at("weights"), i64(start))
-        sizes = [rows, i64(count), i64(plan.n), i64(1), integer("i1", 0)]
-        b.call(pack, [source, self._at("packed"), *sizes])
-        places = self._at("packed"), self._panels("values", self.second, plan.width, start), self._at("sums")
-        self._multiply(self.second, places, rows, plan.width, count, accumulate=start > 0)
+        """Adds the products of some columns of the weights, read in place: scratch has whole tiles of their rows."""
+        plan, b, tile, stride = self.plan, self.b, self.second.tile, i64(self.way.stride)
+        left = Operand(b.gep(tile.type, self._at("weights"), i64(start)), stride, stride, i64(1), rows)
+        panels = self._panels("values", self.second, plan.width, start)
+        right = Operand.packed(panels, tile.columns, i64(plan.width), i64(count))
+        to = self._at("sums"), i64(plan.width), i64(1)
+        sizes = rows, i64(plan.width), i64(count)
+        multiply_block(b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", start > 0))
 
     def _panels(self, name: str, blocks: GemmPlan, lines: int, start: int) -> Value:
         """Where the packed panels from step `start` on begin."""

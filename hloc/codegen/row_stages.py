@@ -274,7 +274,7 @@ class _Planner:
                     room -= size
                     kept[part] = earlier
                 else:
-                    pending += [(o, place) for o in operands_of(leaf) if keeps_index(leaf, o)]
+                    pending += _operands_at(leaf, place)
         return [
             replace(loop, kept=tuple(part for part in kept if kept[part] == number))
             for number, loop in enumerate(loops)
@@ -297,6 +297,18 @@ class _Planner:
                 work += weight(leaf[0])
                 pending += operands_of(leaf)
         return work >= KEEP_WORK
+
+
+def _operands_at(leaf: Leaf, place: Place) -> list[tuple[Leaf, Place]]:
+    """The operands of which an element is made of the one at the same index, but for dimensions of size 1."""
+    operands = operands_of(leaf)
+    if leaf[0].opcode != "reshape":
+        return [(operand, place) for operand in operands if keeps_index(leaf, operand)]
+    after, before = ([d for d, size in enumerate(shape_of(end).dims) if size != 1] for end in (leaf, operands[0]))
+    if [shape_of(leaf).dims[d] for d in after] != [shape_of(operands[0]).dims[d] for d in before]:
+        return []
+    there = dict(zip(after, before, strict=True))
+    return [(operands[0], Place(*(tuple(there[d] for d in dims) for dims in (place.rows, place.columns))))]
 
 
 def in_place(stages: RowStages, roots: Sequence[Leaf], bound: Collection[Leaf]) -> Iterator[tuple[Leaf, int]]:

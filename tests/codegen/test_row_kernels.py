@@ -10,6 +10,7 @@ import pytest
 import hloc
 from hloc.arrays import random_inputs
 from hloc.codegen.forms import form_of
+from hloc.codegen.row_stages import row_stages
 from hloc.options import Options
 from hloc.passes.pipeline import run_pipeline
 from hloc.reference.evaluate import evaluate
@@ -245,6 +246,15 @@ def test_what_is_kept_of_a_row_is_not_taken_for_another_row() -> None:
     text += f"\nENTRY main {{\n  x = f32[20,37] parameter(0)\n  {call}\n}}\n"
     assert form_of(parse(text).entry.root).stages is not None
     check(text, pipeline="layout_assignment,schedule", kernels=1)
+
+
+def test_what_is_kept_is_found_through_dimensions_of_size_one() -> None:
+    text = softmax("1,20,1,37", "1,20,1", "3", "0,1,2").replace("ROOT y", "y")
+    text = text.replace("divide(e, sb)", "divide(e, sb)\n  ROOT z = f32[20,37] reshape(y)")
+    check(text)
+    module = parse(text)
+    stages = row_stages(module.entry, [(module.entry.root, ())])
+    assert [leaf[0].name for loop in stages.loops for leaf, _ in loop.kept] == ["e"]
 
 
 def test_a_mean_over_rows_goes_along() -> None:
