@@ -154,7 +154,7 @@ class EmulatedDevice(Device):
         template, site = (ctypes.string_at(place).decode() if place else "" for place in record[:2])
         where = f"kernel {launch.kernel} (%{launch.instruction}), block {self._place('emulated.block')}"
         if "{waiting}" in template:
-            raise HloError(f"{where}: " + template.format(waiting="; ".join(self._waiting(threads))))
+            raise HloError(f"{where}: " + template.format(*record[2:], waiting="; ".join(self._waiting(threads))))
         thread = ctypes.c_int32.from_address(self._code.address("emulated.thread")).value
         x, y, _ = launch.block
         place = (thread % x, thread // x % y, thread // x // y)

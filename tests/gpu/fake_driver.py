@@ -67,7 +67,10 @@ class FakeDriver:
     CUgraphNodeType = SimpleNamespace(CU_GRAPH_NODE_TYPE_CONDITIONAL=13)
     CUjit_option = SimpleNamespace(CU_JIT_ERROR_LOG_BUFFER=5, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES=6)
     CUtensorMapDataType = SimpleNamespace(
-        CU_TENSOR_MAP_DATA_TYPE_UINT8=0, CU_TENSOR_MAP_DATA_TYPE_UINT16=1, CU_TENSOR_MAP_DATA_TYPE_UINT32=2
+        CU_TENSOR_MAP_DATA_TYPE_UINT8=0,
+        CU_TENSOR_MAP_DATA_TYPE_UINT16=1,
+        CU_TENSOR_MAP_DATA_TYPE_UINT32=2,
+        CU_TENSOR_MAP_DATA_TYPE_TFLOAT32=11,
     )
     CUtensorMapInterleave = SimpleNamespace(CU_TENSOR_MAP_INTERLEAVE_NONE=0)
     CUtensorMapSwizzle = SimpleNamespace(CU_TENSOR_MAP_SWIZZLE_128B=3)

@@ -123,7 +123,8 @@ def test_conditional_nodes_are_taken(step: Any) -> None:
     assert gpu.called == ["cuGraphConditionalHandleCreate", kernel, "cuGraphAddNode", kernel]
 
 
-def test_maps_are_described_by_what_the_bindings_have() -> None:
+@pytest.mark.parametrize("rounds", [False, True])
+def test_maps_are_described_by_what_the_bindings_have(rounds: bool) -> None:
     """The driver's function itself is not cuda-python's: it is stood for by one that takes the same."""
     given: list[tuple] = []
 
@@ -141,13 +142,15 @@ def test_maps_are_described_by_what_the_bindings_have() -> None:
         def call(self, name: str, *arguments: Any) -> Any:
             return ctypes.cast(encode, ctypes.c_void_p).value, 0
 
-    maps = (TensorMap(1, 32, 2, (100, 7), (208,), (64, 7)),)
+    maps = (TensorMap(1, 32, 4, (100, 7), (208,), (32, 7), rounds),)
     launch = Launch("k", (1, 1, 1), (32, 1, 1), 0, (), (), (), "x", maps)
     with pytest.raises(RuntimeError, match="driver"):  # who asks for the name of the error
         EncodedMaps(Encoding(), launch, (AT, 4096))
     ((place, kind, rank, address, *_, interleave, swizzle, promotion, fill),) = given
     assert place % 128 == 0 and (rank & 0xFFFFFFFF, address) == (2, 4128)
-    assert kind & 0xFFFFFFFF == driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT16
+    kinds = driver.CUtensorMapDataType
+    wanted = kinds.CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 if rounds else kinds.CU_TENSOR_MAP_DATA_TYPE_UINT32
+    assert kind & 0xFFFFFFFF == wanted
     assert (interleave, swizzle, promotion, fill) == (0, 3, 3, 0)
 
 

@@ -17,9 +17,9 @@ from hloc.runtime.device_executable import DeviceExecutable
 __all__ = ["fake", "install"]
 
 
-def mapped(count: int) -> DeviceExecutable:
+def mapped(count: int, rounds: bool = False) -> DeviceExecutable:
     """A program of so many kernels, each of which reads its argument through a map alone."""
-    map = TensorMap(0, 0, 4, (4,), (), (32,))
+    map = TensorMap(0, 0, 4, (4,), (), (32,), rounds)
     places = [ARG, *(arena(16 * number) for number in range(count - 1)), OUT]
     steps = [launch("mapped", *pair)._replace(maps=(map,)) for pair in pairwise(places)]
     return for_gpu(program(steps))
@@ -42,8 +42,14 @@ def test_maps_have_the_addresses_of_their_arguments(fake: FakeDriver, count: int
         assert "cuGraphInstantiate" in fake.log
 
 
+def test_maps_that_round_are_of_the_kind_that_does(fake: FakeDriver) -> None:
+    fake.kernels["mapped"] = lambda source, target, map: _add(map, source, target)
+    mapped(1, rounds=True)(X)
+    assert fake.maps == [(11, (4,), (), (32,), (0, 3, 3, 0))]
+
+
 def test_a_map_that_the_driver_refuses(fake: FakeDriver) -> None:
-    fake.kernels["mapped"] = _add
+    fake.kernels["mapped"] = lambda source, target, map: _add(map, source, target)
     run = mapped(1)
     fake.refuses_maps = True
     said = r"cuTensorMapEncodeTiled, for kernel mapped \(%mapped\): CUDA_ERROR_INVALID_VALUE"

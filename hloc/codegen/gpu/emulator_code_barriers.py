@@ -13,6 +13,7 @@ from hloc.codegen.gpu.emulator_code import THREADS, WARPS
 from hloc.codegen.gpu.emulator_code_matrix import EmulatedMatrices
 from hloc.codegen.gpu.emulator_code_memory import SHARED_BYTES, WRITE
 from hloc.codegen.gpu.emulator_code_order import BARRIERS, CLOCK, GROUPS, MADE, PENDING, THREAD
+from hloc.codegen.gpu.emulator_code_threads import STUCK
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.codegen.llvm import Builder, Function, Value, const
 from hloc.codegen.routines import i64
@@ -58,6 +59,7 @@ NO_BARRIER = "{site}, and there is no barrier at offset {0}"
 UNSEEN = "{site}, and thread {0} made the barrier at offset {1}: nothing says that before"
 MANY_BARRIERS = "{site}, and there are {0} already"
 LATE = "{site}, and all {0} arrivals of its phase have come, but only {1} of {2} bytes"
+AT_BARRIER = "; a phase waits for {0} more to come, and for {1} bytes, of which copies bring {2}"
 EXCESS = "{site}, and tiles of {0} bytes come to a phase that waits for {1}"
 DIFFERENT = "{site}, of {0} threads, where others wait for {1}"
 TORN = "{site}, without some of its warp's threads: {0} of {1}"
@@ -88,6 +90,20 @@ class EmulatedBarriers(EmulatedMatrices):
             left = b.load("i64", self.state(b, name))
             template = f"ends while {{0}} {what} are not waited for, or were changed before"
             self.fail_unless(b, b.icmp_signed("==", left, i64(0)), template, const("ptr", 0), left)
+
+    def fail_stuck(self, b: Builder) -> None:
+        """Tells of a barrier that is waited for: if there is one, of one whose bytes are not what it waits for."""
+        for only_uneven in (True, False):
+            with b.for_loop(i64(0), self.get(b, "threads")) as t:
+                awaits = b.load("i64", self.state(b, "awaits", t))
+                slot = b.intrinsic("llvm.usub.sat", "i64", [awaits, i64(1)])
+                fields = [b.load("i64", self.field(b, name, slot)) for name in ("pending", "expected", "issued")]
+                found = b.icmp_signed("!=", awaits, i64(0))
+                if only_uneven:
+                    found = b.and_(found, b.icmp_signed("!=", fields[1], fields[2]))
+                with b.if_then(found):
+                    self.fail(b, STUCK + AT_BARRIER, const("ptr", 0), *fields)
+        super().fail_stuck(b)
 
     # Barriers in shared memory
 

@@ -168,6 +168,10 @@ class EmulatedThreads(EmulatedMemory):
         """Fails if something is still under way at the end of a block."""
         return None
 
+    def fail_stuck(self, b: Builder) -> None:
+        """Ends the launch, as all threads wait."""
+        self.fail(b, STUCK, const("ptr", 0))
+
     # Waiting
 
     def _next(self) -> Function:
@@ -175,8 +179,8 @@ class EmulatedThreads(EmulatedMemory):
 
         def write(b: Builder, p: SimpleNamespace) -> None:
             head, this = self.get(b, "head"), self.thread(b)
-            stuck = b.icmp_signed("==", head, self.get(b, "tail"))
-            self.fail_unless(b, b.not_(stuck), STUCK, const("ptr", 0))
+            with b.if_then(b.icmp_signed("==", head, self.get(b, "tail"))):
+                self.fail_stuck(b)
             self.set(b, "head", b.add(head, i64(1)))
             place = self.place(b, "ring", "i32", _RING, b.and_(head, i64(_RING - 1)))
             thread = b.zext(b.load("i32", place), "i64")
