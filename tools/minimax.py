@@ -92,6 +92,14 @@ def _erfc_exponent(x):
     return -mp.log(mp.erfc(x))
 
 
+def _erfc_slope(x):
+    return -mp.log(mp.erfc(x)) / x - 1
+
+
+def _erfc_share(x):
+    return x * mp.erfc(x) / mp.erf(x) if x > 0 else mp.sqrt(mp.pi) / 2
+
+
 THIRD, SIXTH, HALF_LN2 = mp.mpf(1) / 3, mp.mpf(1) / 6, mp.mpf("0.3466") * mp.mpf("1.003")
 ROOT = mp.mpf("0.4143")  # sqrt(2) - 1 and tan(pi / 8), a little more
 ATANH_END = mp.mpf("0.17175") ** 2  # (sqrt(2) - 1) / (sqrt(2) + 1), squared
@@ -110,13 +118,15 @@ HALVES = mp.mpf("0.2502")
 _ROWS = {
     # exp(r) = 1 + r + r^2 p(r)
     "exp": (_exp, (mp.mpf(1) / 2, SIXTH), 1e-12, -HALF_LN2, HALF_LN2, (5, 10), _power(2)),
+    # the same, for exp(r) - 1
+    "expm1_single": (_exp, (mp.mpf(1) / 2, SIXTH), 1e-12, -HALF_LN2, HALF_LN2, (4, None), _power(1)),
     "exp_single": (_exp, (mp.mpf(1) / 2, SIXTH), 1e-12, -HALF_LN2, HALF_LN2, (None, 5), _power(2)),
     # log(1 + f) = f - f^2/2 + f^3 p(f)
     "log": (_log, (THIRD, -mp.mpf(1) / 4), 1e-15, -mp.mpf("0.2932"), ROOT, (8, None), _power(2)),
     # 2 atanh(s) = 2 s + 2/3 s^3 + s^5 p(s^2)
     "atanh": (_odd(_twice_atanh, [2, 2 * THIRD]), (0.4, 0.28), 1e-12, 0, ATANH_END, (None, 7), _weight(2)),
     # tanh x = x + x^3 p(x^2), and so sinh
-    "tanh": (_odd(mp.tanh, [1]), (-THIRD, 0.1), 1e-14, 0, mp.mpf("0.5625") ** 2, (4, 10), _weight(1)),
+    "tanh": (_odd(mp.tanh, [1]), (-THIRD, 0.1), 1e-14, 0, mp.mpf("0.5625") ** 2, (None, 10), _weight(1)),
     "sinh": (_odd(mp.sinh, [1]), (SIXTH, 0), 1e-14, 0, mp.mpf("1.01"), (3, 6), _weight(1)),
     # sin r = r - r^3/6 + r^5 p(r^2), cos r = 1 - r^2/2 + r^4/24 + r^6 p(r^2)
     "sin": (_odd(mp.sin, [1, -SIXTH]), (SIXTH / 20, 0), 1e-10, 0, QUARTER, (None, 5), _weight(2)),
@@ -129,9 +139,9 @@ _ROWS = {
     # atan x = x + x^3 p(x^2) for single precision results, x - x^3/3 + x^5 p(x^2) in double precision
     "atan_single": (_odd(mp.atan, [1]), (-THIRD, 0.2), 1e-14, 0, ROOT**2, (None, 5), _weight(1)),
     "atan": (_odd(mp.atan, [1, -THIRD]), (mp.mpf(1) / 5, 0), 1e-12, 0, ROOT**2, (None, 10), _weight(2)),
-    # erf x = x + x p(x^2) below 1; -log(erfc(x)) above, up to where erf rounds to 1
-    "erf": (_erf, (2 / mp.sqrt(mp.pi) - 1, 0), 1e-20, 0, mp.mpf("1.001"), (6, 12), _flat),
-    "erfc_single": (_erfc_exponent, (0, 0), 0, 1, 4, (6, None), mp.erfc),
+    # erf x = x + x p(x^2) below 1; -log(erfc(x)) above, up to where erf rounds to 1; single: x + x p(x)
+    "erf": (_erf, (2 / mp.sqrt(mp.pi) - 1, 0), 1e-20, 0, mp.mpf("1.001"), (None, 12), _flat),
+    "erfc_single": (_erfc_slope, (2 / mp.sqrt(mp.pi) - 1, 0.63), 1e-12, 0, mp.mpf("3.93"), (8, None), _erfc_share),
     "erfc": (_erfc_exponent, (0, 0), 0, 1, 6, (None, 20), mp.erfc),
 }
 PROBLEMS = {

@@ -2,13 +2,14 @@
 
 x = k ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts so that r is good to more than a rounding; then
 exp(r) = 1 + r + r^2 p(r) with a minimax p (tools/minimax.py, `exp`), and a scaling by 2^k in two steps,
-since k reaches beyond the exponents of normal numbers at both ends.
+since k reaches beyond the exponents of normal numbers at both ends. What the operand's sign alone decides
+is picked beside the polynomial, so that nothing waits for k.
 """
 
 from __future__ import annotations
 
 from .double_double import Pair, divide, fast_two_sum
-from .expression import Num, horner, power_of_two, round_to_integer, scalar
+from .expression import EXPONENT_BIAS, MANTISSA_BITS, Num, horner, power_of_two, round_to_integer, scalar
 from .functions import function
 
 LOG2_E = 1.4426950408889634
@@ -40,15 +41,19 @@ EXP_TAIL = {
         2.0927205512389093e-09,
     ),
 }
+# exp(r) = 1 + r + r^2 p(r) where exp(r) - 1 is to be good to 26 bits (`expm1_single`).
+EXPM1_TAIL_SINGLE = (0.5, 0.16666541993618011, 0.04166627675294876, 0.00836678221821785, 0.0013946803519502282)
 # Beyond these exp is infinite, or 0 also among the subnormals: the clamp keeps k small, NaN passes it.
 EXP_RANGE = {"float": (-104.5, 89.0), "double": (-746.0, 710.0)}
+# A power of two below 2**-k for all k of results above the subnormals: subnormal ones come from it in one rounding.
+LIFT = {"float": 63, "double": 511}
 EXPM1_RANGE = {"float": (-20.0, 89.0), "double": (-40.0, 710.0)}
 
 
 def reduce_by_ln2(x: Num) -> tuple[Num, Num, Num]:
     """k as a float, k in the low bits of an integer, and r = x - k ln 2."""
     high, low = LN2[scalar(x)]
-    k, k_bits = round_to_integer(x * LOG2_E)
+    k, k_bits = round_to_integer(x, LOG2_E)
     return k, k_bits, k.fma(-low, k.fma(-high, x))
 
 
@@ -64,13 +69,36 @@ def exp_reduced(r: Num) -> Num:
     return horner(r, EXP_TAIL[scalar(r)]).fma(r * r, r) + 1.0
 
 
+def exp_with_one(r: Num) -> Num:
+    """exp(r) for |r| <= ln 2 / 2, by one chain of products: the shorter way if nobody waits for it."""
+    return horner(r, (1.0, 1.0, *EXP_TAIL[scalar(r)]))
+
+
+def lifted(x: Num, k_bits: Num, lift: Num | int) -> Num:
+    """x * 2**(k + lift), the bits of a power of two `lift` on top of k's, which is in the low bits of an integer."""
+    return x * ((k_bits << MANTISSA_BITS[scalar(x)]) + lift).as_float(x.type)
+
+
+def power_bits(exponent: int, kind: str) -> int:
+    """The encoding of 2**exponent."""
+    return (EXPONENT_BIAS[kind] + exponent) << MANTISSA_BITS[kind]
+
+
 @function("exp")
 def exp(x: Num) -> Num:
-    """e to the x."""
-    low, high = EXP_RANGE[scalar(x)]
-    x = x.min_with(high).max_with(low)
-    k, _, r = reduce_by_ln2(x)
-    return scale_by_power(exp_reduced(r), k)
+    """e to the x: 2^(k - 1) exp(r) 2, or of a negative x a normal number times a power of two."""
+    kind = scalar(x)
+    is_negative, (low, high), lift = x.bits() < 0, EXP_RANGE[kind], LIFT[kind]
+    _, k, r = reduce_by_ln2(x.min_with(high).max_with(low))
+    scale = is_negative.select(k.of(power_bits(lift, kind)), power_bits(-1, kind))
+    return lifted(exp_with_one(r), k, scale) * is_negative.select(x.of(2.0**-lift), 2.0)
+
+
+def exp_of_negative(x: Num) -> Num:
+    """e to the x for x <= 0."""
+    kind = scalar(x)
+    _, k, r = reduce_by_ln2(x.max_with(EXP_RANGE[kind][0]))
+    return lifted(exp_with_one(r), k, power_bits(LIFT[kind], kind)) * 2.0 ** -LIFT[kind]
 
 
 @function("expm1")
@@ -87,10 +115,18 @@ def expm1(x: Num) -> Num:
     return (x.abs() < tiny).select(x, half + half)
 
 
+def expm1_single(x: Num) -> Num:
+    """e to the x, less one, for floats of up to 2**6 or so whose results matter to 24 bits at most: of small x."""
+    k, bits = round_to_integer(x, LOG2_E)
+    r = k.fma(-sum(LN2["double"]), x)
+    power = power_of_two(bits, x.type)
+    return power.fma(horner(r, EXPM1_TAIL_SINGLE).fma(r * r, r), power - 1.0)
+
+
 @function("logistic")
 def logistic(x: Num) -> Num:
     """1 / (1 + exp(-x)), by an exponential that never overflows."""
-    e = exp(-x.abs())
+    e = exp_of_negative(-x.abs())
     below = fast_two_sum(x.of(1.0), e)
     above = (x < 0.0).select(e, 1.0)
     return divide(Pair.of(above), below).value()

@@ -218,10 +218,11 @@ def horner(x: Num, coefficients: Sequence[float]) -> Num:
     return result
 
 
-def round_to_integer(x: Num) -> tuple[Num, Num]:
-    """x to the nearest integer, as a float and in the low bits of an integer, for |x| < 2**21 (2**50)."""
-    shifted = x + ROUNDER[scalar(x)]
-    return shifted - ROUNDER[scalar(x)], shifted.bits()
+def round_to_integer(x: Num, factor: float = 1.0) -> tuple[Num, Num]:
+    """x * factor to the nearest integer, as a float and in an integer's low bits, for less than 2**21 (2**50)."""
+    rounder = ROUNDER[scalar(x)]
+    shifted = x + rounder if factor == 1.0 else x.fma(factor, rounder)
+    return shifted - rounder, shifted.bits()
 
 
 def power_of_two(k: Num, type: str) -> Num:
