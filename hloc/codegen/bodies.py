@@ -15,7 +15,7 @@ from hloc.analysis.layouts import moves_nothing
 from hloc.analysis.moves import Leaf
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Element, Register
-from hloc.codegen.llvm import Builder
+from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.loops import Index, index_key
 from hloc.codegen.scalar_control import CONTROL, results_of
 from hloc.errors import HloError
@@ -118,6 +118,10 @@ class Body:
                 return None
             alias = alias or instruction.shape
             instruction = instruction.operands[0]
+
+    def lies_at(self, pointer: Value) -> bool:
+        """Whether an array that is read lies there."""
+        return any(array.pointer.text == pointer.text for array in self._arrays.values())
 
     def element(self, k: KernelContext, instruction: Instruction, leaf: tuple[int, ...] = ()) -> Element:
         """A leaf as an Element."""

@@ -46,7 +46,7 @@ class KernelContext:
     the range alone. `range_size` is then how many indices that loop has, 0 if there was none to divide;
     `outer_nests` counts the nests that are in no other. There are as many threads as `workers`. What comes after
     `in_parts` is then left to one thread: the kernel `finishes`, in code of its own, which is written by a context that
-    `is_finishing`.
+    `is_finishing`. The kernel `is_streaming` if some of its stores have to be waited for (`streams.py`).
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class KernelContext:
         self.outer_nests = 0
         self.finishes = False
         self.is_finishing = False
+        self.is_streaming = False
 
     def inside(self, body: Body, outputs: list[Any], scratch: Value) -> KernelContext:
         """The same kernel, for a part of it that is written with other ops, results and temporary memory.

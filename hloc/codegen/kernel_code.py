@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from hloc.analysis import cost
@@ -18,6 +18,7 @@ from hloc.codegen.kernel_threads import SharedKernel, sharing_of, work
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.loops import Index, tile_loop
 from hloc.codegen.program import External, Kernel
+from hloc.codegen.routines import i64
 from hloc.codegen.targets.target import Target
 from hloc.ir.shapes import ArrayShape
 from hloc.lazy import lazy
@@ -25,6 +26,7 @@ from hloc.options import Options
 
 attention_kernel = lazy("hloc.codegen.attention_kernel")
 row_kernel = lazy("hloc.codegen.row_kernel")
+streams = lazy("hloc.codegen.streams")
 
 SMALL = 16
 """Kernels over so few elements are inlined where they are called."""
@@ -179,6 +181,8 @@ class KernelCode:
             k.range, k.workers, k.turn = (begin, end), workers, turn[0] if turn else None
         k.is_finishing = is_finishing
         _write(k, step)
+        if k.is_streaming:
+            streams.finish(b, self.target)
         b.ret(k.status if fails else None)
         return function, k
 
@@ -269,10 +273,12 @@ def _write(k: KernelContext, step: KernelStep) -> None:
     for nest in nests:
         shape = k.outputs[nest[0]].shape
         body = partial(_store_all, k, [(form.roots[number], k.outputs[number]) for number in nest])
-        if crossing is None:
-            k.loop_nest(shape.dims, body, shape.minor_to_major[::-1], _interleaving(step))
-        else:
+        if crossing is not None:
             _tiled_loops(k, shape, crossing.across, body)
+        elif _is_streamed(k, nest):
+            _streamed_loops(k, step, nest)
+        else:
+            k.loop_nest(shape.dims, body, shape.minor_to_major[::-1], _interleaving(step))
 
 
 def _store_all(k: KernelContext, pairs: list[tuple[Leaf, ArrayRef]], index: Index) -> None:
@@ -280,6 +286,32 @@ def _store_all(k: KernelContext, pairs: list[tuple[Leaf, ArrayRef]], index: Inde
     values = [k.body.evaluate(k, *root, index) for root, _ in pairs]
     for (_, output), value in zip(pairs, values, strict=True):
         output.store(index, value)
+
+
+def _is_streamed(k: KernelContext, nest: Sequence[int]) -> bool:
+    """Whether all results of a nest are large and no input lies there, which would be in a cache now."""
+    outputs = [k.outputs[number] for number in nest]
+    orders = {output.shape.minor_to_major for output in outputs}
+    return len(orders) == 1 and all(streams.block_of(o.shape) and not k.body.lies_at(o.pointer) for o in outputs)
+
+
+def _streamed_loops(k: KernelContext, step: KernelStep, nest: Sequence[int]) -> None:
+    """Loops over the blocks of large results."""
+    shape = k.outputs[nest[0]].shape
+    block = streams.block_of(shape)
+    stream = streams.Streams(k, [k.outputs[number] for number in nest], block)
+    roots = [step.form.roots[number] for number in nest]
+    interleave = _interleaving(step)
+    hints = k.b.module.loop_metadata(interleave=interleave) if interleave else ""
+
+    def one(index: Index) -> None:
+        start = k.b.mul(index[stream.along], i64(block))
+        first = (*index[: stream.along], start, *index[stream.along + 1 :])
+        stream.fill(first, lambda at: [k.body.evaluate(k, *root, at) for root in roots], hints)
+
+    dims = list(shape.dims)
+    dims[stream.along] //= block
+    k.loop_nest(dims, one, shape.minor_to_major[::-1])
 
 
 def _interleaving(step: KernelStep) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 
+from hloc.codegen import streams
 from hloc.codegen.arrays import ArrayRef, Register
 from hloc.codegen.bodies import Leaf
 from hloc.codegen.folds import Folds, Values
@@ -168,6 +169,10 @@ class RowWriter(RowParts):
         self.bind(reduces, [reducer_of(reduce).narrow(self.b, total) for reduce, total in pairs])
 
     def _loop(self, loop: RowLoop, row: Index) -> None:
+        block = self._streamed_block(loop)
+        if block:
+            self._stream(loop, row, block)
+            return
         reducers = [reducer_of(reduce) for reduce, _ in loop.reduces]
 
         def elements(column: Index) -> Values:
@@ -181,6 +186,30 @@ class RowWriter(RowParts):
         totals = folds.run(initial)
         self._bind_results([reduce for reduce, _ in loop.reduces], totals)
         self.bind_kept(loop, row)
+
+
+    def _streamed_block(self, loop: RowLoop) -> int:
+        """How many columns are stored at once past the caches; 0 if that is not for what the loop stores."""
+        places = {(place, self.k.outputs[root].shape.minor_to_major) for root, place in loop.roots}
+        if loop.reduces or loop.kept or len(places) != 1 or not loop.sizes:
+            return 0
+        outputs = [self.k.outputs[root] for root, _ in loop.roots]
+        ((place, order),) = places
+        if order[0] != place.columns[-1] or any(self.k.body.lies_at(output.pointer) for output in outputs):
+            return 0
+        return min(streams.block_of(output.shape) for output in outputs)
+
+    def _stream(self, loop: RowLoop, row: Index, block: int) -> None:
+        """The columns of large roots, block by block."""
+        stream = streams.Streams(self.k, [self.k.outputs[root] for root, _ in loop.roots], block)
+        roots, place = [self.roots[root] for root, _ in loop.roots], loop.roots[0][1]
+
+        def one(column: Index) -> None:
+            first = (*column[:-1], self.b.mul(column[-1], i64(block)))
+            index = self.index(roots[0], place, row, first)
+            stream.fill(index, lambda at: [self.k.body.evaluate(self.k, *root, at) for root in roots])
+
+        self.k.loop_nest([*loop.sizes[:-1], loop.sizes[-1] // block], one)
 
 
 class _StripWriter(RowWriter):

@@ -1,0 +1,133 @@
+"""Large results go past the caches; here those of any size do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import hloc
+from hloc.codegen import streams
+from hloc.codegen.compile import emit_stage
+from hloc.options import Options
+from hloc.reference.evaluate import evaluate
+
+ELEMENTWISE = """HloModule m
+ENTRY e {
+  x = f32[70,640] parameter(0)
+  y = bf16[640] parameter(1)
+  c = f32[640] convert(y)
+  b = f32[70,640] broadcast(c), dimensions={1}
+  s = f32[70,640] add(x, b)
+  h = bf16[70,640] convert(s)
+  ROOT r = (f32[70,640], bf16[70,640]) tuple(s, h)
+}"""
+
+FLAT = """HloModule m
+ENTRY e {
+  x = f64[12800] parameter(0)
+  ROOT r = f64[12800] multiply(x, x)
+}"""
+
+LAYOUT = """HloModule m, entry_computation_layout={(s8[128,5,30]{0,2,1})->s8[128,5,30]{0,2,1}}
+ENTRY e {
+  x = s8[128,5,30]{0,2,1} parameter(0)
+  ROOT r = s8[128,5,30]{0,2,1} add(x, x)
+}"""
+
+ODD = FLAT.replace("12800", "12801")
+
+ROWS = """HloModule m
+max { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT m = f32[] maximum(a, b) }
+ENTRY e {
+  x = f32[9,3,512] parameter(0)
+  low = f32[] constant(-inf)
+  m = f32[9] reduce(x, low), dimensions={1,2}, to_apply=max
+  b = f32[9,3,512] broadcast(m), dimensions={0}
+  d = f32[9,3,512] subtract(x, b)
+  e = f32[9,3,512] exponential(d)
+  ROOT r = (f32[9,3,512], f32[9,3,512]) tuple(d, e)
+}"""
+
+
+LOOP = """HloModule m
+cond { s = (s32[], f64[12800]) parameter(0)
+  i = s32[] get-tuple-element(s), index=0
+  n = s32[] constant(3000)
+  ROOT c = pred[] compare(i, n), direction=LT }
+body { s = (s32[], f64[12800]) parameter(0)
+  i = s32[] get-tuple-element(s), index=0
+  x = f64[12800] get-tuple-element(s), index=1
+  one = s32[] constant(1)
+  j = s32[] add(i, one)
+  y = f64[12800] multiply(x, x)
+  ROOT r = (s32[], f64[12800]) tuple(j, y) }
+ENTRY e {
+  x = f64[12800] parameter(0)
+  zero = s32[] constant(0)
+  s = (s32[], f64[12800]) tuple(zero, x)
+  w = (s32[], f64[12800]) while(s), condition=cond, body=body
+  ROOT r = f64[12800] get-tuple-element(w), index=1
+}"""
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LEAST_BYTES", 1)
+
+
+def compiled(text: str, **options: object) -> hloc.Executable:
+    return hloc.compile(text, options=Options(cache=False, **options))
+
+
+def llvm_ir(text: str) -> str:
+    return emit_stage(hloc.parse(text), "llvm", "cpu", Options())
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize("text", [ELEMENTWISE, FLAT, LAYOUT, ODD, ROWS], ids=["elementwise", "flat", "layout", "odd", "rows"])
+@pytest.mark.parametrize("guard", ["", "end"])
+def test_results_are_the_evaluators(text: str, guard: str) -> None:
+    executable = compiled(text, guard_pages=guard)
+    generator = np.random.default_rng(0)
+    arguments = []
+    for leaf in executable.program.parameters:
+        shape = leaf.shape
+        dense = [shape.dims[d] for d in shape.minor_to_major[::-1]]
+        numbers = (generator.standard_normal(dense) * 3).astype(shape.dtype.numpy)
+        arguments.append(numbers.transpose([shape.minor_to_major[::-1].index(d) for d in range(len(dense))]))
+    wanted = evaluate(hloc.parse(text), arguments)
+    for got, right in zip(executable.execute(*arguments), wanted, strict=True):
+        np.testing.assert_allclose(got.astype(float), np.asarray(right).astype(float), rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize(("text", "streamed"), [(ELEMENTWISE, True), (ROWS, True), (FLAT, True), (ODD, False)])
+def test_which_are_streamed(text: str, streamed: bool) -> None:
+    llvm = llvm_ir(text)
+    assert ("!nontemporal" in llvm) == streamed
+    if "x86_64" in llvm:
+        assert ("sfence" in llvm) == streamed
+
+
+def test_small_results_stay_in_the_caches() -> None:
+    assert "!nontemporal" not in llvm_ir(ROWS)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_what_lies_over_an_input_is_in_a_cache() -> None:
+    assert "!nontemporal" not in llvm_ir(LOOP)
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize(
+    "text", [ROWS.replace("9,3", "900,3").replace("[9]", "[900]"), FLAT.replace("12800", "1280000")]
+)
+def test_threads(text: str) -> None:
+    alone, shared = compiled(text, num_threads=1), compiled(text, num_threads=2)
+    assert shared.program.threads == 2
+    x = np.random.default_rng(0).standard_normal(alone.program.parameters[0].shape.dims)
+    x = x.astype(alone.program.parameters[0].shape.dtype.numpy)
+    for one, other in zip(alone.execute(x), shared.execute(x), strict=True):
+        assert one.tobytes() == other.tobytes()
