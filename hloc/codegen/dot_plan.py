@@ -25,11 +25,13 @@ _SMALL = 2048
 _FEW_COLUMNS = 24
 """Columns that a product written in place may have, to go by vectors."""
 
-_NEAR, _NEAR_STEPS = 1 << 18, 512
-"""Bytes of an operand that is read in place, as the second cache holds it, and how long its sums may be then."""
+_NEAR_LEFT, _NEAR_RIGHT, _NEAR_STEPS = 160_000, 40_000, 512
+"""Bytes of a left and of a right operand that is read in place, and how long its sums may be then. Columns of the
+right one lie far apart, where lines of the innermost cache displace each other.
+"""
 
-_WHOLE_TILES = 6, 32
-"""Rows and columns of the largest tile of all targets."""
+_WHOLE_TILES = 6, 48
+"""Rows and columns of the largest tiles of all targets."""
 
 _FEW_DOTS, _SHORT = 8192, 128
 """Multiplications of a product written in place by vectors along its sums, and of one column of it."""
@@ -209,7 +211,8 @@ class DotPlan:
         (rows, columns), operand = _WHOLE_TILES, self.lhs.number == side.number
         if self.k > _NEAR_STEPS or self.dtype.is_complex or side.copied or side.shape.dtype is not self.dtype:
             return False
-        if (self.m if operand else self.n) * self.k * self.dtype.itemsize > _NEAR:
+        lines, most = (self.m, _NEAR_LEFT) if operand else (self.n, _NEAR_RIGHT)
+        if lines * self.k * self.dtype.itemsize > most:
             return False
         if operand:
             return self.m >= rows
@@ -233,7 +236,9 @@ class DotPlan:
         return self.out.shape.dtype.real_part is not self.dtype.real_part
 
     def gemm(self, vector_bytes: int) -> GemmPlan:
-        plan = GemmPlan.of(self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps)
+        plan = GemmPlan.of(
+            self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps, not self.finishes_blocks
+        )
         left, right = self.in_place(self.lhs), self.in_place(self.rhs)
         if left or right:
             plan = replace(plan, k_block=self.k)
@@ -307,8 +312,8 @@ class DotPlan:
 
 
 _TILES, _NEAR_TILES = 8, 4
-"""Tiles along each side of a part of a product, at least: what is packed is packed again for each part. Rows that are
-read in place cost nothing more.
+"""Tiles along each side of a part of a product, at least: what is packed is packed again for each part, what is read
+in place costs nothing more.
 """
 
 
@@ -351,11 +356,12 @@ class Units:
         rows, columns = Parts(plan.m, 1, row), Parts(plan.n, 1, column)
         if plan.is_inline or plan.is_inline_dots or matrices >= 2 * workers:
             return Units(matrices, rows, columns)
-        near = plan.in_place(plan.lhs) and plan.in_place(plan.rhs)
-        least_rows = (_NEAR_TILES if near else _TILES) * row if plan.is_packed else plan.m
-        while matrices * rows.count * columns.count < 2 * workers:
-            wide = columns.size // columns.count >= rows.size // rows.count
-            if columns.halved(_TILES * tile.columns) and (wide or not rows.halved(least_rows)):
+        left, right = plan.in_place(plan.lhs), plan.in_place(plan.rhs)
+        least_rows = (_NEAR_TILES if right else _TILES) * row if plan.is_packed else plan.m
+        least_columns = (_NEAR_TILES if left else _TILES) * tile.columns
+        while matrices * rows.count * columns.count < (1 if left else 2) * workers:
+            wide = columns.size // columns.count >= rows.size // rows.count or (left and not right)
+            if columns.halved(least_columns) and (wide or not rows.halved(least_rows)):
                 columns = Parts(plan.n, 2 * columns.count, column)
             elif rows.halved(least_rows):
                 rows = Parts(plan.m, 2 * rows.count, row)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from hloc.codegen import scalar
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.llvm import Builder, Function, Value, integer
-from hloc.codegen.packing import pack_routine
+from hloc.codegen.packing import TOGETHER, pack_routine
 from hloc.codegen.routines import Routines, blocks, i64
 from hloc.codegen.tiles import Tile, unpack_routine
 from hloc.ir.dtypes import DType
@@ -30,7 +30,7 @@ GROUP = 64
 IN_PLACE = "place"
 """An operand that is not packed: beside the orders of `packing`, what is known of where an operand lies."""
 
-_STEPS = 256
+_STEPS = 384
 """Terms that are summed at a time: so long a panel of the right operand stays in the innermost cache."""
 
 _TILES = 16
@@ -38,6 +38,9 @@ _TILES = 16
 
 _PART = 10
 """Blocks of rows for which sums are kept until they are complete."""
+
+_SECOND, _THIRD = 1 << 19, 1 << 21
+"""Bytes of a packed block of the right operand: few rows use it once, from the second cache, many from the third."""
 
 
 def gemm_routine(
@@ -240,22 +243,40 @@ class GemmPlan:
     m_part: int = 0
 
     @staticmethod
-    def of(m: int, n: int, k: int, dtype: DType, vector_bytes: int, keeps: bool = False) -> GemmPlan:
-        """`dtype` is the summing type; `keeps` says whether sums over some steps have to be kept in scratch."""
-        lanes = max(vector_bytes // dtype.itemsize, 2)
-        rows = 4 if m <= 4 or m in (7, 8) else 6
-        tile = Tile(dtype, rows, 2 if n > lanes else 1, lanes)
+    def of(
+        m: int, n: int, k: int, dtype: DType, vector_bytes: int, keeps: bool = False, broad: bool = False
+    ) -> GemmPlan:
+        """`dtype` is the summing type; `keeps` says whether sums over some steps have to be kept in scratch, `broad`
+        whether tiles may be those of which a GROUP of columns is no multiple.
+        """
+        tile = _tile(m, n, dtype, max(vector_bytes // dtype.itemsize, 2), broad)
         k_block = _even(k, 8, _STEPS // 8)
-        m_block = _even(m, rows, _TILES)
-        room = (1 << 19 if keeps else 1 << 21) // (k_block * dtype.itemsize)
-        n_block = _even(n, tile.columns, max(room // tile.columns, 1))
-        return GemmPlan(tile, m_block, n_block, k_block, min(_PART * m_block, -(-m // rows) * rows) if keeps else 0)
+        m_block = _even(m, tile.rows, _TILES)
+        room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize)
+        panels = TOGETHER if n > TOGETHER * tile.columns else 1
+        n_block = _even(n, panels * tile.columns, max(room // (panels * tile.columns), 1))
+        part = min(_PART * m_block, _whole(m, tile.rows)) if keeps else 0
+        return GemmPlan(tile, m_block, n_block, k_block, part)
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes of the packed blocks of both operands, and of the sums that are kept."""
         elements = (self.m_block + self.n_block) * self.k_block + self.m_part * self.n_block
         return elements * self.tile.dtype.itemsize
+
+
+def _tile(m: int, n: int, dtype: DType, lanes: int, broad: bool) -> Tile:
+    """Of two tiles with twelve vectors of sums the broader one, if it may be, where it leaves less of the last tiles
+    unused.
+    """
+    if n <= lanes:
+        return Tile(dtype, 4 if _whole(m, 4) < _whole(m, 6) else 6, 1, lanes)
+    this, other = (_whole(m, rows) * _whole(n, vectors * lanes) for rows, vectors in ((4, 3), (6, 2)))
+    return Tile(dtype, 4, 3, lanes) if broad and 1.02 * this < other else Tile(dtype, 6, 2, lanes)
+
+
+def _whole(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
 def _even(size: int, unit: int, most: int) -> int:

@@ -18,11 +18,8 @@ from hloc.ir.dtypes import DType
 ANYHOW, LINES, STEPS = "", "lines", "steps"
 """How a matrix lies: with its lines side by side, with the steps of a line side by side, or neither."""
 
-_TOGETHER = 4
+TOGETHER = 4
 """Panels that are packed in one pass over the steps, so that whole cache lines are read at a time."""
-
-_AHEAD = 8
-"""Steps by which memory is asked for before it is read: lines far apart are no stream that a processor foresees."""
 
 _BLOCK = 16
 """Bytes within which vectors are shuffled at once."""
@@ -111,11 +108,11 @@ class _Lines(_Writer):
 
     def write(self) -> None:
         b, p = self.b, self.p
-        together = _TOGETHER * self.width
+        together = TOGETHER * self.width
         whole = b.sub(p.lines, b.urem(p.lines, i64(self.width)))
         most = b.sub(p.lines, b.urem(p.lines, i64(together)))
         with b.for_loop(i64(0), most, together, unroll=False) as panel:
-            self.panels(panel, _TOGETHER)
+            self.panels(panel, TOGETHER)
         with b.for_loop(most, whole, self.width, unroll=False) as panel:
             self.panels(panel, 1)
         self.pack_rest(whole, p.steps)
@@ -125,10 +122,6 @@ class _Lines(_Writer):
         places = [b.add(first, i64(number * self.width)) for number in range(count)]
         with b.for_loop(0, self.p.steps, vectorize=False, unroll=False) as step:
             start = self.at(first, step)
-            if count > 1:
-                ahead = self.at(first, b.add(step, i64(_AHEAD)))
-                for offset in range(0, count * self.width * self.source.itemsize, 64):
-                    b.prefetch(b.gep("i8", ahead, i64(offset)))
             for number, place in enumerate(places):
                 offset = i64(number * self.width)
                 values = self.load(b.gep(scalar.memory_type(self.source), start, offset), self.width)
