@@ -37,7 +37,7 @@ from hloc.runtime.cuda_graph import takes_edge_data
 from hloc.runtime.device_array import DeviceArray
 from hloc.runtime.device_executable import DeviceExecutable
 
-KERNELS = ("double", "add", "less")
+KERNELS = ("double", "add", "less", "mapped")
 
 
 def forget() -> None:
