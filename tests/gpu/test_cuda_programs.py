@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from emulated_driver import EmulatedDriver
 from test_cuda_runtime import install
 from test_emulated_runs import CHOICE, LOOP, X
+from test_warpgroup_dot import only
 
 from hloc.api import evaluate_leaves
 
-__all__ = ["install"]
+__all__ = ["install", "only"]
 
 # A loop of turns that choose, by an inner loop's result, what they do.
 NESTED = """HloModule m
@@ -90,4 +92,49 @@ def test_graphs_go_on_with_other_values_in_the_same_memory(install) -> None:
         expected = evaluate_leaves(NESTED, [np.int32(count), X])
         (given,) = run.execute(np.int32(count), X)
         np.testing.assert_array_equal(given, expected[0])
+    assert fake.log.count("cuGraphInstantiate") == 1
+
+
+# Each turn multiplies by the weights, and takes what came of it to the next.
+POWERS = """HloModule m
+less {
+  s = (s32[], bf16[64,64], bf16[64,64]) parameter(0)
+  i = s32[] get-tuple-element(s), index=0
+  three = s32[] constant(3)
+  ROOT c = pred[] compare(i, three), direction=LT
+}
+turn {
+  s = (s32[], bf16[64,64], bf16[64,64]) parameter(0)
+  i = s32[] get-tuple-element(s), index=0
+  x = bf16[64,64] get-tuple-element(s), index=1
+  w = bf16[64,64] get-tuple-element(s), index=2
+  one = s32[] constant(1)
+  j = s32[] add(i, one)
+  d = bf16[64,64] dot(x, w), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT r = (s32[], bf16[64,64], bf16[64,64]) tuple(j, d, w)
+}
+ENTRY e {
+  x = bf16[64,64] parameter(0)
+  w = bf16[64,64] parameter(1)
+  zero = s32[] constant(0)
+  s = (s32[], bf16[64,64], bf16[64,64]) tuple(zero, x, w)
+  t = (s32[], bf16[64,64], bf16[64,64]) while(s), condition=less, body=turn
+  y = bf16[64,64] get-tuple-element(t), index=1
+  ROOT d = bf16[64,64] dot(x, y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+"""
+
+
+def test_products_by_tensor_maps(install, only) -> None:
+    """Of arguments, of what loops carry, and of working memory; launched, and in a graph with a loop."""
+    only()
+    fake = install(kind=EmulatedDriver)
+    run = fake.load(POWERS, "cuda-emulated:sm_90a")
+    rng = np.random.default_rng(2)
+    for _ in range(4):
+        arguments = [rng.integers(-2, 3, (64, 64)).astype(ml_dtypes.bfloat16) for _ in range(2)]
+        (expected,) = evaluate_leaves(POWERS, arguments)
+        (given,) = run.execute(*arguments)
+        np.testing.assert_array_equal(given, expected)
+    assert "cuTensorMapEncodeTiled" in fake.log
     assert fake.log.count("cuGraphInstantiate") == 1
