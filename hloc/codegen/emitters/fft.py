@@ -3,61 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from math import prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Element, Register
-from hloc.codegen.fourier import Shape, Transform
+from hloc.codegen.fourier import Shape, Transform, stands_alone
+from hloc.codegen.fourier_lines import mirror_routine, put_routine, take_routine
 from hloc.codegen.fourier_parts import Fft, Split, inverse
 from hloc.codegen.kernel import Index, KernelContext, kernel
-from hloc.codegen.llvm import Value, const
+from hloc.codegen.llvm import Value, const, integer
+from hloc.codegen.loops import delinearize
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.instruction import Instruction
 
-_LINES = 8
-"""Lines transformed together, while they are no longer than _LONG."""
-
-_LONG = 4096
+_CONSTANT = 2048
+"""Up to this length a transform needs no preparation at run time."""
 
 
 class _Stage:
-    """One dimension's transform: the array's dimensions, which of them, and the lines taken together."""
+    """One dimension's transform: which lines are taken together, `lines` of them across another dimension.
 
-    def __init__(self, dims: tuple[int, ...], dimension: int, length: int, order: tuple[int, ...]):
+    Lines that are contiguous, or alone, are transformed one by one if their length allows it.
+    """
+
+    def __init__(self, dims: tuple[int, ...], dimension: int, length: int, order: tuple[int, ...], lanes: int):
         self.dims, self.dimension, self.length = dims, dimension, length
         others = [d for d in order if d != dimension and dims[d] > 1]
-        self.across = others[-1] if others and length <= _LONG else None
-        self.size = 1 if self.across is None else dims[self.across]
-        self.lines = min(_LINES, self.size)
+        across = others[-1] if others else None
+        near = across is None or dims[across] < lanes or order[-1] == dimension
+        self.lines = 1 if near and stands_alone(length, lanes) else lanes
+        self.across = None if self.lines == 1 else across
 
-    def groups(self) -> list[tuple[int, int, int]]:
-        """(first line, how many groups, lines in each) across the chosen dimension."""
-        whole, rest = divmod(self.size, self.lines)
-        return [(0, whole, self.lines), *([(whole * self.lines, 1, rest)] if rest else [])]
+    @property
+    def blocks(self) -> list[int]:
+        """How many sets of lines there are along each dimension."""
+        blocks = [1 if d == self.dimension else size for d, size in enumerate(self.dims)]
+        if self.across is not None:
+            blocks[self.across] = -(-self.dims[self.across] // self.lines)
+        return blocks
+
+    @property
+    def rest(self) -> int:
+        """Lines of the last set along the dimension that they are taken across, 0 if it is as large as the others."""
+        return 0 if self.lines == 1 else (self.dims[self.across] if self.across is not None else 1) % self.lines
 
 
 class _Plan(Fft):
     """An fft with the lines that are taken together, and where the values between its stages are."""
 
-    def __init__(self, instruction: Instruction):
+    def __init__(self, instruction: Instruction, vector_bytes: int):
         super().__init__(instruction)
         order = self.complex_shape.minor_to_major[::-1]
-        self.stages = [_Stage(self.complex_shape.dims, d, length, order) for d, length in self.dimensions]
+        self.lanes = max(vector_bytes // self.dtype.itemsize, 2)
+        dims = self.complex_shape.dims
+        self.stages = [_Stage(dims, d, length, order, self.lanes) for d, length in self.dimensions]
 
     @property
+    def turns(self) -> int:
+        """In how many turns threads share the transform; 0 if they do not."""
+        if len(self.stages) == 1:
+            return 1
+        ready = all(length <= _CONSTANT for length in self.lengths) and not self.between_bytes
+        return len(self.stages) if ready else 0
+
+    def shape(self, stage: _Stage) -> Shape:
+        return Shape(self.dtype, stage.length, stage.lines, self.lanes)
+
+    @cached_property
     def scratch_bytes(self) -> int:
         if 0 in self.complex_shape.dims or 0 in self.lengths:
             return 0
-        sizes = [
-            Transform.scratch_bytes(Shape(self.dtype, stage.length, lines))
-            for stage in self.stages
-            for _, _, lines in stage.groups()
-        ]
+        sizes = [Transform.scratch_bytes(self.shape(stage)) for stage in self.stages]
         return self.between_bytes + max(sizes, default=0)
 
 
-@kernel("fft", element_operands="all", scratch=lambda instruction: _Plan(instruction).scratch_bytes)
+def _scratch(instruction: Instruction) -> int:
+    return max(_Plan(instruction, size).scratch_bytes for size in (16, 32, 64))
+
+
+def _turns(instruction: Instruction) -> int:
+    return max(_Plan(instruction, 16).turns, 1)
+
+
+@kernel("fft", element_operands="all", scratch=_scratch, is_loop=True, turns=_turns)
 def fft(k: KernelContext, instruction: Instruction) -> None:
-    plan = _Plan(instruction)
+    plan = _Plan(instruction, k.target.vector_bytes)
     if k.outputs[0].shape.count == 0:
         return
     if plan.fault:
@@ -73,106 +104,135 @@ class _Fft:
         self.routines = Routines(k.b.module, k.target)
         self.type = scalar.memory_type(plan.dtype)
         self.scratch = k.b.gep("i8", k.scratch, i64(plan.between_bytes))
+        self.between = ArrayRef(self.b, plan.complex_shape, k.scratch)
 
     def write(self) -> None:
         plan, k = self.plan, self.k
-        source: Element = k.input(0)
-        between = ArrayRef(self.b, plan.complex_shape, k.scratch)
-        for number, stage in enumerate(plan.stages):
-            last = number == len(plan.stages) - 1
-            target = k.outputs[0] if last or plan.kind != "IRFFT" else between
-            self._stage(stage, source, target, first=number == 0, last=last)
-            source = target.element
-        if not plan.stages:
-            k.loop_nest(k.outputs[0].shape.dims, lambda index: k.outputs[0].store(index, source(index)))
+        numbers = range(len(plan.stages))
+        if not numbers:
+            k.loop_nest(k.outputs[0].shape.dims, lambda index: k.outputs[0].store(index, k.input(0)(index)))
+        elif plan.turns:
+            transforms = [self._transform(stage) for stage in plan.stages]
+            count = max(prod(stage.blocks) for stage in plan.stages)
+            k.in_turns(plan.turns, count, lambda turn, number: self._turn(transforms, turn, number))
+        else:
+            for stage in numbers:
+                transform = self._transform(plan.stages[stage])
+                with self.b.for_loop(0, prod(plan.stages[stage].blocks), unroll=False) as number:
+                    self._block(stage, transform, number)
 
-    def _stage(self, stage: _Stage, source: Element, target: ArrayRef, first: bool, last: bool) -> None:
-        for start, count, lines in stage.groups():
-            shape = Shape(self.plan.dtype, stage.length, lines)
-            transform = Transform(self.b, self.routines, shape, self.scratch)
-            dims = list(stage.dims)
-            dims[stage.dimension] = 1
+    def _transform(self, stage: _Stage) -> Transform:
+        return Transform(self.b, self.routines, self.plan.shape(stage), self.scratch)
+
+    def _turn(self, transforms: list[Transform], turn: Value | None, number: Value) -> None:
+        b = self.b
+        for stage, transform in enumerate(transforms):
+            if len(transforms) == 1:
+                self._block(stage, transform, number)
+                return
+            exists = b.icmp_signed("<", number, i64(prod(self.plan.stages[stage].blocks)))
+            with b.if_then(b.and_(exists, b.icmp_signed("==", turn, i64(stage)))):
+                self._block(stage, transform, number)
+
+    def _block(self, number: int, transform: Transform, block: Value) -> None:
+        """Transforms one set of lines of a stage."""
+        stage, b = self.plan.stages[number], self.b
+        index = delinearize(b, block, stage.blocks)
+        if not stage.rest:
+            self._lines(number, transform, index, stage.lines)
+            return
+        last = integer("i1", 1)
+        if stage.across is not None:
+            last = b.icmp_signed("==", index[stage.across], i64(stage.blocks[stage.across] - 1))
+        ways = [lambda lines=lines: self._lines(number, transform, index, lines) for lines in (stage.rest, stage.lines)]
+        if stage.across is None or stage.blocks[stage.across] == 1:
+            ways[0]()
+        else:
+            b.if_else(last, *ways)
+
+    def _lines(self, number: int, transform: Transform, index: list[Value], lines: int) -> None:
+        plan, b = self.plan, self.b
+        stage, first, last = plan.stages[number], number == 0, number == len(plan.stages) - 1
+        inner = plan.kind == "IRFFT"
+        array = self.between if inner else self.k.outputs[0]
+        if first:
+            array = self.k.input_array(0) if self.k.is_in_memory(0) else None
+        source: Element = self.k.input(0) if array is None else array.element
+        target = self.k.outputs[0] if last or not inner else self.between
+
+        def place(line: Value, j: Value) -> Index:
+            at = list(index)
+            at[stage.dimension] = j
             if stage.across is not None:
-                dims[stage.across] = count
+                at[stage.across] = b.add(b.mul(index[stage.across], i64(stage.lines)), line)
+            return tuple(at)
 
-            def group(index: Index, transform=transform, start=start, lines=lines) -> None:
-                def place(line: Value, j: Value) -> Index:
-                    at = list(index)
-                    at[stage.dimension] = j
-                    if stage.across is not None:
-                        base = self.b.add(self.b.mul(index[stage.across], i64(lines)), i64(start))
-                        at[stage.across] = self.b.add(base, line)
-                    return tuple(at)
+        if lines < stage.lines:
+            for part in transform.buffers[0]:
+                b.memset(part, integer("i8", 0), i64(plan.shape(stage).work_bytes))
+        moved = _Lines(self, stage, lines, place)
+        moved.gather(source, array, transform.buffers[0], first and plan.kind == "RFFT", last and inner)
+        moved.scatter(transform.run(), target, first and plan.kind == "RFFT", last and inner)
 
-                self._gather(
-                    stage,
-                    source,
-                    transform,
-                    place,
-                    first and self.plan.kind == "RFFT",
-                    last and self.plan.kind == "IRFFT",
-                )
-                result = transform.run()
-                self._scatter(stage, transform, result, target, place, first, last)
 
-            self.k.loop_nest(dims, group)
+class _Lines:
+    """Moves some lines of a stage between arrays and a transform's buffers; `place(line, j)` is an element's index."""
+
+    def __init__(self, fft: _Fft, stage: _Stage, lines: int, place: Callable[[Value, Value], Index]):
+        self.b, self.type, self.dtype = fft.b, fft.type, fft.plan.dtype
+        self.routines, self.is_inverse, self.lanes = fft.routines, fft.plan.is_inverse, fft.plan.lanes
+        self.stage, self.lines, self.place = stage, lines, place
 
     def _parts(self, parts: Split) -> Split:
-        return inverse(parts) if self.plan.is_inverse else parts
+        return inverse(parts) if self.is_inverse else parts
 
-    def _each(self, count: int, lines: int, body: Callable[[Value, Value], None]) -> None:
-        """Runs body(j, line) for all elements of some lines."""
-        with self.b.for_loop(0, count) as j, self.b.for_loop(0, lines) as line:
+    def _each(self, count: int, body: Callable[[Value, Value], None]) -> None:
+        """Runs body(j, line) for all elements of the lines."""
+        with self.b.for_loop(0, count) as j, self.b.for_loop(0, self.lines) as line:
             body(j, line)
 
-    def _put(self, parts: Split, lines: int, j: Value, line: Value, value: Register) -> None:
-        offset = self.b.add(self.b.mul(j, i64(lines)), line)
-        for part, target in zip(value, parts, strict=True):
-            self.b.store(part, self.b.gep(self.type, target, offset))
+    def _at(self, part: Value, j: Value, line: Value) -> Value:
+        return self.b.gep(self.type, part, self.b.add(self.b.mul(j, i64(self.stage.lines)), line))
 
-    def _gather(
-        self, stage: _Stage, source: Element, transform: Transform, place, real: bool, half: bool
-    ) -> None:
-        """Lines into the transform's first buffer, of real values or of halves of symmetric lines."""
-        b, lines = self.b, transform.shape.lines
-        parts = self._parts(transform.buffers[0])
-        zero = const(self.type, 0)
+    def _whereabouts(self, array: ArrayRef, count: int) -> tuple[Value, list[Value]]:
+        """The address of the lines in an array, and what the routines are told of how they lie."""
+        stage, strides = self.stage, array.shape.strides
+        across = 0 if stage.across is None else strides[stage.across]
+        numbers = (count, self.lines, strides[stage.dimension], across)
+        return array.address(self.place(i64(0), i64(0))), list(map(i64, numbers))
 
-        def element(j: Value, line: Value) -> None:
-            value = source(place(line, j))
-            self._put(parts, lines, j, line, (value, zero) if real else value)
-
-        def mirrored(j: Value, line: Value) -> None:
-            value = source(place(line, b.sub(i64(stage.length // 2 - (stage.length % 2 == 0)), j)))
-            at = b.add(j, i64(stage.length // 2 + 1))
-            self._put(parts, lines, at, line, (value[0], b.fneg(value[1])))
-
-        self._each(stage.length // 2 + 1 if half else stage.length, lines, element)
+    def gather(self, source: Element, array: ArrayRef | None, buffer: Split, real: bool, half: bool) -> None:
+        """Lines into a buffer, of real values or of halves of symmetric lines; from an array, if there is one."""
+        b, length, width, parts = self.b, self.stage.length, self.stage.lines, self._parts(buffer)
+        count = length // 2 + 1 if half else length
+        if array is not None and not real:
+            address, numbers = self._whereabouts(array, count)
+            b.call(take_routine(self.routines, self.dtype, self.lanes, width), [address, *parts, *numbers])
+        elif array is not None and width == 1 and array.shape.strides[self.stage.dimension] == 1:
+            size = i64(length * self.dtype.itemsize)
+            b.memcpy(parts[0], array.address(self.place(i64(0), i64(0))), size)
+            b.memset(parts[1], integer("i8", 0), size)
+        else:
+            self._each(count, lambda j, line: self._put(source(self.place(line, j)), parts, real, j, line))
         if half:
-            self._each(stage.length - stage.length // 2 - 1, lines, mirrored)
+            b.call(mirror_routine(self.routines, self.dtype, width), [*parts, i64(length)])
 
-    def _scatter(
-        self,
-        stage: _Stage,
-        transform: Transform,
-        result: Split,
-        target: ArrayRef,
-        place,
-        first: bool,
-        last: bool,
-    ) -> None:
+    def _put(self, value: Register, parts: Split, real: bool, j: Value, line: Value) -> None:
+        for part, target in zip((value, const(self.type, 0)) if real else value, parts, strict=True):
+            self.b.store(part, self._at(target, j, line))
+
+    def scatter(self, result: Split, target: ArrayRef, half: bool, real: bool) -> None:
         """Lines out of a buffer: all of them, the first half, or the real parts."""
-        b, lines, plan = self.b, transform.shape.lines, self.plan
-        parts = self._parts(result)
-        factor = const(self.type, 1 / stage.length)
-        real = last and plan.kind == "IRFFT"
+        b, length, parts = self.b, self.stage.length, self._parts(result)
+        factor = const(self.type, 1 / length if self.is_inverse else 1)
+        if not real:
+            address, numbers = self._whereabouts(target, length // 2 + 1 if half else length)
+            put = put_routine(self.routines, self.dtype, self.lanes, self.stage.lines)
+            b.call(put, [address, *parts, *numbers, factor])
+            return
 
         def element(j: Value, line: Value) -> None:
-            offset = b.add(b.mul(j, i64(lines)), line)
-            value = [b.load(self.type, b.gep(self.type, part, offset)) for part in parts]
-            if self.plan.is_inverse:
-                value = [b.fmul(part, factor) for part in value]
-            target.store(place(line, j), value[0] if real else tuple(value))
+            value = b.load(self.type, self._at(parts[0], j, line))
+            target.store(self.place(line, j), b.fmul(value, factor))
 
-        half = first and plan.kind == "RFFT"
-        self._each(stage.length // 2 + 1 if half else stage.length, lines, element)
+        self._each(length, element)

@@ -7,6 +7,7 @@ import pytest
 from emitter_cases import NONE, program, value
 
 import hloc
+from hloc.options import Options
 
 BOUND = {"f32": 1e-6, "f64": 4e-15}
 
@@ -18,8 +19,8 @@ KINDS = {
 }
 
 
-def transform(kind: str, dims: tuple[int, ...], rank: int, real: str, layout: str = "") -> None:
-    """`dims` are those of the longer side."""
+def transform(kind: str, dims: tuple[int, ...], rank: int, real: str, layout: str = "", options=NONE) -> np.ndarray:
+    """Checks a transform; `dims` are those of the longer side."""
     complex_type = {"f32": "c64", "f64": "c128"}[real]
     half = (*dims[:-1], dims[-1] // 2 + 1)
     full, short = (",".join(map(str, each)) for each in (dims, half))
@@ -32,19 +33,35 @@ def transform(kind: str, dims: tuple[int, ...], rank: int, real: str, layout: st
     lengths = ",".join(map(str, dims[len(dims) - rank :]))
     op = f"{result}{layout} fft(p0), fft_type={kind}, fft_length={{{lengths}}}"
     x = value(operand + layout)
-    (got,) = hloc.compile(program([operand + layout], [op]), options=NONE).execute(x)
+    (got,) = hloc.compile(program([operand + layout], [op]), options=options).execute(x)
     wide = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
     axes = tuple(range(len(dims) - rank, len(dims)))
     wanted = KINDS[kind](wide, dims[len(dims) - rank :], axes)
     assert got.shape == wanted.shape
     assert np.abs(got - wanted).max() <= BOUND[real] * np.abs(wanted).max(), (kind, dims)
+    return got
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 6, 8, 9, 13, 35, 64, 77, 97, 120])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 6, 8, 9, 13, 32, 35, 59, 64, 77, 97, 120])
 def test_lengths(kind: str, length: int) -> None:
-    """Passes of every radix, and Bluestein's method (97)."""
+    """Passes of every radix, written out or by a table, and Bluestein's method (97)."""
     transform(kind, (3, length), 1, "f32")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [64, 72, 200, 544, 512, 67 * 8, 1024, 3000])
+@pytest.mark.parametrize("real", ["f32", "f64"])
+def test_single_lines(kind: str, length: int, real: str) -> None:
+    """By vectors along the line, which the groups of its first pass may not fill."""
+    transform(kind, (length,), 1, real)
+
+
+@pytest.mark.parametrize("dims", [(70, 512), (512, 37), (33, 24, 50)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_share_the_lines(kind: str, dims: tuple[int, ...]) -> None:
+    results = [transform(kind, dims, len(dims), "f32", options=Options(num_threads=n)) for n in (1, 3)]
+    assert np.array_equal(*results)
 
 
 @pytest.mark.parametrize("kind", KINDS)
