@@ -274,8 +274,9 @@ class EmulatedIntrinsics(Intrinsics):
         return b.sub(b.ptrtoint(pointer, "i64"), b.ptrtoint(self.code.shared(), "i64"))
 
     def set_registers(self, count: int, increase: bool) -> None:
-        """There are enough for all."""
         check_registers(count)
+        self.b.meets()
+        self.b.call(self.code.set_registers(), [i64(count)])
 
     def part_barrier(self, number: int, threads: int) -> None:
         site = self.b.site(f"barrier {number} of {threads} threads")

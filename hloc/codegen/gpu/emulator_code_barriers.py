@@ -40,6 +40,7 @@ _STATE = {
     "group.committed": GROUPS,
     "group.head": GROUPS,
     "group.tail": GROUPS,
+    "group.registers": GROUPS,
     "set.registers": GROUPS * SETS,
     "set.left": GROUPS * SETS,
     "set.busy": GROUPS * SETS,

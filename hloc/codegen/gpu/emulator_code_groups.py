@@ -29,6 +29,9 @@ _COLUMNS = 256
 _PRODUCTS = 64
 """The most products of a warpgroup that are not waited for."""
 
+_REGISTERS, _MOST_REGISTERS = 1 << 16, 256
+"""Of a multiprocessor, and of a thread."""
+
 _TOKEN, _SET_AT, _AGE_AT = 0x7F800000, 19, 7
 """A token: a float without a number, the set of sums, the set's age (1 to 4095), and the number of the register."""
 
@@ -41,6 +44,9 @@ MANY_SETS = "{site}, to sums beside {0} others that are not waited for"
 CHANGED = "{site}, and sum {0} of thread {1} was changed while products add to it"
 MANY_PRODUCTS = "{site}, and {0} are not waited for"
 UNCOMMITTED = "{site}, and products were begun that are of no group yet"
+
+
+GREEDY = "wait for registers: warpgroups want {0} for each of their threads together, and have {1}"
 
 
 class EmulatedGroups(EmulatedOperands):
@@ -81,6 +87,33 @@ class EmulatedGroups(EmulatedOperands):
 
     def _of_group(self, b: Builder, name: str, first: Value) -> Value:
         return self.state(b, f"group.{name}", b.lshr(first, i64(7)))
+
+    def set_registers(self) -> Function:
+        """A thread's warpgroup has another number of registers for each thread."""
+
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            self.set(b, "has_state", i64(1))
+            b.store(p.count, self.state(b, "group.registers", b.lshr(self.thread(b), i64(7))))
+
+        return self.function("set_registers", "i64 count", write)
+
+    def _registers_at_first(self, b: Builder) -> Value:
+        """The most that each thread of the block can have when it begins: ptxas may give it less."""
+        each = b.and_(b.udiv(i64(_REGISTERS), self.get(b, "threads")), i64(-8))
+        return b.intrinsic("llvm.smin", "i64", [each, i64(_MOST_REGISTERS)])
+
+    def unfinished(self, b: Builder) -> None:
+        super().unfinished(b)
+        first = self._registers_at_first(b)
+        groups = b.lshr(self.get(b, "threads"), i64(7))
+
+        def add(group: Value, carried: list[Value]) -> list[Value]:
+            count = b.load("i64", self.state(b, "group.registers", group))
+            return [b.add(carried[0], b.select(b.icmp_signed("==", count, i64(0)), first, count))]
+
+        wanted = b.for_loop_carrying(i64(0), groups, [i64(0)], add)[0]
+        there = b.mul(first, groups)
+        self.fail_unless(b, b.icmp_signed("<=", wanted, there), GREEDY, const("ptr", 0), wanted, there)
 
     # Products
 
