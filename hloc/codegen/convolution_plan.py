@@ -71,6 +71,20 @@ class Strips:
     extent: tuple[int, ...]
 
 
+@record
+class Runs:
+    """Runs of terms of a sum, contiguous in the image: offsets at which they start in the image and in the kernel.
+
+    Each has `size` terms; in the kernel, these are a `step` apart. The terms of all runs, one after the other, go
+    through the window row-major, and through the input features of each place.
+    """
+
+    in_image: list[int]
+    in_kernel: list[int]
+    size: int
+    step: int
+
+
 class ConvolutionPlan:
     """What is known of a convolution from its shapes.
 
@@ -147,6 +161,13 @@ class ConvolutionPlan:
             return False
         return all(w.base_dilation == 1 and w.pad_low <= 0 and w.pad_high <= 0 for w in self.windows)
 
+    @property
+    def is_copied_whole(self) -> bool:
+        """Whether images are copied from memory as they are, each feature once."""
+        is_stored = 0 not in self.computed and self.lhs.dtype is self.dtype and len(self.windows) <= 2
+        is_whole = self.image_features == self.lhs.dims[self.labels.input_feature]
+        return is_stored and is_whole and not (self.is_expanded and self.batch_groups > 1)
+
     @cached_property
     def image_strides(self) -> tuple[int, ...]:
         """Elements from one position to the next, a spatial dimension each."""
@@ -165,25 +186,29 @@ class ConvolutionPlan:
         triples = zip(place, self.windows, self.image_strides, strict=True)
         return sum(i * w.window_dilation * stride for i, w, stride in triples)
 
-    def runs(self) -> tuple[list[int], int]:
-        """Offsets at which runs of contiguous elements start, and their length: what a tile sums over.
+    def kernel_offset(self, place: Sequence[int]) -> int:
+        """Elements of the kernel from its first one to that at a place in the window."""
+        places = [w.size - 1 - i if w.reversed else i for w, i in zip(self.windows, place, strict=True)]
+        strides = [self.rhs.strides[d] for d in self.labels.kernel_spatial]
+        return sum(i * stride for i, stride in zip(places, strides, strict=True))
 
-        The steps of all runs, one after the other, go through the window row-major, and through the input features
-        of each place.
-        """
-        offsets, run = self._whole_runs()
+    @cached_property
+    def runs(self) -> Runs:
+        """What a tile sums over."""
+        places = self.window_places()
+        channel = self.rhs.strides[self.labels.kernel_input_feature]
+        step, run = channel, self.features
+        if self.windows and self.groups == 1:
+            last, stride = self.windows[-1], self.rhs.strides[self.labels.kernel_spatial[-1]]
+            is_dense = last.window_dilation == 1 and self.image_strides[-1] == run and not last.reversed
+            if is_dense and (run == 1 or stride == run * channel):
+                step = channel if run > 1 else stride
+                places, run = places[:: last.size], run * last.size
         most = self._steps
         part = next((part for part in range(most, most // 2, -1) if run % part == 0), run)
-        return [offset + start for offset in offsets for start in range(0, run, part)], part
-
-    def _whole_runs(self) -> tuple[list[int], int]:
-        offsets = [self.offset(place) for place in self.window_places()]
-        if not self.windows or self.groups > 1:
-            return offsets, self.features
-        last, stride = self.windows[-1], self.image_strides[-1]
-        if last.window_dilation == 1 and stride == self.features:
-            return offsets[:: last.size], self.features * last.size
-        return offsets, self.features
+        starts = [(place, start) for place in places for start in range(0, run, part)]
+        in_image = [self.offset(place) + start for place, start in starts]
+        return Runs(in_image, [self.kernel_offset(place) + start * step for place, start in starts], part, step)
 
     # Blocks of results
 
@@ -257,14 +282,13 @@ class ConvolutionPlan:
 
     def block_runs(self) -> int:
         """Runs that are summed at a time."""
-        offsets, run = self.runs()
-        return min(max(self._steps // run, 1), len(offsets))
+        return min(max(self._steps // self.runs.size, 1), len(self.runs.in_image))
 
     def panel_kernel(self, columns: int) -> int:
         """Elements of a packed panel: one row more than it has, so that the same rows of panels are in different sets
         of the first cache.
         """
-        return (self.block_runs() * self.runs()[1] + 1) * columns
+        return (self.block_runs() * self.runs.size + 1) * columns
 
     # Scratch
 
@@ -282,7 +306,8 @@ class ConvolutionPlan:
         for name, count in sizes.items():
             found[name] = end
             end += padded(count * itemsize)
-        return found | {"places": end, "end": end + padded(8 * self.block_positions)}
+        positions = self.strips.images * self.strips.rows * prod(self.positions[1:])
+        return found | {"places": end, "end": end + padded(8 * (positions + ROWS))}
 
     @property
     def kernel_count(self) -> int:

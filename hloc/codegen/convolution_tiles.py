@@ -1,16 +1,19 @@
-"""Blocks of a convolution's results, tile by tile: products of rows that lie anywhere in an image, as a routine.
+"""Blocks of a convolution's results, tile by tile: products of rows that lie anywhere in an image, as routines.
 
-Strides and sizes are i64 and count elements.
+So do the copies that precede them: the code of a kernel is what belongs to its own shapes and ops. Strides and sizes
+are i64 and count elements.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
+from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
-from hloc.codegen.products import multiply_add
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.products import load_as, multiply_add
+from hloc.codegen.routines import Routines, blocks, i64
 from hloc.codegen.tiles import Tile
+from hloc.ir.dtypes import DType
 
 
 def positions_routine(routines: Routines, tile: Tile) -> Function:
@@ -25,6 +28,124 @@ def positions_routine(routines: Routines, tile: Tile) -> Function:
         "i64 panels, ptr sums, i64 panel_sums, i1 adds"
     )
     return routines.get(f"hloc.convolve.{tile.name}", params, lambda b, p: _PositionsWriter(b, p, tile).write())
+
+
+def block_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
+    """`block(image, places, tiles, weights, offsets, starts, runs, together, run, step, feature, features, ...)`.
+
+    The sums over all runs for so many features, as `positions_routine` makes them with the same `panel_kernel`, `sums`
+    and `panel_sums`; the kernel is packed before, `together` runs at a time. In memory, run o of the weights, which are
+    of type `kernel`, begins at starts[o]; terms are a `step` and features a `feature` apart.
+    """
+    params = (
+        "ptr image, ptr places, i64 tiles, ptr weights, ptr offsets, ptr starts, i64 runs, i64 together, i64 run, "
+        "i64 step, i64 feature, i64 features, ptr packed, i64 panel_kernel, ptr sums, i64 panel_sums"
+    )
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        pack, convolve = _pack_routine(routines, tile, kernel), positions_routine(routines, tile)
+        panels = b.udiv(b.add(p.features, i64(tile.columns - 1)), i64(tile.columns))
+        with blocks(b, p.runs, p.together) as (first, count):
+            offsets, starts = (b.gep("i64", table, first) for table in (p.offsets, p.starts))
+            to = [p.packed, p.panel_kernel]
+            b.call(pack, [p.weights, starts, count, p.run, p.step, p.feature, p.features, *to])
+            sums = [p.sums, p.panel_sums, b.icmp_signed(">", first, i64(0))]
+            b.call(convolve, [p.image, p.places, p.tiles, offsets, count, p.run, *to, panels, *sums])
+
+    return routines.get(f"hloc.convolve_block.{kernel.name}.{tile.name}", params, write)
+
+
+def _pack_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
+    """`pack(weights, starts, count, run, step, feature, features, to, panel_kernel)`: panels of some runs.
+
+    What is missing of the last panel stays as it is.
+    """
+    params = (
+        "ptr weights, ptr starts, i64 count, i64 run, i64 step, i64 feature, i64 features, ptr noalias to, "
+        "i64 panel_kernel"
+    )
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        columns = tile.columns
+
+        def line(source: Value, target: Value, stride: Value, count: Value) -> None:
+            with b.for_loop(i64(0), count) as column:
+                address = b.gep(scalar.memory_type(kernel), source, b.mul(column, stride))
+                b.store(load_as(b, kernel, tile.dtype, address), b.gep(tile.type, target, column))
+
+        with b.for_loop(i64(0), p.count, unroll=False) as run, b.for_loop(i64(0), p.run, unroll=False) as step:
+            start = b.add(b.load("i64", b.gep("i64", p.starts, run)), b.mul(step, p.step))
+            place = b.mul(b.add(b.mul(run, p.run), step), i64(columns))
+            with blocks(b, p.features, i64(columns)) as (first, count):
+                source = b.gep(scalar.memory_type(kernel), p.weights, b.add(start, b.mul(first, p.feature)))
+                panel = b.mul(b.udiv(first, i64(columns)), p.panel_kernel)
+                target = b.gep(tile.type, p.to, b.add(panel, place))
+                whole = b.icmp_signed("==", count, i64(columns))
+                dense = b.icmp_signed("==", p.feature, i64(1))
+                b.if_else(
+                    b.and_(whole, dense),
+                    lambda source=source, target=target: line(source, target, i64(1), i64(columns)),
+                    lambda source=source, target=target, count=count: line(source, target, p.feature, count),
+                )
+
+    return routines.get(f"hloc.convolve_pack.{kernel.name}.{tile.name}", params, write)
+
+
+def places_routine(routines: Routines) -> Function:
+    """`places(to, start, size0, size1, size2, stride0, stride1, stride2, more)`: where positions are, row-major.
+
+    Behind the last one it is written so many times more.
+    """
+    params = "ptr to, i64 start, i64 size0, i64 size1, i64 size2, i64 stride0, i64 stride1, i64 stride2, i64 more"
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        def last(size: Value, stride: Value) -> Value:
+            return b.mul(b.sub(size, i64(1)), stride)
+
+        with (
+            b.for_loop(i64(0), p.size0, unroll=False) as i,
+            b.for_loop(i64(0), p.size1, unroll=False) as j,
+            b.for_loop(i64(0), p.size2, unroll=False) as k,
+        ):
+            number = b.add(b.mul(b.add(b.mul(i, p.size1), j), p.size2), k)
+            place = b.add(b.add(b.mul(i, p.stride0), b.mul(j, p.stride1)), b.mul(k, p.stride2))
+            b.store(b.add(p.start, place), b.gep("i64", p.to, number))
+        count = b.mul(b.mul(p.size0, p.size1), p.size2)
+        end = b.add(p.start, last(p.size0, p.stride0))
+        end = b.add(b.add(end, last(p.size1, p.stride1)), last(p.size2, p.stride2))
+        with b.for_loop(i64(0), p.more, unroll=False) as number:
+            b.store(end, b.gep("i64", p.to, b.add(count, number)))
+
+    return routines.get("hloc.convolve_places", params, write)
+
+
+def copy_routine(routines: Routines, dtype: DType) -> Function:
+    """`copy(source, to, ...)`: images x rows x columns x channels of an array to where channels lie side by side."""
+    params = (
+        "ptr source, ptr noalias to, i64 images, i64 rows, i64 columns, i64 channels, i64 image, i64 row, i64 column, "
+        "i64 channel, i64 to_image, i64 to_row, i64 to_column"
+    )
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        type = scalar.memory_type(dtype)
+        width = b.mul(p.columns, p.channels)
+        runs = [b.icmp_signed("==", stride, p.channels) for stride in (p.column, p.to_column)]
+        dense = b.and_(b.and_(*runs), b.icmp_signed("==", p.channel, i64(1)))
+        with b.for_loop(i64(0), p.images, unroll=False) as i, b.for_loop(i64(0), p.rows, unroll=False) as j:
+            source = b.gep(type, p.source, b.add(b.mul(i, p.image), b.mul(j, p.row)))
+            to = b.gep(type, p.to, b.add(b.mul(i, p.to_image), b.mul(j, p.to_row)))
+
+            def whole(source: Value = source, to: Value = to) -> None:
+                b.memcpy(to, source, b.mul(width, i64(dtype.itemsize)))
+
+            def apart(source: Value = source, to: Value = to) -> None:
+                with b.for_loop(i64(0), p.columns, unroll=False) as k, b.for_loop(i64(0), p.channels) as c:
+                    address = b.gep(type, source, b.add(b.mul(k, p.column), b.mul(c, p.channel)))
+                    b.store(b.load(type, address), b.gep(type, to, b.add(b.mul(k, p.to_column), c)))
+
+            b.if_else(dense, whole, apart)
+
+    return routines.get(f"hloc.convolve_copy.{dtype.name}", params, write)
 
 
 class _PositionsWriter:

@@ -11,6 +11,7 @@ repeated in the copy so that one product an output feature remains (`expanded_co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from math import prod
 
 import numpy as np
@@ -18,13 +19,13 @@ import numpy as np
 from hloc.codegen import scalar
 from hloc.codegen.bodies import lies_in_memory
 from hloc.codegen.convolution_plan import ROWS, ConvolutionPlan
-from hloc.codegen.convolution_tiles import positions_routine
+from hloc.codegen.convolution_tiles import block_routine, copy_routine, places_routine, positions_routine
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.expanded_convolution import ExpandedConvolution
 from hloc.codegen.gemm import Extent
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
-from hloc.codegen.loops import delinearize, linear, row_major_strides
+from hloc.codegen.loops import delinearize, row_major_strides
 from hloc.codegen.plain_convolution import plain_convolution
 from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.ir.attributes import WindowDim
@@ -70,6 +71,7 @@ class _Strips:
     def __init__(self, k: KernelContext, plan: ConvolutionPlan):
         self.k, self.b, self.plan = k, k.b, plan
         self.type = scalar.memory_type(plan.dtype)
+        self.routines = Routines(k.b.module, k.target)
         self.scratch = plan.places(k.target.vector_bytes)
         self.batch = self.row = i64(0)
         self.is_new = integer("i1", 1)
@@ -135,6 +137,9 @@ class _Strips:
             whole = b.icmp_signed("==", b.sub(end, first), i64(plan.strips.extent[0]))
             with b.if_then(b.or_(self.is_new, b.not_(whole))):
                 b.memset(image, integer("i8", 0), i64(self.scratch["kernel"] - self.scratch["image"]))
+        if plan.is_copied_whole:
+            self._copy_stored(ranges, (first, end, top))
+            return
         with b.for_loop(i64(0), self.count[0], unroll=False) as number, b.for_loop(first, end, unroll=False) as row:
 
             def element(index: Index) -> None:
@@ -149,6 +154,28 @@ class _Strips:
                 b.store(value, self.element(image, self.sum([number, *to, *at], strides)))
 
             self.k.loop_nest(inner, element)
+
+    def _copy_stored(self, ranges: Sequence[tuple[int, int]], rows: tuple[Value, Value, Value]) -> None:
+        """The same for an input in memory."""
+        plan, b, labels = self.plan, self.b, self.plan.labels
+        first, end, top = rows
+        dims = zip(labels.input_spatial, plan.image_strides, plan.windows, strict=True)
+        strides = [(plan.lhs.strides[d], stride, w.base_dilation) for d, stride, w in dims] + [(0, 0, 1)] * 2
+        (row, to_row, row_step), (column, to_column, column_step), *_ = strides
+        low, high = ranges[0] if ranges else (0, 1)
+        left = low * column_step + (plan.windows[1].pad_low if ranges else 0)
+        batch = plan.lhs.strides[labels.input_batch]
+        source = self.sum([self.batch, first, i64(low)], [batch, row, column])
+        place = self.sum([b.add(b.mul(first, i64(row_step)), top), i64(left)], [to_row, to_column])
+        counts = [self.count[0], b.sub(end, first), i64(high - low), i64(plan.image_features)]
+        source_strides = [batch, row, column, plan.lhs.strides[labels.input_feature]]
+        to_strides = [plan.image_stride, to_row * row_step, to_column * column_step]
+        arrays = [
+            self.element(self.k.input_array(0).pointer, source),
+            self.element(self._at("image"), place),
+        ]
+        routine = copy_routine(self.routines, plan.dtype)
+        b.call(routine, [*arrays, *counts, *map(i64, [*source_strides, *to_strides])])
 
     def _rows(self) -> tuple[Value, Value, Value]:
         """The rows of the base (first, end) that lie in the strip, and at which of its rows number 0 would be."""
@@ -185,12 +212,11 @@ class _Blocks(_Strips):
     def __init__(self, k: KernelContext, plan: ConvolutionPlan):
         super().__init__(k, plan)
         self.tile = plan.tile(k.target.vector_bytes)
-        self.routine = positions_routine(Routines(k.b.module, k.target), self.tile)
         self.panels = plan.block_features(k.target.vector_bytes) // self.tile.columns
         self.panel_kernel = plan.panel_kernel(self.tile.columns)
         self.panel_sums = plan.block_positions * self.tile.columns
-        offsets, self.run = plan.runs()
-        self.runs, self.offsets = len(offsets), self.table(offsets)
+        self.runs = plan.runs
+        self.offsets = self.table(self.runs.in_image)
         self.origin = self.positions = i64(0)
         # Parts of the features of a group, and the groups of an image.
         self.parts = -(-plan.group_outputs // (self.panels * self.tile.columns))
@@ -214,16 +240,18 @@ class _Blocks(_Strips):
     def _strip(self, first: Value, end: Value) -> None:
         """The results of a strip: those of some parts of the output features."""
         plan, b = self.plan, self.b
-        inner, strips = plan.positions[1:], plan.strips
-        size = b.mul(b.mul(*self.count), i64(prod(inner)))
-        most = strips.images * strips.rows * prod(inner)
+        inner, strips = prod(plan.positions[1:]), plan.strips
         image = self._image()
-        with blocks(b, size, i64(min(most, plan.block_positions))) as (self.origin, self.positions):
-            self._fill_places()
-            with b.for_loop(first, end, unroll=False) as number:
-                group, part = delinearize(b, number, [self.groups, self.parts])
-                source = self.element(image, b.mul(group, i64(plan.features)))
-                self._block(source, group, b.mul(part, i64(self.panels * self.tile.columns)))
+        self._fill_places()
+        size = b.mul(b.mul(*self.count), i64(inner))
+        most = min(strips.images * strips.rows * inner, plan.block_positions)
+        with (
+            blocks(b, size, i64(most)) as (self.origin, self.positions),
+            b.for_loop(first, end, unroll=False) as number,
+        ):
+            group, part = delinearize(b, number, [self.groups, self.parts])
+            source = self.element(image, b.mul(group, i64(plan.features)))
+            self._block(source, group, b.mul(part, i64(self.panels * self.tile.columns)))
 
     def _image(self) -> Value:
         """The address of the strip's first position."""
@@ -237,14 +265,21 @@ class _Blocks(_Strips):
         return self.element(self.k.input_array(0).pointer, offset)
 
     def _fill_places(self) -> None:
-        """Where in the image each position of the block is; the last one again to fill the last tile."""
+        """Where in the image each position of the strip is; the last one again to fill the last tile."""
         plan, b = self.plan, self.b
-        sizes = [plan.strips.images, *plan.positions]
-        strides = [plan.image_stride, *(w.stride * s for w, s in zip(plan.windows, plan.image_strides, strict=True))]
-        with b.for_loop(i64(0), b.mul(self._tiles(), i64(ROWS)), unroll=False) as number:
-            position = b.add(least(b, number, b.sub(self.positions, i64(1))), self.origin)
-            place = linear(b, tuple(delinearize(b, position, sizes)), sizes, strides)
-            b.store(place, b.gep("i64", self._at("places"), number))
+        strides = [w.stride * stride for w, stride in zip(plan.windows, plan.image_strides, strict=True)]
+        counts = [*self.count, *map(i64, plan.positions[1:])]
+        strides = [plan.image_stride, *(strides or [0])]
+        outer = max(len(counts) - 3, 0)
+        with ExitStack() as stack:
+            index = [stack.enter_context(b.for_loop(i64(0), size, unroll=False)) for size in counts[:outer]]
+            start, number = self.sum(index, strides[:outer]), i64(0)
+            for at, size in zip([*index, *[i64(0)] * 3], counts, strict=False):
+                number = b.add(b.mul(number, size), at)
+            sizes = [*[i64(1)] * (3 - len(counts)), *counts[outer:]]
+            steps = [*[i64(0)] * (3 - len(counts)), *map(i64, strides[outer:])]
+            to = b.gep("i64", self._at("places"), number)
+            b.call(places_routine(self.routines), [to, start, *sizes, *steps, i64(ROWS)])
 
     def _tiles(self) -> Value:
         return self.b.udiv(self.b.add(self.positions, i64(ROWS - 1)), i64(ROWS))
@@ -259,12 +294,24 @@ class _Blocks(_Strips):
             features = least(b, features, b.sub(i64(plan.group_outputs), feature))
         panels = b.udiv(b.add(features, i64(columns - 1)), i64(columns))
         first = b.add(b.mul(group, i64(plan.group_outputs)), feature)
-        with blocks(b, i64(self.runs), i64(plan.block_runs())) as (run, count):
-            self._pack((run, count), (first, features))
-            offsets = b.gep("i64", self.offsets, run)
-            steps = [self._at("places"), self._tiles(), offsets, count, i64(self.run)]
-            kernel, sums = (self._at("kernel"), i64(self.panel_kernel)), (self._at("sums"), i64(self.panel_sums))
-            b.call(self.routine, [image, *steps, *kernel, panels, *sums, b.icmp_signed(">", run, i64(0))])
+        places = b.gep("i64", self._at("places"), self.origin)
+        packed = self._at("kernel"), i64(self.panel_kernel)
+        sums = self._at("sums"), i64(self.panel_sums)
+        runs, together = i64(len(self.runs.in_image)), i64(plan.block_runs())
+        if 1 not in plan.computed:
+            feature_stride = plan.rhs.strides[plan.labels.kernel_output_feature]
+            weights = self.k.input_array(1).pointer
+            weights = b.gep(scalar.memory_type(plan.rhs.dtype), weights, b.mul(first, i64(feature_stride)))
+            starts = self.table(self.runs.in_kernel)
+            given = [image, places, self._tiles(), weights, self.offsets, starts, runs, together]
+            steps = [i64(self.runs.size), i64(self.runs.step), i64(feature_stride), features]
+            b.call(block_routine(self.routines, self.tile, plan.rhs.dtype), [*given, *steps, *packed, *sums])
+        else:
+            with blocks(b, runs, together) as (run, count):
+                self._pack((run, count), (first, features))
+                given = [image, places, self._tiles(), b.gep("i64", self.offsets, run), count, i64(self.runs.size)]
+                rest = [*packed, panels, *sums, b.icmp_signed(">", run, i64(0))]
+                b.call(positions_routine(self.routines, self.tile), [*given, *rest])
         self._finish((first, features))
 
     def _pack(self, runs: Extent, features: Extent) -> None:
@@ -272,10 +319,10 @@ class _Blocks(_Strips):
         plan, b, columns = self.plan, self.b, self.tile.columns
         sizes = [*(w.size for w in plan.windows), plan.features]
         kernel = self._at("kernel")
-        steps = b.mul(runs[1], i64(self.run))
+        steps = b.mul(runs[1], i64(self.runs.size))
 
         def panel(step: Value, start: Value, count: Value) -> None:
-            *window, channel = delinearize(b, b.add(step, b.mul(runs[0], i64(self.run))), sizes)
+            *window, channel = delinearize(b, b.add(step, b.mul(runs[0], i64(self.runs.size))), sizes)
             target = self.element(kernel, self.sum([b.udiv(start, i64(columns)), step], [self.panel_kernel, columns]))
             with b.for_loop(i64(0), count) as column:
                 feature = b.add(features[0], b.add(start, column))
