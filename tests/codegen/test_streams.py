@@ -86,7 +86,7 @@ def llvm_ir(text: str) -> str:
 
 
 @pytest.mark.usefixtures("any_size")
-@pytest.mark.parametrize("text", [ELEMENTWISE, FLAT, LAYOUT, ODD, ROWS], ids=["elementwise", "flat", "layout", "odd", "rows"])
+@pytest.mark.parametrize("text", [ELEMENTWISE, FLAT, LAYOUT, ODD, ROWS])
 @pytest.mark.parametrize("guard", ["", "end"])
 def test_results_are_the_evaluators(text: str, guard: str) -> None:
     executable = compiled(text, guard_pages=guard)

@@ -138,6 +138,20 @@ ENTRY e {
   ROOT s = f32[70,10003] reduce-window(x, zero), window={size=1x10003 pad=0_0x10002_0}, to_apply=sum
 }"""
 
+PAD = """HloModule pad
+ENTRY e {
+  x = f32[40,101,200] parameter(0)
+  zero = f32[] constant(0)
+  ROOT p = f32[43,103,199] pad(x, zero), padding=1_2x2_0x-2_1
+}"""
+
+CONCATENATE = """HloModule concatenate
+ENTRY e {
+  x = f32[703,300] parameter(0)
+  y = f32[703,401] parameter(1)
+  ROOT c = f32[703,701] concatenate(x, y), dimensions={1}
+}"""
+
 PROGRAMS = {
     "chain": CHAIN,
     "softmax": SOFTMAX,
@@ -147,6 +161,8 @@ PROGRAMS = {
     "vector": VECTOR,
     "full sum": FULL_SUM,
     "column sums": COLUMN_SUMS,
+    "pad": PAD,
+    "concatenate": CONCATENATE,
     "running sums": RUNNING_SUMS,
     "convolution": CONVOLUTION,
     "few positions": FEW_POSITIONS,

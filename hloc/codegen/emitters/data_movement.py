@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from types import MappingProxyType
 
 from hloc.codegen import scalar
 from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant, kernel
 from hloc.codegen.llvm import Value, const, integer
-from hloc.codegen.loops import reshape_index
+from hloc.codegen.loops import delinearize, reshape_index
 from hloc.ir.attributes import PadDim
 from hloc.ir.dtypes import C128, S64, DType
 from hloc.ir.instruction import Instruction
@@ -144,15 +146,41 @@ def concatenate(
     return choose(0, index[dimension])
 
 
-@kernel("concatenate", element_operands="all")
+@kernel("concatenate", element_operands="all", is_loop=True)
 def concatenate_kernel(k: KernelContext, instruction: Instruction) -> None:
+    """A part from each operand, row by row of the dimensions outside of the concatenated one."""
     (dimension,) = instruction.get("dimensions")
-    start = 0
-    for number, operand in enumerate(instruction.operands):
+    order = instruction.shape.minor_to_major[::-1]
+
+    def row(rows: Rows) -> None:
         starts = [0] * instruction.shape.rank
-        starts[dimension] = start
-        _fill(k, operand.shape.dims, k.input(number), starts)
-        start += operand.shape.dims[dimension]
+        for number, operand in enumerate(instruction.operands):
+            _fill(k, operand.shape.dims, k.input(number), starts, rows=rows)
+            starts[dimension] += operand.shape.dims[dimension]
+
+    outer = {d: instruction.shape.dims[d] for d in order[: order.index(dimension)]}
+    _by_rows(k, outer, row, lambda: None)
+
+
+Rows = Mapping[int, Value]
+"""The index along some dimensions of a box, of which only that row is filled."""
+
+
+def _by_rows(
+    k: KernelContext, sizes: Mapping[int, int], row: Callable[[Rows], None], finish: Callable[[], None]
+) -> None:
+    """Runs row(index) for all indices of dimensions of these sizes, each perhaps by another thread, then `finish`."""
+    count = prod(sizes.values())
+
+    def part(number: Value) -> None:
+        row(dict(zip(sizes, delinearize(k.b, number, list(sizes.values())), strict=True)))
+
+    if count > 1:
+        k.in_parts(count, part, finish)
+        return
+    if count:
+        row({})
+    finish()
 
 
 def _fill(
@@ -161,16 +189,19 @@ def _fill(
     source: Element,
     starts: Sequence[int],
     strides: Sequence[int] | None = None,
+    rows: Rows = MappingProxyType({}),
 ) -> None:
-    """Output elements starts + index * strides become source(index), over an index space of `dims`."""
+    """Output elements starts + index * strides become source(index), over an index space of `dims`, or rows of it."""
     output = k.outputs[0]
-    strides = strides or [1] * len(dims)
+    starts, strides = list(starts), strides or [1] * len(dims)
 
-    def one(index: Index) -> None:
+    def one(inner: Index) -> None:
+        index = tuple(rows.get(d, i) for d, i in enumerate(inner))
         target = tuple(_affine(k, i, s, t) for i, s, t in zip(index, starts, strides, strict=True))
         output.store(target, source(index))
 
-    k.loop_nest(dims, one, output.shape.minor_to_major[::-1])
+    sizes = [1 if d in rows else size for d, size in enumerate(dims)]
+    k.loop_nest(sizes, one, output.shape.minor_to_major[::-1])
 
 
 @element("pad")
@@ -210,34 +241,64 @@ class Placed:
         return Placed(first, max(0, last - first + 1), min(out, first * step + padding.low), step)
 
 
-@kernel("pad", element_operands="all")
+@kernel("pad", element_operands="all", is_loop=True)
 def pad_kernel(k: KernelContext, instruction: Instruction) -> None:
     """The padding value around the operand's box (everywhere, if there is some inside), then the operand."""
     out = instruction.shape.dims
     sizes = instruction.operands[0].shape.dims
     paddings = zip(instruction.get("padding"), sizes, out, strict=True)
     placed = [Placed.of(padding, size, extent) for padding, size, extent in paddings]
-    value = k.input(1)(())
-    if any(place.step > 1 for place in placed):
-        _fill(k, out, lambda index: value, [0] * len(out))
-    else:
-        for starts, dims in _frame(placed, out):
-            _fill(k, dims, lambda index: value, starts)
-    operand = k.input(0)
+    operand, value = k.input(0), k.input(1)(())
 
     def source(index: Index) -> Register:
         return operand(tuple(_affine(k, i, place.first, 1) for i, place in zip(index, placed, strict=True)))
 
-    counts = [place.count for place in placed]
-    _fill(k, counts, source, [place.start for place in placed], [place.step for place in placed])
+    def padded(boxes: Sequence[Box], rows: Rows = MappingProxyType({})) -> None:
+        for starts, dims in boxes:
+            _fill(k, dims, lambda index: value, starts, rows=rows)
+
+    def moved(rows: Rows = MappingProxyType({})) -> None:
+        starts, steps = [place.start for place in placed], [place.step for place in placed]
+        _fill(k, [place.count for place in placed], source, starts, steps, rows)
+
+    order = instruction.shape.minor_to_major[::-1]
+    if any(place.step > 1 for place in placed):
+        padded([([0] * len(out), list(out))])
+        moved()
+        return
+    outer = _outer(placed, out, order)
+
+    def row(rows: Rows) -> None:
+        padded(_frame(placed, out, order)[2 * len(outer) :], rows)
+        moved(rows)
+
+    _by_rows(
+        k, {d: placed[d].count for d in outer}, row, lambda: padded(_frame(placed, out, order)[: 2 * len(outer)])
+    )
 
 
-def _frame(placed: list[Placed], out: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """Boxes (starts, sizes) that cover all but the operand's box: two a dimension, below it and above it."""
-    starts, sizes = [0] * len(out), list(out)
-    for dimension, place in enumerate(placed):
+def _outer(placed: list[Placed], out: Sequence[int], order: Sequence[int]) -> list[int]:
+    """The outer dimensions, in memory order, up to the first one that has padding; not the innermost one."""
+    outer: list[int] = []
+    for dimension in order[:-1]:
+        outer.append(dimension)
+        if placed[dimension].count != out[dimension]:
+            break
+    return outer
+
+
+Box = tuple[list[int], list[int]]
+"""(starts, sizes)"""
+
+
+def _frame(placed: list[Placed], out: Sequence[int], order: Sequence[int]) -> list[Box]:
+    """Boxes that cover all but the operand's box: two a dimension, below it and above it."""
+    starts, sizes, boxes = [0] * len(out), list(out), []
+    for dimension in order:
+        place = placed[dimension]
         end = place.start + place.count
         for start, size in ((0, place.start), (end, out[dimension] - end)):
             starts[dimension], sizes[dimension] = start, size
-            yield list(starts), list(sizes)
+            boxes.append((list(starts), list(sizes)))
         starts[dimension], sizes[dimension] = place.start, place.count
+    return boxes
