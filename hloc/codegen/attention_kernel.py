@@ -167,7 +167,7 @@ class _Writer:
         source = b.gep(scalar.memory_type(side.shape.dtype), side.place.pointer(self.k), offset)
         order = packing.order_of(side.shape.dtype, line_stride, step_stride)
         pack = packing.pack_routine(self.routines, side.shape.dtype, tile.dtype, width, tile.lanes, order)
-        sizes = [lines[1], i64(steps[1]), i64(line_stride), i64(step_stride), integer("i1", 0)]
+        sizes = [lines[1], i64(steps[1]), i64(line_stride), i64(step_stride), i64(width), integer("i1", 0)]
         b.call(pack, [source, target, *sizes])
 
     def _pack_computed(

@@ -19,7 +19,7 @@ from hloc.codegen import scalar
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.packing import TOGETHER, pack_routine
-from hloc.codegen.routines import Routines, blocks, i64
+from hloc.codegen.routines import QUICK, Routines, blocks, i64
 from hloc.codegen.tiles import Tile, unpack_routine
 from hloc.ir.dtypes import DType
 from hloc.records import record
@@ -57,7 +57,7 @@ def gemm_routine(
         "i1 accumulate"
     )
     name = ".".join(["hloc.gemm", *(dtype.name for dtype in types), tile.name, *filter(None, orders)])
-    return routines.get(name, params, lambda b, p: Gemm(routines, b, p, types, tile, orders).write())
+    return routines.get(name, params, lambda b, p: Gemm(routines, b, p, types, tile, orders).write(), stage=QUICK)
 
 
 Extent = tuple[Value, Value]
@@ -201,7 +201,7 @@ class Gemm:
         b, p = self.b, self.p
         offset = b.add(b.mul(rows[0], p.c_row), b.mul(columns[0], p.c_column))
         address = b.gep(scalar.memory_type(self.out), p.c, offset)
-        unpack = unpack_routine(self.routines, self.tile.dtype, self.out)
+        unpack = unpack_routine(self.routines, self.tile.dtype, self.out, self.tile.lanes)
         b.call(unpack, [parts.start, address, rows[1], columns[1], parts.row, p.c_row, p.c_column, integer("i1", 0)])
 
     def _pack_a(self, rows: Extent, steps: Extent, target: Value) -> None:
@@ -229,7 +229,7 @@ class Gemm:
         offset = b.add(b.mul(lines[0], strides[0]), b.mul(steps[0], strides[1]))
         pack = pack_routine(self.routines, dtype, self.tile.dtype, width, self.tile.lanes, order)
         source = b.gep(scalar.memory_type(dtype), start, offset)
-        b.call(pack, [source, target, lines[1], steps[1], *strides, negate])
+        b.call(pack, [source, target, lines[1], steps[1], *strides, i64(width), negate])
 
 
 @record

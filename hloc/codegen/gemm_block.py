@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
 from hloc.codegen.products import added, multiply_add
-from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.routines import PLAIN, Routines, i64, least
 from hloc.codegen.tiles import Tile, unpack_routine
 
 
@@ -41,7 +41,7 @@ def block_routine(routines: Routines, tile: Tile) -> Function:
         "i64 m, i64 n, i64 k, i64 c_row, i64 c_column, i1 accumulate"
     )
     name = f"hloc.gemm_block.{tile.name}"
-    return routines.get(name, params, lambda b, p: _BlockWriter(routines, b, p, tile).write())
+    return routines.get(name, params, lambda b, p: _BlockWriter(routines, b, p, tile).write(), stage=PLAIN)
 
 
 def multiply_block(
@@ -67,7 +67,7 @@ class _BlockWriter:
 
     def __init__(self, routines: Routines, b: Builder, p: SimpleNamespace, tile: Tile):
         self.b, self.p, self.tile = b, p, tile
-        self.unpack = unpack_routine(routines, tile.dtype, tile.dtype)
+        self.unpack = unpack_routine(routines, tile.dtype, tile.dtype, tile.lanes)
         self.vector, self.align = vector_type(tile.type, tile.lanes), tile.dtype.itemsize
         self.places = [(i, v) for i in range(tile.rows) for v in range(tile.vectors)]
         self.sums = b.alloca(self.vector, len(self.places), align=64)
@@ -108,24 +108,20 @@ class _BlockWriter:
     def store(self, sums: list[Value], address: Value, rows: Value, columns: Value) -> None:
         """Straight into the result where the tile is whole and its rows contiguous, else by way of memory."""
         b, p, tile = self.b, self.p, self.tile
-
-        def put(adds: bool) -> None:
-            for (i, v), value in zip(self.places, sums, strict=True):
-                place = self.at(address, b.add(b.mul(p.c_row, i64(i)), i64(v * tile.lanes)))
-                if adds:
-                    value = added(b, b.load(self.vector, place, align=self.align), value)
-                b.store(value, place, align=self.align)
-
-        def by_way_of_memory() -> None:
-            for number, value in enumerate(sums):
-                b.store(value, b.gep(self.vector, self.sums, i64(number)), align=64)
-            sizes = least(b, rows, i64(tile.rows)), least(b, columns, i64(tile.columns))
-            b.call(self.unpack, [self.sums, address, *sizes, i64(tile.columns), p.c_row, p.c_column, p.accumulate])
-
         whole = b.and_(
             b.icmp_signed(">=", rows, i64(tile.rows)), b.icmp_signed(">=", columns, i64(tile.columns))
         )
         direct = b.and_(whole, b.icmp_signed("==", p.c_column, i64(1)))
-        b.if_else(
-            direct, lambda: b.if_else(p.accumulate, lambda: put(True), lambda: put(False)), by_way_of_memory
-        )
+        start, stride = b.select(direct, address, self.sums), b.select(direct, p.c_row, i64(tile.columns))
+        places = [self.at(start, b.add(b.mul(stride, i64(i)), i64(v * tile.lanes))) for i, v in self.places]
+
+        def total() -> list[Value]:
+            there = [b.load(self.vector, place, align=self.align) for place in places]
+            return [added(b, x, y) for x, y in zip(there, sums, strict=True)]
+
+        values = b.if_else(b.and_(direct, p.accumulate), total, lambda: sums)
+        for place, value in zip(places, values, strict=True):
+            b.store(value, place, align=self.align)
+        with b.if_then(b.not_(direct)):
+            sizes = least(b, rows, i64(tile.rows)), least(b, columns, i64(tile.columns))
+            b.call(self.unpack, [self.sums, address, *sizes, i64(tile.columns), p.c_row, p.c_column, p.accumulate])

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, poison, vector_type, zero
 from hloc.codegen.products import load_as, negated
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import PLAIN, Routines, blocks, i64
 from hloc.ir.dtypes import DType
 
 ANYHOW, LINES, STEPS = "", "lines", "steps"
@@ -33,16 +33,19 @@ def order_of(source: DType, line_stride: int, step_stride: int) -> str:
 
 
 def pack_routine(routines: Routines, source: DType, dtype: DType, width: int, lanes: int, order: str) -> Function:
-    """`pack(start, to, lines, steps, line_stride, step_stride, negate)`.
+    """`pack(start, to, lines, steps, line_stride, step_stride, width, negate)`.
 
     Writes panels of `width` lines as elements of `dtype`, to[panel][step][line in panel]; missing lines of
     the last panel are 0. The stride of the dimension that the matrix' `order` names is 1. Only of no order, values
     may change sign, with `negate`; of width 1, this is a row-major copy. `lanes` are those of a vector of `dtype`.
     """
-    params = "ptr start, ptr to, i64 lines, i64 steps, i64 line_stride, i64 step_stride, i1 negate"
-    name = f"hloc.pack{'.' + order if order else ''}.{source.name}.{dtype.name}.{width}"
+    params = "ptr start, ptr to, i64 lines, i64 steps, i64 line_stride, i64 step_stride, i64 width, i1 negate"
+    name = f"hloc.pack.{source.name}.{dtype.name}" + (f".{order}.{width}" if order else "")
     writers = {ANYHOW: _Anyhow, LINES: _Lines, STEPS: _Steps}
-    return routines.get(name, params, lambda b, p: writers[order](routines, b, p, source, dtype, width, lanes).write())
+    write = writers[order]
+    return routines.get(
+        name, params, lambda b, p: write(routines, b, p, source, dtype, width, lanes).write(), stage=PLAIN
+    )
 
 
 class _Writer:
@@ -53,7 +56,7 @@ class _Writer:
     ):
         self.routines, self.b, self.p = routines, b, p
         self.source, self.dtype, self.width, self.lanes = source, dtype, width, lanes
-        self.type = scalar.memory_type(dtype)
+        self.type, self.stride = scalar.memory_type(dtype), i64(width)
 
     def at(self, line: Value, step: Value) -> Value:
         """Where an element lies."""
@@ -63,7 +66,7 @@ class _Writer:
 
     def place(self, panel: Value, step: Value) -> Value:
         """Where the lines of a step go, in the panel that begins with line `panel`."""
-        offset = self.b.add(self.b.mul(panel, self.p.steps), self.b.mul(step, i64(self.width)))
+        offset = self.b.add(self.b.mul(panel, self.p.steps), self.b.mul(step, self.stride))
         return self.b.gep(self.type, self.p.to, offset)
 
     def load(self, address: Value, count: int) -> Value:
@@ -79,7 +82,7 @@ class _Writer:
         b, p = self.b, self.p
         with b.if_then(b.icmp_signed("<", lines, p.lines)):
             pack = pack_routine(self.routines, self.source, self.dtype, self.width, self.lanes, ANYHOW)
-            sizes = [b.sub(p.lines, lines), steps, p.line_stride, p.step_stride, p.negate]
+            sizes = [b.sub(p.lines, lines), steps, p.line_stride, p.step_stride, i64(self.width), p.negate]
             b.call(pack, [self.at(lines, i64(0)), self.place(lines, i64(0)), *sizes])
 
 
@@ -88,10 +91,11 @@ class _Anyhow(_Writer):
 
     def write(self) -> None:
         b, p = self.b, self.p
+        self.stride = p.width
         with (
-            b.for_loop(i64(0), p.lines, self.width, unroll=False) as panel,
+            blocks(b, p.lines, p.width) as (panel, _),
             b.for_loop(0, p.steps, vectorize=False, unroll=False) as step,
-            b.for_loop(0, self.width, vectorize=False, unroll=False) as inner,
+            b.for_loop(0, p.width, vectorize=False, unroll=False) as inner,
         ):
             line = b.add(panel, inner)
             there = b.icmp_signed("<", line, p.lines)

@@ -24,14 +24,14 @@ def object_files(parts: Iterable[Module], target: Target, options: Options) -> t
 
 def _object_file(part: Module, target: Target, options: Options) -> bytes:
     text = str(part)
-    digest = hashlib.blake2b(f"{cache.compiler()}\0{text}".encode(), digest_size=20).hexdigest()
+    digest = hashlib.blake2b(f"{cache.compiler()}\0{part.stage}\0{text}".encode(), digest_size=20).hexdigest()
     name = f"routine-{digest}"
     data = _made.get(name)
     if data is None and options.cache:
         data = cache.read(name, digest.encode())
     if data is None:
         try:
-            data = target.lower(text, "obj", options)
+            data = target.lower(text, part.stage, options)
         except RuntimeError as error:
             raise RuntimeError(f"{error}\nin routine {part.name}") from None
         if options.cache:

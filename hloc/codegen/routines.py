@@ -18,6 +18,12 @@ Writer = Callable[[Builder, SimpleNamespace], Value | None]
 """Writes a body, given the parameters by name; what it gives is returned."""
 
 
+OPTIMIZED, PLAIN, QUICK = "obj", "plain-obj", "quick-obj"
+"""How a routine is compiled: with LLVM's passes; without them, since it is written as they would leave it; or in the
+least time, since it mostly calls others.
+"""
+
+
 def i64(number: int) -> Value:
     """An i64 known now."""
     return integer("i64", number)
@@ -30,14 +36,17 @@ class Routines:
         self.module = module
         self.target = target
 
-    def get(self, name: str, params: str, write: Writer, result: str = "void") -> Function:
-        """The function of that name; `params` as in LLVM's text, `ptr noalias a, i64 count`."""
+    def get(self, name: str, params: str, write: Writer, result: str = "void", stage: str = OPTIMIZED) -> Function:
+        """The function of that name; `params` as in LLVM's text, `ptr noalias a, i64 count`.
+
+        Apart, it is compiled by the `stage`.
+        """
         for module in (self.module, (self.module.parts or {}).get(name)):
             if module is not None and name in module.functions:
                 return module.functions[name]
         split = [param.split() for param in params.split(",")]
         attributes = f"{self.target.function_attributes} noinline".strip()
-        home = self.module.part(name)
+        home = self.module.part(name, stage)
         linkage = "internal" if home is self.module else ""
         function = home.function(
             name, result, [(type, at, " ".join(rest)) for type, *rest, at in split], attributes, linkage

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.program import POOL_WORDS
-from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.routines import PLAIN, Routines, i64, least
 
 _OPEN, _INSIDE, _CALL = 1, 2, 1 << 16
 _LOOKS = 4000
@@ -53,7 +53,7 @@ def parallel_routine(routines: Routines) -> Function:
         b.if_else(exists, try_together, alone)
 
     params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 workers, i1 wakes"
-    return routines.get("hloc.parallel", params, write)
+    return routines.get("hloc.parallel", params, write, stage=PLAIN)
 
 
 def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
@@ -93,7 +93,7 @@ def _chunks_routine(routines: Routines) -> Function:
         b.while_loop([b.atomicrmw("add", ticket, p.grain)], take, run, "chunk")
 
     params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 worker"
-    return routines.get("hloc.chunks", params, write)
+    return routines.get("hloc.chunks", params, write, stage=PLAIN)
 
 
 def worker_routine(routines: Routines) -> Function:
@@ -140,7 +140,7 @@ def worker_routine(routines: Routines) -> Function:
 
         b.while_loop([i64(0), i64(0)], goes_on, look, "look")
 
-    return routines.get("hloc.worker", "ptr pool, i64 number", write)
+    return routines.get("hloc.worker", "ptr pool, i64 number", write, stage=PLAIN)
 
 
 def _pause(routines: Routines, b: Builder, looks: Value) -> Value:

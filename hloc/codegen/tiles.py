@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
 from hloc.codegen.products import added, load_as, multiply_add, store_as
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import PLAIN, Routines, i64
 from hloc.ir.dtypes import DType
 from hloc.records import record
 
@@ -37,23 +37,51 @@ class Tile:
         return f"{self.dtype.name}.{self.rows}x{self.columns}"
 
 
-def unpack_routine(routines: Routines, dtype: DType, target: DType) -> Function:
+def unpack_routine(routines: Routines, dtype: DType, target: DType, lanes: int) -> Function:
     """`unpack(sums, to, rows, columns, sums_row, to_row, to_column, accumulate)`: sums become results."""
-
-    def write(b: Builder, p: SimpleNamespace) -> None:
-        def copy(accumulate: bool) -> None:
-            with b.for_loop(0, p.rows) as row, b.for_loop(0, p.columns, unroll=False) as column:
-                source = b.add(b.mul(row, p.sums_row), column)
-                value = b.load(scalar.memory_type(dtype), b.gep(scalar.memory_type(dtype), p.sums, source))
-                index = b.add(b.mul(row, p.to_row), b.mul(column, p.to_column))
-                address = b.gep(scalar.memory_type(target), p.to, index)
-                value = added(b, load_as(b, target, dtype, address), value) if accumulate else value
-                store_as(b, value, dtype, target, address)
-
-        b.if_else(p.accumulate, lambda: copy(True), lambda: copy(False))
-
     params = "ptr sums, ptr to, i64 rows, i64 columns, i64 sums_row, i64 to_row, i64 to_column, i1 accumulate"
-    return routines.get(f"hloc.unpack.{dtype.name}.{target.name}", params, write)
+    name = f"hloc.unpack.{dtype.name}.{target.name}"
+    return routines.get(name, params, lambda b, p: _Unpacking(b, p, dtype, target).write(lanes), stage=PLAIN)
+
+
+class _Unpacking:
+    """Writes the body of an unpack routine with parameters `p`."""
+
+    def __init__(self, b: Builder, p: SimpleNamespace, dtype: DType, target: DType):
+        self.b, self.p, self.dtype, self.target = b, p, dtype, target
+
+    def write(self, lanes: int) -> None:
+        """Row by row: vectors as far as they go if results lie side by side, then single ones."""
+        b, p = self.b, self.p
+        dense = b.icmp_signed("==", p.to_column, i64(1))
+        vectors = self.target.kind != "predicate" and not self.target.is_subbyte
+        whole = b.select(dense, b.sub(p.columns, b.urem(p.columns, i64(lanes))), i64(0)) if vectors else i64(0)
+        with b.for_loop(0, p.rows, vectorize=False, unroll=False) as row:
+            if vectors:
+                with b.for_loop(i64(0), whole, lanes, vectorize=False, unroll=False) as column:
+                    self.put(row, column, lanes)
+            with b.for_loop(whole, p.columns, vectorize=False, unroll=False) as column:
+                self.put(row, column, 0)
+
+    def put(self, row: Value, column: Value, lanes: int) -> None:
+        b, p = self.b, self.p
+        index = b.add(b.mul(row, p.sums_row), column)
+        sums = b.gep(scalar.memory_type(self.dtype), p.sums, index)
+        place = b.add(b.mul(row, p.to_row), column if lanes else b.mul(column, p.to_column))
+        to = b.gep(scalar.memory_type(self.target), p.to, place)
+        value = self.load(self.dtype, sums, lanes)
+        if self.target is self.dtype:
+            there = b.if_else(p.accumulate, lambda: [self.load(self.dtype, to, lanes)], lambda: [zero(value.type)])
+            value = added(b, there[0], value)
+        if lanes:
+            b.store(scalar.convert(b, value, self.dtype, self.target), to, align=self.target.itemsize)
+        else:
+            store_as(b, value, self.dtype, self.target, to)
+
+    def load(self, dtype: DType, address: Value, lanes: int) -> Value:
+        if not lanes:
+            return load_as(self.b, dtype, self.dtype, address)
+        return self.b.load(vector_type(scalar.memory_type(dtype), lanes), address, align=dtype.itemsize)
 
 
 class InlineProduct:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import hloc
 from hloc import cache
 from hloc.codegen import routine_objects
+from hloc.codegen.routines import OPTIMIZED, PLAIN, QUICK
 from hloc.codegen.targets.target import target_named
 from hloc.options import Options
 
@@ -28,13 +31,13 @@ def lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(routine_objects, "_made", {})
     machine, texts = target_named("cpu"), []
-    compiled = machine.stages["obj"]
 
-    def counted(text: str, options: Options) -> bytes:
+    def counted(compiled: Callable[[str, Options], bytes], text: str, options: Options) -> bytes:
         texts.append(text)
         return compiled(text, options)
 
-    monkeypatch.setitem(machine.stages, "obj", counted)
+    for stage in (OPTIMIZED, PLAIN, QUICK):
+        monkeypatch.setitem(machine.stages, stage, partial(counted, machine.stages[stage]))
     return texts
 
 
@@ -89,6 +92,7 @@ def test_a_routine_that_llvm_refuses_is_named(lowered: list[str], monkeypatch: p
             return b""
         raise RuntimeError("no")
 
-    monkeypatch.setitem(target_named("cpu").stages, "obj", refuse)
+    for stage in (OPTIMIZED, PLAIN, QUICK):
+        monkeypatch.setitem(target_named("cpu").stages, stage, refuse)
     with pytest.raises(RuntimeError, match=r"no\nin routine hloc\."):
         hloc.compile(PRODUCT.format(m=30), options=Options(cache=False))

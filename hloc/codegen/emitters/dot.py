@@ -252,7 +252,7 @@ class _Product:
         if step != 1:
             packed = self._scratch(0)
             pack = pack_routine(self.routines, lhs_type, plan.dtype, 1, 1, ANYHOW)
-            b.call(pack, [lhs, packed, i64(plan.m), i64(plan.k), i64(row), i64(step), integer("i1", 0)])
+            b.call(pack, [lhs, packed, i64(plan.m), i64(plan.k), i64(row), i64(step), i64(1), integer("i1", 0)])
             lhs, lhs_type, row = packed, plan.dtype, plan.k
         product = ThinProduct(lhs_type, rhs_type, out_type, plan.dtype, plan.m)
         routine = row_dot_routine(self.routines, product)

@@ -164,7 +164,8 @@ class Module:
     """One LLVM module under construction; `str(module)` is its text.
 
     `comment` stands at its head, if there is one; `attributes` is LLVM text that every function carries beside its own.
-    `parts` are modules of routines, which are compiled apart from it; None: routines are written into it.
+    `parts` are modules of routines, which are compiled apart from it, each by a `stage` of the target; None: routines
+    are written into it.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class Module:
         self.triple = triple
         self.data_layout = data_layout
         self.parts: dict[str, Module] | None = None
+        self.stage = "obj"
         self.functions: dict[str, Function] = {}
         self.declarations: dict[str, tuple[Callee, str]] = {}
         self.globals: dict[str, str] = {}
@@ -210,12 +212,12 @@ class Module:
             self.declarations[name] = known
         return known[0]
 
-    def part(self, name: str) -> Module:
+    def part(self, name: str, stage: str) -> Module:
         """The module to write a routine of that name into: one of `parts`, or this one."""
         if self.parts is None:
             return self
         part = Module(name, self.triple, self.data_layout, attributes=self.attributes)
-        part.parts = self.parts
+        part.parts, part.stage = self.parts, stage
         return self.parts.setdefault(name, part)
 
     def attribute_group(self, attributes: str) -> str:

@@ -36,7 +36,13 @@ def target() -> Target:
         enter_flushing=_enter_flushing if x86 else _enter_unchanged,
         leave_flushing=_leave_flushing if x86 else _leave_unchanged,
         enter_exact=_enter_exact if x86 else _enter_unchanged,
-        stages={"llvm-opt": optimized_text, "asm": assembly, "obj": object_code, "quick-obj": quick_object_code},
+        stages={
+            "llvm-opt": optimized_text,
+            "asm": assembly,
+            "obj": object_code,
+            "plain-obj": plain_object_code,
+            "quick-obj": quick_object_code,
+        },
         kernels=CPU_KERNELS,
     )
 
@@ -64,8 +70,8 @@ def new_machine(level: int = 2) -> llvm.TargetMachine:
 
 
 @cache
-def _machine() -> llvm.TargetMachine:
-    return new_machine()
+def _machine(level: int = 2) -> llvm.TargetMachine:
+    return new_machine(level)
 
 
 def _enter_flushing(b: Builder) -> Value:
@@ -126,6 +132,11 @@ def object_code(llvm_ir: str, options: Options) -> bytes:
     return _machine().emit_object(_optimized(llvm_ir))
 
 
+def plain_object_code(llvm_ir: str, options: Options) -> bytes:
+    """An object file made without passes, of code that is written as they would leave it."""
+    return _machine(1).emit_object(read(llvm_ir))
+
+
 def quick_object_code(llvm_ir: str, options: Options) -> bytes:
     """An object file made without passes, in a fraction of the time: for code that mostly calls other code."""
-    return new_machine(0).emit_object(llvm.parse_assembly(llvm_ir))
+    return _machine(0).emit_object(read(llvm_ir))
