@@ -195,6 +195,9 @@ class RowWriter(RowParts):
             return 0
         outputs = [self.k.outputs[root] for root, _ in loop.roots]
         ((place, order),) = places
+        # What is no array of its own is read again soon.
+        if not all(isinstance(output, ArrayRef) for output in outputs):
+            return 0
         if order[0] != place.columns[-1] or any(self.k.body.lies_at(output.pointer) for output in outputs):
             return 0
         return min(streams.block_of(output.shape) for output in outputs)

@@ -8,6 +8,7 @@ from attention_programs import SIZES, Program
 
 import hloc
 from hloc.arrays import compare, random_inputs
+from hloc.codegen.compile import emit_stage
 from hloc.options import Options
 
 
@@ -79,3 +80,10 @@ def test_an_epilogue_in_the_text() -> None:
     executable = hloc.compile(module, options=Options(cache=False, pipeline="layout_assignment"))
     assert len(executable.program.kernels) == 1
     assert compare(executable(*given), hloc.evaluate(module, *given)).equal
+
+
+def test_weights_stay_in_the_caches() -> None:
+    """However large they are together: those of a block of rows are read again at once."""
+    program = Program({"a": 8, "m": 2048, "n": 1024, "d": 8, "e": 8})
+    text = emit_stage(hloc.parse(program.text), "llvm", "cpu", Options())
+    assert "!nontemporal" not in text
