@@ -201,6 +201,10 @@ EMULATED_MAP_FIELDS = (
 )
 """What the emulator has in place of a TensorMap with its address: an array of i64s."""
 
+EMULATED_GROUPS = 8
+"""The most warpgroups of a block. What is numbered behind the warps of a block, in messages of the emulator, are the
+products of each of these, and then the copies of tiles for each barrier."""
+
 EMULATED_MEETS, EMULATED_FLUSHES, EMULATED_ORDERS = 1, 2, 4
 """Bits of what the emulator must know of a kernel: that its threads wait for each other or share memory, that its
 floats flush denormals, that it puts its blocks in order by itself."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from hloc.codegen.device_program import (
     EMULATED_FLUSHES,
+    EMULATED_GROUPS,
     EMULATED_LAUNCH_FIELDS,
     EMULATED_MAP_FIELDS,
     EMULATED_MEETS,
@@ -33,6 +34,7 @@ from hloc.runtime.memory import address, block
 mcjit = lazy("hloc.runtime.mcjit")
 
 _ALIGNMENT = 256
+_WARP = 32
 _STACK_BYTES = (64 << 10) + 13 * 64
 """Of a thread. The odd part keeps the stacks of neighbours from the same sets of a cache."""
 
@@ -159,7 +161,8 @@ class EmulatedDevice(Device):
         x, y, _ = launch.block
         place = (thread % x, thread // x % y, thread // x // y)
         racer = "block" if self._entry(launch.kernel)[1] & EMULATED_MEETS else "thread"
-        raise HloError(f"{where}, thread {place}: " + template.format(*record[2:], site=site, racer=racer))
+        said = template.format(*record[2:], site=site, racer=racer, party=_party(record[2], threads))
+        raise HloError(f"{where}, thread {place}: {said}")
 
     def _place(self, name: str) -> tuple[int, int, int]:
         x, y, z = (ctypes.c_int32 * 3).from_address(self._code.address(name))
@@ -176,6 +179,13 @@ class EmulatedDevice(Device):
                 if is_it:
                     spans.append(f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}")
             yield f"thread{'s' * (len(spans) > 1 or 'to' in spans[0])} {', '.join(spans)} {text}"
+
+
+def _party(number: int, threads: int) -> str:
+    """Who has a number: a thread of a block of so many, or what is numbered behind: see EMULATED_GROUPS."""
+    if number < threads:
+        return f"thread {number}"
+    return "a product" if number < -(-threads // _WARP) * _WARP + EMULATED_GROUPS else "a copy of a tile"
 
 
 def _map_bytes(map: TensorMap) -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from hloc.codegen.device_program import EMULATED_GROUPS
 from hloc.codegen.gpu.emulator_code import THREADS, WARPS
 from hloc.codegen.gpu.emulator_code_matrix import EmulatedMatrices
 from hloc.codegen.gpu.emulator_code_memory import SHARED_BYTES, WRITE
-from hloc.codegen.gpu.emulator_code_order import BARRIERS, CLOCK, GROUPS, MADE, PENDING, THREAD
-from hloc.codegen.gpu.emulator_code_threads import STUCK
+from hloc.codegen.gpu.emulator_code_order import BARRIERS, CLOCK, MADE, PENDING, THREAD
+from hloc.codegen.gpu.emulator_code_threads import AT_BEGIN, AT_END, AT_STUCK, STUCK
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.codegen.llvm import Builder, Function, Value, const
 from hloc.codegen.routines import i64
@@ -35,15 +36,15 @@ _STATE = {
     "come": _PARTS,
     "wanted": _PARTS,
     "of_warps": _PARTS * WARPS,
-    "group.met": GROUPS,
-    "group.begun": GROUPS,
-    "group.committed": GROUPS,
-    "group.head": GROUPS,
-    "group.tail": GROUPS,
-    "group.registers": GROUPS,
-    "set.registers": GROUPS * SETS,
-    "set.left": GROUPS * SETS,
-    "set.busy": GROUPS * SETS,
+    "group.met": EMULATED_GROUPS,
+    "group.begun": EMULATED_GROUPS,
+    "group.committed": EMULATED_GROUPS,
+    "group.head": EMULATED_GROUPS,
+    "group.tail": EMULATED_GROUPS,
+    "group.registers": EMULATED_GROUPS,
+    "set.registers": EMULATED_GROUPS * SETS,
+    "set.left": EMULATED_GROUPS * SETS,
+    "set.busy": EMULATED_GROUPS * SETS,
 }
 """What is 0 when a block begins: barriers; copies and sums that are not waited for; the barrier that a thread waits
 for, plus one; of barriers of warps, who has come so far; of warpgroups, see `emulator_code_groups.py`."""
@@ -80,19 +81,25 @@ class EmulatedBarriers(EmulatedMatrices):
         b.store(total, place)
         return total
 
-    def forget(self, b: Builder, threads: Value) -> None:
-        super().forget(b, threads)
-        with b.if_then(b.icmp_signed("!=", self.get(b, "has_state"), i64(0))):
-            b.memset(self.state(b, "barriers"), const("i8", 0), i64(8 * _STATES))
-            self.set(b, "has_state", i64(0))
+    def use_state(self, b: Builder) -> None:
+        """There is something in _STATE: see Hooks."""
+        for hook, write in ((AT_BEGIN, self._clear), (AT_END, self.check_end), (AT_STUCK, self._tell_stuck)):
+            function = self.function(hook, "", lambda b, p, write=write: write(b))
+            self.set(b, hook, Value("ptr", function.text))
 
-    def unfinished(self, b: Builder) -> None:
+    def _clear(self, b: Builder) -> None:
+        b.memset(self.state(b, "barriers"), const("i8", 0), i64(8 * _STATES))
+        for hook in (AT_BEGIN, AT_END, AT_STUCK):
+            self.set(b, hook, const("ptr", 0))
+
+    def check_end(self, b: Builder) -> None:
+        """Fails if something is still under way at the end of a block."""
         for name, what in (("tiles", "copies of tiles"), ("sets", "sums of products")):
             left = b.load("i64", self.state(b, name))
             template = f"ends while {{0}} {what} are not waited for, or were changed before"
             self.fail_unless(b, b.icmp_signed("==", left, i64(0)), template, const("ptr", 0), left)
 
-    def fail_stuck(self, b: Builder) -> None:
+    def _tell_stuck(self, b: Builder) -> None:
         """Tells of a barrier that is waited for: if there is one, of one whose bytes are not what it waits for."""
         for only_uneven in (True, False):
             with b.for_loop(i64(0), self.get(b, "threads")) as t:
@@ -104,7 +111,6 @@ class EmulatedBarriers(EmulatedMatrices):
                     found = b.and_(found, b.icmp_signed("!=", fields[1], fields[2]))
                 with b.if_then(found):
                     self.fail(b, STUCK + AT_BARRIER, const("ptr", 0), *fields)
-        super().fail_stuck(b)
 
     # Barriers in shared memory
 
@@ -127,7 +133,7 @@ class EmulatedBarriers(EmulatedMatrices):
             slot = b.load("i64", self.state(b, "barriers"))
             self.fail_unless(b, b.icmp_signed("<", slot, i64(BARRIERS)), MANY_BARRIERS, p.site, slot)
             self.count(b, self.state(b, "barriers"), i64(1))
-            self.set(b, "has_state", i64(1))
+            self.use_state(b)
             made = self.stamp(b)
             for name in _FIELDS:
                 b.store(i64(0), self.field(b, name, slot))
@@ -211,7 +217,7 @@ class EmulatedBarriers(EmulatedMatrices):
         """Ends a phase: the tiles are there, for those who wait for it, and these go on."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
-            engine = b.add(self.get(b, "engines"), b.add(p.slot, i64(GROUPS)))
+            engine = b.add(self.get(b, "engines"), b.add(p.slot, i64(EMULATED_GROUPS)))
             record = b.or_(b.shl(self.tick(b), i64(CLOCK)), engine)
             copies = b.load("i64", self.field(b, "copies", p.slot))
             with b.for_loop(i64(0), copies) as number:
@@ -266,7 +272,7 @@ class EmulatedBarriers(EmulatedMatrices):
         """So many threads come to the barrier of a number, whole warps."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
-            self.set(b, "has_state", i64(1))
+            self.use_state(b)
             come, wanted = (self.state(b, name, p.number) for name in ("come", "wanted"))
             before = b.load("i64", come)
             with b.if_then(b.icmp_signed("==", before, i64(0))):

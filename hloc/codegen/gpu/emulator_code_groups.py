@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
+from hloc.codegen.device_program import EMULATED_GROUPS
 from hloc.codegen.gpu.emulator_code import i32
 from hloc.codegen.gpu.emulator_code_barriers import SETS
 from hloc.codegen.gpu.emulator_code_matrix import OUTPUTS
 from hloc.codegen.gpu.emulator_code_operands import BY_LINES, EmulatedOperands
-from hloc.codegen.gpu.emulator_code_order import CLOCK, GROUPS
+from hloc.codegen.gpu.emulator_code_order import CLOCK
 from hloc.codegen.gpu.group_products import ROWS, WARPGROUP, GroupProduct
 from hloc.codegen.llvm import Builder, Function, Value, const
 from hloc.codegen.routines import i64
@@ -56,12 +57,13 @@ class EmulatedGroups(EmulatedOperands):
 
     def _meet_group(self, b: Builder, site: Value, together: Callable[[Value], object]) -> None:
         """The threads of a warpgroup come here; the last does what they do together, given the first one's number."""
-        self.set(b, "has_state", i64(1))
+        self.use_state(b)
         group = b.lshr(self.thread(b), i64(7))
         first = b.shl(group, i64(7))
         threads = b.sub(self.get(b, "threads"), first)
         self.fail_unless(b, b.icmp_signed(">=", threads, i64(WARPGROUP)), ALONE, site, threads)
-        counter, place = self.state(b, "group.met", group), self.place(b, "group.meeting", "ptr", GROUPS, group)
+        counter = self.state(b, "group.met", group)
+        place = self.place(b, "group.meeting", "ptr", EMULATED_GROUPS, group)
 
         def completed() -> None:
             together(first)
@@ -92,7 +94,7 @@ class EmulatedGroups(EmulatedOperands):
         """A thread's warpgroup has another number of registers for each thread."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
-            self.set(b, "has_state", i64(1))
+            self.use_state(b)
             b.store(p.count, self.state(b, "group.registers", b.lshr(self.thread(b), i64(7))))
 
         return self.function("set_registers", "i64 count", write)
@@ -102,8 +104,8 @@ class EmulatedGroups(EmulatedOperands):
         each = b.and_(b.udiv(i64(_REGISTERS), self.get(b, "threads")), i64(-8))
         return b.intrinsic("llvm.smin", "i64", [each, i64(_MOST_REGISTERS)])
 
-    def unfinished(self, b: Builder) -> None:
-        super().unfinished(b)
+    def check_end(self, b: Builder) -> None:
+        super().check_end(b)
         first = self._registers_at_first(b)
         groups = b.lshr(self.get(b, "threads"), i64(7))
 
@@ -163,7 +165,7 @@ class EmulatedGroups(EmulatedOperands):
     def _sums(self, b: Builder, number: Value, index: Value) -> Value:
         """An element of a set's sums, 64 rows of _COLUMNS."""
         room = ROWS * _COLUMNS
-        return self.place(b, "group.sums", "i32", GROUPS * SETS * room, b.add(b.mul(number, i64(room)), index))
+        return self.place(b, "group.sums", "i32", EMULATED_GROUPS * SETS * room, b.add(b.mul(number, i64(room)), index))
 
     def _where(self, b: Builder, thread: Value, register: Value) -> Value:
         """Which element a thread of a group has in a register."""
@@ -176,7 +178,7 @@ class EmulatedGroups(EmulatedOperands):
 
     def _token(self, b: Builder, number: Value) -> Value:
         """The token for the first register of a set, an i32."""
-        age = b.load("i64", self.place(b, "set.age", "i64", GROUPS * SETS, number))
+        age = b.load("i64", self.place(b, "set.age", "i64", EMULATED_GROUPS * SETS, number))
         word = b.or_(b.shl(b.and_(number, i64(SETS - 1)), i64(_SET_AT)), b.shl(age, i64(_AGE_AT)))
         return b.or_(b.trunc(word, "i32"), i32(_TOKEN))
 
@@ -231,7 +233,7 @@ class EmulatedGroups(EmulatedOperands):
 
             number = b.while_loop([start], taken, lambda carried: [b.add(carried[0], i64(1))])[0]
             self.fail_unless(b, b.icmp_signed("<", number, end), MANY_SETS, p.site, i64(SETS))
-            age = self.place(b, "set.age", "i64", GROUPS * SETS, number)
+            age = self.place(b, "set.age", "i64", EMULATED_GROUPS * SETS, number)
             b.store(b.add(b.urem(b.load("i64", age), i64(_AGES)), i64(1)), age)
             b.store(p.count, self.state(b, "set.registers", number))
             b.store(b.mul(p.count, i64(WARPGROUP)), self.state(b, "set.left", number))
@@ -286,7 +288,7 @@ class EmulatedGroups(EmulatedOperands):
     def _product(self, b: Builder, first: Value, number: Value) -> list[Value]:
         """The places of what is kept of a group's product: group, set, and of both operands matrix and shape."""
         index = b.add(b.mul(b.lshr(first, i64(7)), i64(_PRODUCTS)), b.urem(number, i64(_PRODUCTS)))
-        place = self.place(b, "group.products", "i64", GROUPS * _PRODUCTS * 6, b.mul(index, i64(6)))
+        place = self.place(b, "group.products", "i64", EMULATED_GROUPS * _PRODUCTS * 6, b.mul(index, i64(6)))
         return [b.gep("i64", place, i64(field)) for field in range(6)]
 
     def _keep(self) -> Function:
@@ -341,7 +343,7 @@ class EmulatedGroups(EmulatedOperands):
             now = self.tick(b)
             with b.for_loop(i64(0), i64(WARPGROUP)) as lane:
                 b.store(now, self.known(b, b.add(p.first, lane), engine))
-            self.set(b, "tells", i64(1))
+            self.begin_to_tell(b)
 
         return self.function("finish", "i64 first, i64 groups, ptr site", write)
 

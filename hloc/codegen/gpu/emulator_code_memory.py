@@ -37,8 +37,7 @@ UNSET = "{site} at offset {1}, of which byte {0} was never written"
 UNFINISHED = "{site} at offset {1}, and an asynchronous copy to byte {0} of it, by thread {2}, is not waited for"
 BARRIER = "{site} at offset {1}, and there is a barrier at {0}, which thread {2} has made"
 IN_USE = "{site} at offset {1}, and a product that is not waited for reads it"
-RACE = "{{site}} at offset {{1}}, and thread {{0}} {} it too: nothing says which comes first"
-ENGINE_RACE = "{{site}} at offset {{1}}, and {} it too: nothing says which comes first"
+RACE = "{{site}} at offset {{1}}, and {{party}} {} it too: nothing says which comes first"
 MISSHAPEN = "{site}, in a warp of {0} threads"
 CROWDED_RACE = "{site} at offset {1}, and other threads read it too: nothing says which comes first"
 CROWD = "{site} more than {0} times before it waits for one of the copies"
@@ -268,31 +267,41 @@ class EmulatedMemory(EmulatedOrder):
         """Fails if a write of another thread is not in order with this access."""
         recent = b.icmp_signed(">=", written, self.get(b, "limit"))
         with b.if_then(b.and_(recent, b.not_(self.is_own(b, written)))):
-            good = self.is_before(b, written)
-            if kind in (ATOMIC, LOOK):
-                good = b.or_(good, b.icmp_signed("!=", b.and_(written, i64(ATOMIC_WRITE)), i64(0)))
-            with b.if_then(b.not_(good)):
-                who = b.and_(written, i64(THREAD))
-                is_thread = b.not_(self.is_engine(b, written))
-                self.fail_unless(b, is_thread, ENGINE_RACE.format("a copy of a tile writes"), p.site, who, p.offset)
-                self.fail(b, RACE.format("writes"), p.site, who, p.offset)
+            b.call(self._after_write(kind in (ATOMIC, LOOK)), [written, p.offset, p.site])
+
+    def _after_write(self, atomic: bool) -> Function:
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            good = self.is_before(b, p.written)
+            if atomic:
+                good = b.or_(good, b.icmp_signed("!=", b.and_(p.written, i64(ATOMIC_WRITE)), i64(0)))
+            self.fail_unless(b, good, RACE.format("writes"), p.site, b.and_(p.written, i64(THREAD)), p.offset)
+
+        name = f"after_write{'.atomic' if atomic else ''}"
+        return self.function(name, "i64 written, i64 offset, ptr site", write)
 
     def _check_read(self, b: Builder, p: SimpleNamespace, read: Value) -> None:
         """Fails if a read of another thread is not in order with this write."""
-        pending = b.icmp_signed(">=", read, i64(PENDING))
-        read = b.and_(read, i64(~PENDING))
-        recent = b.icmp_signed(">=", read, self.get(b, "limit"))
-        self.fail_unless(b, b.not_(b.and_(pending, recent)), IN_USE, p.site, i64(0), p.offset)
-        several = b.icmp_signed("!=", b.and_(read, i64(WARP_READS | MANY_READ)), i64(0))
-        many = b.icmp_signed("!=", b.and_(read, i64(MANY_READ)), i64(0))
-        suspect = b.or_(several, b.not_(self.is_own(b, read)))
-        # Of many, one is known: the others may have told this thread as it has, or not.
-        good = b.select(many, self.is_known(b, read, self.thread(b)), self.is_before(b, read))
-        with b.if_then(b.and_(b.and_(recent, suspect), b.not_(good))):
-            is_thread = b.not_(self.is_engine(b, read))
-            self.fail_unless(b, is_thread, ENGINE_RACE.format("a product reads"), p.site, i64(0), p.offset)
-            self.fail_unless(b, b.not_(several), CROWDED_RACE, p.site, i64(0), p.offset)
-            self.fail(b, RACE.format("reads"), p.site, b.and_(read, i64(THREAD)), p.offset)
+        with b.if_then(b.icmp_signed(">=", read, self.get(b, "limit"))):
+            b.call(self._after_read(), [read, p.offset, p.site])
+
+    def _after_read(self) -> Function:
+        def write(b: Builder, p: SimpleNamespace) -> None:
+            read = b.and_(p.read, i64(~PENDING))
+            pending = b.icmp_signed("!=", read, p.read)
+            recent = b.icmp_signed(">=", read, b.select(pending, self.get(b, "start"), self.get(b, "limit")))
+            with b.if_then(b.not_(recent)):
+                b.ret()
+            self.fail_unless(b, b.not_(pending), IN_USE, p.site, i64(0), p.offset)
+            several = b.icmp_signed("!=", b.and_(read, i64(WARP_READS | MANY_READ)), i64(0))
+            many = b.icmp_signed("!=", b.and_(read, i64(MANY_READ)), i64(0))
+            # Of many, one is known: the others may have told this thread as it has, or not.
+            good = b.select(many, self.is_known(b, read, self.thread(b)), self.is_before(b, read))
+            good = b.or_(good, b.and_(b.not_(several), self.is_own(b, read)))
+            with b.if_then(b.not_(good)):
+                self.fail_unless(b, b.not_(several), CROWDED_RACE, p.site, i64(0), p.offset)
+                self.fail(b, RACE.format("reads"), p.site, b.and_(read, i64(THREAD)), p.offset)
+
+        return self.function("after_read", "i64 read, i64 offset, ptr site", write)
 
     # Asynchronous copies
 

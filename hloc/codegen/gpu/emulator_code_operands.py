@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from hloc.codegen.gpu.emulator_code import WARPS, i32
 from hloc.codegen.gpu.emulator_code_matrix import BYTES, TF32
-from hloc.codegen.gpu.emulator_code_memory import ENGINE_RACE, MISALIGNED, OUTSIDE, RACE, SPLIT, UNFINISHED, UNSET
+from hloc.codegen.gpu.emulator_code_memory import MISALIGNED, OUTSIDE, RACE, SPLIT, UNFINISHED, UNSET
 from hloc.codegen.gpu.emulator_code_order import CLOCK, MANY_READ, PENDING, THREAD
 from hloc.codegen.gpu.emulator_code_tiles import UNFENCED, EmulatedTiles
 from hloc.codegen.gpu.group_products import ATOM_BYTES, ROWS, STEP_BYTES, WARPGROUP, GroupProduct
@@ -139,10 +139,7 @@ class EmulatedOperands(EmulatedTiles):
             self.fail_unless(b, now, UNSET, p.site, offset, offset)
             pending = b.icmp_signed(">=", record, i64(PENDING))
             self.fail_unless(b, b.not_(pending), UNFINISHED, p.site, offset, offset, who)
-            with b.if_then(b.not_(self._all_know(b, record, p.first))):
-                is_thread = b.not_(self.is_engine(b, record))
-                self.fail_unless(b, is_thread, ENGINE_RACE.format("a copy of a tile writes"), p.site, who, offset)
-                self.fail(b, RACE.format("writes"), p.site, who, offset)
+            self.fail_unless(b, self._all_know(b, record, p.first), RACE.format("writes"), p.site, who, offset)
             self.fail_unless(b, self.is_fenced(b, record), UNFENCED, p.site, who, offset)
             return record
 

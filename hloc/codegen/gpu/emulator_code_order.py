@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from hloc.codegen.device_program import EMULATED_GROUPS
 from hloc.codegen.gpu.emulator_code import THREADS, WARPS
 from hloc.codegen.gpu.emulator_code_global import EmulatedGlobalMemory
 from hloc.codegen.gpu.intrinsics import WARP
-from hloc.codegen.llvm import Builder, Function, Value
+from hloc.codegen.llvm import Builder, Function, Value, const
 from hloc.codegen.routines import i64
 
 CLOCK = 14
@@ -30,10 +31,10 @@ order. PENDING is one of reads, too: those of products."""
 WARP_READS, MANY_READ = 1 << 10, 1 << 11
 """Flags of reads: that several threads made them."""
 
-GROUPS, BARRIERS = 8, 64
-"""The most warpgroups and barriers in shared memory of a block."""
+BARRIERS = 64
+"""The most barriers in shared memory of a block."""
 
-_PARTIES = GROUPS + BARRIERS
+_PARTIES = EMULATED_GROUPS + BARRIERS
 _LANES = 8
 _SEVERAL = f"<{_LANES} x i64>"
 
@@ -48,7 +49,7 @@ class EmulatedOrder(EmulatedGlobalMemory):
         whole = b.and_(b.add(threads, i64(WARP - 1)), i64(-WARP))
         self.set(b, "engines", whole)
         self.set(b, "parties", b.add(whole, i64(_PARTIES)))
-        self.set(b, "tells", i64(0))
+        self.set(b, "share", const("ptr", 0))
 
     def tick(self, b: Builder) -> Value:
         """A new clock."""
@@ -66,8 +67,13 @@ class EmulatedOrder(EmulatedGlobalMemory):
     def order_warp(self, b: Builder, warp: Value, first: Value, lanes: Value) -> None:
         """What threads of a warp did comes before what they do from now on; what one knows, all do."""
         b.store(self.tick(b), self.place(b, "clock", "i64", WARPS, warp))
-        with b.if_then(b.icmp_signed("!=", self.get(b, "tells"), i64(0))):
-            b.call(self._share(), [first, lanes])
+        share = self.get(b, "share", "ptr")
+        with b.if_then(b.icmp_signed("!=", share, const("ptr", 0))):
+            b.call(share, [first, lanes], "void")
+
+    def begin_to_tell(self, b: Builder) -> None:
+        """From now on there is something that threads know of others."""
+        self.set(b, "share", Value("ptr", self._share().text))
 
     def own_clock(self, b: Builder, thread: Value) -> Value:
         """The place of the clock of the last time when a thread let others know."""
@@ -128,7 +134,7 @@ class EmulatedOrder(EmulatedGlobalMemory):
         def write(b: Builder, p: SimpleNamespace) -> None:
             this = self.thread(b)
             now = self.tick(b)
-            self.set(b, "tells", i64(1))
+            self.begin_to_tell(b)
             b.store(now, self.own_clock(b, this))
             self._merge(b, p.target, self.known(b, this, i64(0)))
             warp = self.warp(b)

@@ -17,6 +17,10 @@ _RING = 2 * THREADS
 STUCK = "the threads of the block do not meet: {waiting}"
 LONG = "{site} again and again, and no thread changes it"
 
+AT_BEGIN, AT_END, AT_STUCK = "at_begin", "at_end", "at_stuck"
+"""Hooks, functions that those set who need them in a block: for the beginning of the next, for when all threads have
+ended, and for when they all wait."""
+
 _MOST_LOOKS = 1 << 24
 """Volatile loads of a block, beyond which it is said to wait for ever. Each lets the other threads go on."""
 
@@ -145,6 +149,7 @@ class EmulatedThreads(EmulatedMemory):
                 b.store(i64(0), self.place(b, "met", "i64", WARPS, w))
                 b.store(i32(0), self.place(b, "ballots", "i32", WARPS, w))
             self.forget(b, threads)
+            self._at(b, AT_BEGIN)
 
         return self.function("begin", "", write)
 
@@ -157,20 +162,18 @@ class EmulatedThreads(EmulatedMemory):
             live = b.sub(self.get(b, "live"), i64(1))
             self.set(b, "live", live)
             with b.if_then(b.icmp_signed("==", live, i64(0))):
-                self.unfinished(b)
+                self._at(b, AT_END)
                 self.leave(b)
             b.call(self._next(), [])
             b.unreachable()
 
         return self.function("fiber", "", write)
 
-    def unfinished(self, b: Builder) -> None:
-        """Fails if something is still under way at the end of a block."""
-        return None
-
-    def fail_stuck(self, b: Builder) -> None:
-        """Ends the launch, as all threads wait."""
-        self.fail(b, STUCK, const("ptr", 0))
+    def _at(self, b: Builder, hook: str) -> None:
+        """Calls a hook, if there is one."""
+        function = self.get(b, hook, "ptr")
+        with b.if_then(b.icmp_signed("!=", function, const("ptr", 0))):
+            b.call(function, [], "void")
 
     # Waiting
 
@@ -180,7 +183,8 @@ class EmulatedThreads(EmulatedMemory):
         def write(b: Builder, p: SimpleNamespace) -> None:
             head, this = self.get(b, "head"), self.thread(b)
             with b.if_then(b.icmp_signed("==", head, self.get(b, "tail"))):
-                self.fail_stuck(b)
+                self._at(b, AT_STUCK)
+                self.fail(b, STUCK, const("ptr", 0))
             self.set(b, "head", b.add(head, i64(1)))
             place = self.place(b, "ring", "i32", _RING, b.and_(head, i64(_RING - 1)))
             thread = b.zext(b.load("i32", place), "i64")
