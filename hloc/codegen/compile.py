@@ -20,7 +20,7 @@ from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
 from hloc.codegen.program import ENTRY, WORKER, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
 from hloc.codegen.routine_objects import object_files
-from hloc.codegen.routines import Routines
+from hloc.codegen.routines import OPTIMIZED, QUICK, Routines
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
 from hloc.codegen.threads_code import worker_entry
@@ -53,8 +53,9 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
     if target.device is not None:
         return _compile_for_device(module, target, options)
     code = _generate(module, target, options, apart=True)
+    stage = QUICK if code.kernels.only_calls else OPTIMIZED
     try:
-        object_code = target.lower(str(code.llvm), "obj", options)
+        object_code = target.lower(str(code.llvm), stage, options)
     except RuntimeError as error:
         raise RuntimeError(_blamed(str(code.llvm), str(error))) from None
     return _program(

@@ -22,6 +22,9 @@ from hloc.records import record, replace
 _SMALL = 2048
 """Up to this many multiplications a product is written in place."""
 
+_LONG = 1 << 15
+"""Multiplications that take so long that the code around them does not matter."""
+
 _FEW_COLUMNS = 24
 """Columns that a product written in place may have, to go by vectors."""
 
@@ -201,6 +204,14 @@ class DotPlan:
         """Whether parts of the result can be made apart from each other, each reading the operands where they lie."""
         ready = all(not side.copied or self.packs(side) for side in (self.lhs, self.rhs)) and not self.out.copied
         return ready and not self.is_plain and (self.epilogue is None or self.finishes_blocks)
+
+    @property
+    def only_calls(self) -> bool:
+        """Whether its code does nothing but call routines, each for a while."""
+        if self.is_plain or self.is_inline or self.is_inline_dots or self.epilogue is not None:
+            return False
+        copied = any(side.copied for side in (self.lhs, self.rhs, self.out))
+        return not copied and self.m * self.n * self.k >= _LONG
 
     def packs(self, side: Side) -> bool:
         """Whether a computed operand's elements are put into packed blocks as they are computed."""

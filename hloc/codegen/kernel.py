@@ -86,6 +86,7 @@ class KernelContext:
         self.finishes = False
         self.is_finishing = False
         self.is_streaming = False
+        self.only_calls = False
 
     def inside(self, body: Body, outputs: list[Any], scratch: Value) -> KernelContext:
         """The same kernel, for a part of it that is written with other ops, results and temporary memory.

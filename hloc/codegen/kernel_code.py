@@ -52,7 +52,7 @@ class KernelCode:
 
     A kernel is `void @name(ptr input..., ptr output..., ptr scratch, ptr context)`, or gives an i32 status if
     its op may fail; an input that shares an output's memory is no parameter of its own. `threads` is how many work
-    on one of them at most.
+    on one of them at most; `only_calls` says that all of them do nothing but call routines.
     """
 
     def __init__(self, module: Module, target: Target, options: Options):
@@ -64,6 +64,7 @@ class KernelCode:
         self._keys = Keys()
         self.externals: dict[External, int] = {}
         self.threads = 1
+        self.only_calls = True
 
     def function(self, step: KernelStep, shared: dict[int, int]) -> Function:
         """The kernel of a step; `shared` maps inputs to the outputs whose memory they are."""
@@ -98,7 +99,7 @@ class KernelCode:
             if k.range_size and k.outer_nests == 1:
                 self.threads = sharing.workers
                 params = self._params(step, shared)
-                kernel = SharedKernel(self.module, self.target, self.options, name, params, attributes)
+                kernel = SharedKernel(self.module, self.target, self.options, name, params, part.attributes)
                 own_scratch = 0 if step.common_scratch else step.scratch_bytes
                 finish = None
                 if k.finishes:
@@ -184,6 +185,9 @@ class KernelCode:
         if k.is_streaming:
             streams.finish(b, self.target)
         b.ret(k.status if fails else None)
+        if k.only_calls:  # of routines, to which nothing here matters
+            function.attributes = self._attributes(step, brief=True)
+        self.only_calls &= k.only_calls
         return function, k
 
     def _context(

@@ -96,3 +96,14 @@ def test_a_routine_that_llvm_refuses_is_named(lowered: list[str], monkeypatch: p
         monkeypatch.setitem(target_named("cpu").stages, stage, refuse)
     with pytest.raises(RuntimeError, match=r"no\nin routine hloc\."):
         hloc.compile(PRODUCT.format(m=30), options=Options(cache=False))
+
+
+def test_what_only_calls_routines_is_not_optimized(lowered: list[str]) -> None:
+    """Of a program of long products alone, nothing but what they call."""
+    machine = target_named("cpu")
+    before, optimized = machine.stages[OPTIMIZED], []
+    machine.stages[OPTIMIZED] = lambda text, options: optimized.append(text) or before(text, options)
+    check(40, Options(cache=False))
+    assert not any("@hloc_entry" in text for text in optimized)
+    check(2, Options(cache=False))
+    assert any("@hloc_entry" in text for text in optimized)

@@ -215,6 +215,7 @@ class _Product:
         return self.b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, offset)
 
     def _matrix(self, lhs: Value, rhs: Value, out: Value) -> None:
+        self.k.only_calls = self.plan.only_calls
         if self.plan.is_inline:
             self._inline(lhs, rhs, out)
         elif self.plan.is_inline_dots:
