@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from hloc.analysis import cost
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
-from hloc.codegen.crossings import crossing_of, minor
+from hloc.codegen.crossings import crossing_of
 from hloc.codegen.epilogue import Finisher
 from hloc.codegen.forms import loop_nests
 from hloc.codegen.kernel import KernelContext
@@ -16,7 +16,7 @@ from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.kernel_threads import SharedKernel, sharing_of, work
 from hloc.codegen.llvm import Builder, Function, Module, Value
-from hloc.codegen.loops import Index, tile_loop
+from hloc.codegen.loops import Index
 from hloc.codegen.program import External, Kernel
 from hloc.codegen.routines import i64
 from hloc.codegen.targets.target import Target
@@ -27,6 +27,7 @@ from hloc.options import Options
 attention_kernel = lazy("hloc.codegen.attention_kernel")
 row_kernel = lazy("hloc.codegen.row_kernel")
 streams = lazy("hloc.codegen.streams")
+transposes = lazy("hloc.codegen.transposes")
 
 SMALL = 16
 """Kernels over so few elements are inlined where they are called."""
@@ -42,9 +43,6 @@ Code of computations that loops call is made first: kernels that run once are le
 
 _LARGE, _SHORT = 1 << 16, 40
 """Elements, and instructions of a fusion, for which a loop computes several vectors at a time."""
-
-_TILE_ACROSS, _TILE_ALONG = 64, 8
-"""Sides of a tile. Rows whose size is a power of two meet in one set of the innermost cache: 8 at a time."""
 
 
 class KernelCode:
@@ -278,7 +276,7 @@ def _write(k: KernelContext, step: KernelStep) -> None:
         shape = k.outputs[nest[0]].shape
         body = partial(_store_all, k, [(form.roots[number], k.outputs[number]) for number in nest])
         if crossing is not None:
-            _tiled_loops(k, shape, crossing.across, body)
+            transposes.write_tiles(k, step, crossing, body)
         elif _is_streamed(k, nest):
             _streamed_loops(k, step, nest)
         else:
@@ -326,25 +324,3 @@ def _interleaving(step: KernelStep) -> int:
     instruction = step.instruction
     size = len(instruction.called[0]) if instruction.opcode == "fusion" else 1
     return 4 if step.outputs[0].shape.count >= _LARGE and size <= _SHORT else 0
-
-
-def _tiled_loops(k: KernelContext, shape: ArrayShape, across: int, body: Callable[[Index], None]) -> None:
-    """Loops over a result, in tiles of its fastest dimension and the one `across`."""
-    along = minor(shape)
-    b = k.b
-    rest = [d for d in reversed(shape.minor_to_major) if d not in (along, across)]
-    numbers = None
-    if k.range is not None and all(shape.dims[d] == 1 for d in rest):
-        numbers, k.range_size = k.range, -(-shape.dims[across] // _TILE_ACROSS)
-
-    def tiles(outer: Index) -> None:
-        with (
-            tile_loop(b, shape.dims[across], _TILE_ACROSS, numbers) as (row, rows),
-            tile_loop(b, shape.dims[along], _TILE_ALONG) as (column, columns),
-            b.for_loop(row, b.add(row, rows)) as i,
-            b.for_loop(column, b.add(column, columns)) as j,
-        ):
-            index = dict(zip(rest, outer, strict=True)) | {across: i, along: j}
-            body(tuple(index[d] for d in range(shape.rank)))
-
-    k.loop_nest([shape.dims[d] for d in rest], tiles)
