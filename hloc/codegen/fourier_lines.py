@@ -1,7 +1,7 @@
 """Lines of complex numbers to and from the arrays of parts that Fourier transforms work on, as routines.
 
 Element j of line l lies at j * step + l * line_step (in complex numbers) of an array, and at j * width + l of each
-array of parts; the width is 1, or the lanes of a vector.
+array of parts; the width is 1, or a multiple of the lanes of a vector.
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ class _Mover:
             with b.for_loop(whole, p.count, vectorize=False, unroll=False) as j:
                 move(b.mul(j, p.step), j, 0)
             return
-        dense = b.and_(b.icmp_signed("==", p.line_step, i64(1)), b.icmp_signed("==", p.lines, i64(lanes)))
+        dense = b.and_(b.icmp_signed("==", p.line_step, i64(1)), b.icmp_signed("==", p.lines, i64(self.width)))
         with b.for_loop(i64(0), p.count, unroll=False) as j:
             at, place = b.mul(j, p.step), b.mul(j, i64(self.width))
             with b.if_then(dense):
-                move(at, place, lanes)
+                for line in range(0, self.width, lanes):
+                    move(b.add(at, i64(line)), b.add(place, i64(line)), lanes)
             with b.for_loop(b.select(dense, p.lines, i64(0)), p.lines, vectorize=False, unroll=False) as line:
                 move(b.add(at, b.mul(line, p.line_step)), b.add(place, line), 0)
 

@@ -13,12 +13,19 @@ from hloc.codegen.fourier_lines import mirror_routine, put_routine, take_routine
 from hloc.codegen.fourier_parts import Fft, Split, inverse
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, const, integer
+from hloc.codegen.long_fourier import LongLine, LongTransform
 from hloc.codegen.loops import delinearize
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.instruction import Instruction
 
 _CONSTANT = 2048
 """Up to this length a transform needs no preparation at run time."""
+
+_WIDEST = 64
+"""Bytes of the widest vectors that there are."""
+
+_FEW = 8
+"""Long lines that all threads transform together, one after the other."""
 
 
 class _Stage:
@@ -59,9 +66,20 @@ class _Plan(Fft):
         dims = self.complex_shape.dims
         self.stages = [_Stage(dims, d, length, order, self.lanes) for d, length in self.dimensions]
 
+    @cached_property
+    def long(self) -> LongLine | None:
+        """How a few long lines are transformed, if they are, by all threads together."""
+        if len(self.stages) != 1 or self.kind not in ("FFT", "IFFT"):
+            return None
+        stage = self.stages[0]
+        is_few = self.complex_shape.count <= _FEW * stage.length
+        return LongLine.of(self.dtype, stage.length, self.lanes) if is_few else None
+
     @property
     def turns(self) -> int:
         """In how many turns threads share the transform; 0 if they do not."""
+        if self.long is not None:
+            return 2 * self.complex_shape.count // self.long.length
         if len(self.stages) == 1:
             return 1
         ready = all(length <= _CONSTANT for length in self.lengths) and not self.between_bytes
@@ -74,19 +92,28 @@ class _Plan(Fft):
     def scratch_bytes(self) -> int:
         if 0 in self.complex_shape.dims or 0 in self.lengths:
             return 0
+        if self.long is not None:
+            return self.long.scratch_bytes
         sizes = [Transform.scratch_bytes(self.shape(stage)) for stage in self.stages]
         return self.between_bytes + max(sizes, default=0)
 
 
 def _scratch(instruction: Instruction) -> int:
-    return max(_Plan(instruction, size).scratch_bytes for size in (16, 32, 64))
+    return max(_Plan(instruction, size).scratch_bytes for size in (16, 32, _WIDEST))
 
 
-def _turns(instruction: Instruction) -> int:
-    return max(_Plan(instruction, 16).turns, 1)
+def _is_long(instruction: Instruction) -> bool:
+    return _Plan(instruction, _WIDEST).long is not None
 
 
-@kernel("fft", element_operands="all", scratch=_scratch, is_loop=True, turns=_turns)
+@kernel(
+    "fft",
+    element_operands=lambda instruction: () if _is_long(instruction) else (0,),
+    scratch=_scratch,
+    is_loop=True,
+    common_scratch=_is_long,
+    turns=lambda instruction: max(_Plan(instruction, _WIDEST).turns, 1),
+)
 def fft(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction, k.target.vector_bytes)
     if k.outputs[0].shape.count == 0:
@@ -111,6 +138,9 @@ class _Fft:
         numbers = range(len(plan.stages))
         if not numbers:
             k.loop_nest(k.outputs[0].shape.dims, lambda index: k.outputs[0].store(index, k.input(0)(index)))
+        elif plan.long is not None:
+            line = LongTransform(self.b, self.routines, plan.long, k.workers, self.scratch)
+            k.in_turns(plan.turns, line.chunks, lambda turn, chunk: self._long_turn(line, turn, chunk))
         elif plan.turns:
             transforms = [self._transform(stage) for stage in plan.stages]
             count = max(prod(stage.blocks) for stage in plan.stages)
@@ -133,6 +163,19 @@ class _Fft:
             exists = b.icmp_signed("<", number, i64(prod(self.plan.stages[stage].blocks)))
             with b.if_then(b.and_(exists, b.icmp_signed("==", turn, i64(stage)))):
                 self._block(stage, transform, number)
+
+    def _long_turn(self, line: LongTransform, turn: Value, chunk: Value) -> None:
+        """One of the two turns of each long line."""
+        b, stage, target = self.b, self.plan.stages[0], self.k.outputs[0]
+        index = tuple(delinearize(b, b.lshr(turn, i64(1)), stage.blocks))
+        source = self.k.input_array(0)
+
+        def write(number: int, array: ArrayRef) -> None:
+            step = array.shape.strides[stage.dimension]
+            line.write(number, chunk, array.address(index), step, self.plan.is_inverse)
+
+        is_second = b.icmp_signed("==", b.and_(turn, i64(1)), i64(1))
+        b.if_else(is_second, lambda: write(1, target), lambda: write(0, source))
 
     def _block(self, number: int, transform: Transform, block: Value) -> None:
         """Transforms one set of lines of a stage."""

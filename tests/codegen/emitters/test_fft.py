@@ -57,6 +57,18 @@ def test_single_lines(kind: str, length: int, real: str) -> None:
     transform(kind, (length,), 1, real)
 
 
+@pytest.mark.parametrize("length", [1 << 14, 3 * 5 << 12])
+@pytest.mark.parametrize("real", ["f32", "f64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_share_long_lines(kind: str, real: str, length: int) -> None:
+    results = [transform(kind, (2, length), 1, real, options=Options(num_threads=n)) for n in (1, 3, 19)]
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+def test_long_lines_that_are_not_contiguous() -> None:
+    transform("FFT", (3, 1 << 14), 1, "f32", "{0,1}", Options(num_threads=3))
+
+
 @pytest.mark.parametrize("dims", [(70, 512), (512, 37), (33, 24, 50)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_share_the_lines(kind: str, dims: tuple[int, ...]) -> None:
