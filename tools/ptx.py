@@ -3,8 +3,8 @@
     python -m tools.ptx FOLDER [--arch sm_80,sm_90a,sm_120] [--only GLOB] [--jobs 2] [--ptxas PATH] [--kernels]
 
 FOLDER holds programs, `NAME.hlo`; those called `NAME.opt.hlo` are left out unless GLOB names them. A line a program
-and architecture that fails, then the kernels that spill registers, then a table: kernels, the most registers, bytes
-spilled, and seconds that hloc and ptxas took. `--kernels` prints every kernel. It takes no GPU.
+and architecture that fails, then what ptxas warns of and the kernels that spill registers, then a table: kernels, the
+most registers, bytes spilled, and seconds that hloc and ptxas took. `--kernels` prints every kernel. It takes no GPU.
 
 Exit status 1 if a program does not compile, or ptxas refuses its code.
 """
@@ -35,6 +35,7 @@ class Outcome:
     arch: str
     failure: str | None
     kernels: tuple[KernelUse, ...] = ()
+    warnings: tuple[str, ...] = ()
     compile_seconds: float = 0.0
     ptxas_seconds: float = 0.0
 
@@ -49,8 +50,9 @@ def assembled(path: Path, arch: str, tool: str | None) -> Outcome:
     try:
         code = compile_program(path, arch).device
         middle = time.perf_counter()
-        kernels = assemble(code.image, arch, tool).kernels
-        return Outcome(name, arch, None, kernels, middle - start, time.perf_counter() - middle)
+        made = assemble(code.image, arch, tool)
+        seconds = middle - start, time.perf_counter() - middle
+        return Outcome(name, arch, None, made.kernels, made.warnings, *seconds)
     except Exception as error:  # whatever a program does is a row of the table
         return Outcome(name, arch, f"{type(error).__name__}: {error}")
 
@@ -79,6 +81,8 @@ def show(outcome: Outcome, every_kernel: bool) -> None:
     """A failure, and the kernels asked for."""
     if outcome.failure is not None:
         print(f"{outcome.name:40} {outcome.arch:8} FAIL  {outcome.failure.splitlines()[0][:300]}", flush=True)
+    for warning in outcome.warnings:
+        print(f"{outcome.name:40} {outcome.arch:8} {warning[:300]}", flush=True)
     for use in outcome.kernels if every_kernel else outcome.spilling:
         spills = f"{use.spill_stores} + {use.spill_loads} bytes spilled"
         print(f"{outcome.name:40} {outcome.arch:8} {use.name}: {use.registers} registers, {spills}", flush=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tools.fuzz.executors import Program, check, native
-from tools.ptx import programs
+from tools.ptx import Outcome, programs, show
 
 GOOD = "HloModule m\nENTRY e {\n  p = f32[100] parameter(0)\n  ROOT s = f32[100] add(p, p)\n}\n"
 BAD = "HloModule m\nENTRY e {\n  p = f32[100] parameter(0)\n  ROOT s = f32[101] add(p, p)\n}\n"
@@ -37,6 +37,11 @@ def test_a_program_that_fails_is_a_row_and_the_exit_status(tmp_path: Path) -> No
     done = run(tmp_path, "--arch=sm_80")
     assert done.returncode == 1
     assert "bad" in done.stdout and "FAIL  HloError" in done.stdout
+
+
+def test_warnings_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Outcome("m", "sm_90a", None, warnings=("wgmma.mma_async instructions are serialized",)), every_kernel=False)
+    assert capsys.readouterr().out.split(None, 2) == ["m", "sm_90a", "wgmma.mma_async instructions are serialized\n"]
 
 
 def test_optimized_texts_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Copies of tiles of the emulator (TMA), and the order between them and what threads do to shared memory themselves.
 
 A tile's bytes are copied when its copy begins, but marked as under way until the phase of its barrier is complete. What
-threads have written comes before copies and products of warpgroups only with a fence behind it.
+threads have written comes before copies and products of warpgroups only with a fence behind it. Copies do not count
+among those who read global memory in a launch: nobody is told that others write there.
 """
 
 from __future__ import annotations
