@@ -8,6 +8,7 @@ packed once a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from hloc.analysis.attention import Attention
 from hloc.analysis.row_space import rows_reduced
@@ -15,7 +16,7 @@ from hloc.codegen.attention_plan import AttentionPlan
 from hloc.codegen.bodies import Leaf, source
 from hloc.codegen.gemm import GemmPlan
 from hloc.codegen.graphs import post_order
-from hloc.codegen.row_stages import RowStages, inputs_of, row_stages
+from hloc.codegen.row_stages import RowStages, in_place, inputs_of, row_stages
 from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
@@ -26,7 +27,7 @@ from hloc.records import record
 STEPS = 256
 """Terms of the second product that are summed at a time: a panel of values that long stays in the first cache."""
 
-_BLOCK_BYTES = 1 << 19
+_BLOCK_BYTES = 1 << 18
 """Scores and weights of a block of rows: what the second cache holds."""
 
 
@@ -56,10 +57,22 @@ class AttentionBlocks:
     def __init__(self, plan: AttentionPlan, between: Between):
         self.plan, self.between = plan, between
 
+    @cached_property
+    def is_in_place(self) -> bool:
+        """Whether weights lie where the scores do that they are made of."""
+        plan, stages = self.plan, self.between.stages
+        alike = plan.first is plan.second and (plan.score_rows, [*plan.score_columns]) == (
+            plan.weight_rows,
+            [*plan.weight_columns],
+        )
+        scores = (self.between.scores, ())
+        return alike and (scores, 0) in in_place(stages, [self.between.root], [scores])
+
     @property
     def rows(self) -> int:
         """Rows of a block: whole tiles."""
-        wanted = _BLOCK_BYTES // (self.plan.n * (self.plan.first.itemsize + self.plan.second.itemsize))
+        sizes = self.plan.first.itemsize + (0 if self.is_in_place else self.plan.second.itemsize)
+        wanted = _BLOCK_BYTES // (self.plan.n * sizes)
         return min(max(wanted // 6, 1), 16, -(-self.plan.m // 6)) * 6
 
     @property
@@ -82,13 +95,15 @@ class AttentionBlocks:
             "values": (_whole(self.plan.width, second) * self.plan.n, self.plan.second),
             "queries": (self.rows * self.plan.depth, self.plan.first),
             "scores": (self.rows * self.stride, self.plan.first),
-            "weights": (self.rows * self.stride, self.plan.second),
+            "weights": (0 if self.is_in_place else self.rows * self.stride, self.plan.second),
             "sums": (self.rows * self.plan.width, self.plan.second),
         }
         found, end = {}, 0
         for name, (count, dtype) in elements.items():
             found[name] = end
             end += _whole(count * dtype.itemsize, 64)
+        if self.is_in_place:
+            found["weights"] = found["scores"]
         return found | {"stages": end, "end": end + self.between.stages.scratch_bytes}
 
     @property

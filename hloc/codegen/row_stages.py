@@ -349,6 +349,6 @@ def _reads(
         if leaf in bound:
             reads.setdefault(leaf, set()).add((number, place))
             continue
-        for operand in operands_of(leaf):
-            pending.append((operand, number, place if keeps_index(leaf, operand) else None))
+        known = {} if place is None else dict(_operands_at(leaf, place))
+        pending += [(operand, number, known.get(operand)) for operand in operands_of(leaf)]
     return reads
