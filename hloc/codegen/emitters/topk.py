@@ -5,6 +5,8 @@ for, above the complement of the position. So all of them differ, the greater on
 the one at the lower position. The k greatest so far lie in scratch as a heap (Williams, Algorithm 232, CACM 7(6),
 1964) with the least of them on top, at first so many zeros, which are less than any of them. The keys of a row are
 made a block at a time, together with the greatest of the block: most blocks of a long row have none that gets in.
+Where there are many more blocks than elements asked for, the greatest ones of all blocks are found first: the k-th of
+them is a bound, below which no element gets in, so that hardly more than k elements and their blocks are looked at.
 At last the heap is emptied from its top into the result, from the end.
 """
 
@@ -22,6 +24,9 @@ from hloc.ir.instruction import Instruction
 _BLOCK = 128
 """Keys made at a time."""
 
+_MANY = 2
+"""So many blocks for each element asked for are many."""
+
 
 def _entry_bytes(dtype: DType) -> int:
     """Bytes of a key and a position together: 32 bits for either, or 64."""
@@ -34,7 +39,12 @@ def _heap_bytes(instruction: Instruction) -> int:
 
 
 def _scratch(instruction: Instruction) -> int:
-    return _heap_bytes(instruction) + _BLOCK * instruction.operands[0].shape.dtype.itemsize
+    operand = instruction.operands[0].shape
+    return _heap_bytes(instruction) + (_BLOCK + _blocks(operand.dims[-1])) * operand.dtype.itemsize
+
+
+def _blocks(size: int) -> int:
+    return -(-size // _BLOCK)
 
 
 @kernel("topk", element_operands="all", scratch=_scratch, is_loop=True)
@@ -60,6 +70,7 @@ class _TopK:
         self.key = f"i{max(8, self.dtype.bits)}"
         self.heap = k.scratch
         self.keys = self.b.gep("i8", k.scratch, i64(_heap_bytes(instruction)))
+        self.tops = self.b.gep(self.key, self.keys, i64(_BLOCK))
         self.sink = _sink_routine(Routines(self.b.module, k.target), self.wide)
 
     def write(self) -> None:
@@ -68,32 +79,60 @@ class _TopK:
 
     def _row(self, row: Index) -> None:
         b = self.b
-        b.memset(self.heap, integer("i8", 0), i64(self.count * 2 * self.half // 8))
-        with blocks(b, i64(self.size), i64(_BLOCK)) as (start, size):
-            greatest = self._make_keys(row, start, size)
-            with b.if_then(self._gets_in(self._entry(greatest, start))):
-                self._select(start, size)
+        self._clear()
+        if _blocks(self.size) >= _MANY * self.count:
+            self._select_by_tops(row)
+        else:
+            with blocks(b, i64(self.size), i64(_BLOCK)) as (start, size):
+                greatest = self._make_keys(row, start, size)
+                with b.if_then(self._gets_in(self._entry(greatest, start))):
+                    self._select(start, size)
         self._empty(row)
 
-    def _make_keys(self, row: Index, start: Value, size: Value) -> Value:
-        """Puts the keys of a block of a row into scratch; the greatest of them."""
+    def _clear(self) -> None:
+        self.b.memset(self.heap, integer("i8", 0), i64(self.count * 2 * self.half // 8))
+
+    def _select_by_tops(self, row: Index) -> None:
+        """Finds the greatest of each block and the bound, then what is not below it."""
+        b = self.b
+        with blocks(b, i64(self.size), i64(_BLOCK)) as (start, size):
+            greatest, number = self._make_keys(row, start, size, stored=False), b.udiv(start, i64(_BLOCK))
+            b.store(greatest, b.gep(self.key, self.tops, number))
+            self._put(self._entry(greatest, number))
+        bound = self._key_of(b.load(self.wide, self.heap))
+        self._clear()
+        with blocks(b, i64(self.size), i64(_BLOCK)) as (start, size):
+            greatest = b.load(self.key, b.gep(self.key, self.tops, b.udiv(start, i64(_BLOCK))))
+            with b.if_then(b.icmp_unsigned(">=", greatest, bound)):
+                self._make_keys(row, start, size)
+                self._select(start, size, bound)
+
+    def _make_keys(self, row: Index, start: Value, size: Value, stored: bool = True) -> Value:
+        """The greatest of the keys of a block of a row; puts them into scratch if they are to be `stored`."""
         b = self.b
 
         def step(i: Value, carried: list[Value]) -> list[Value]:
             key = scalar.order_key(b, self.dtype, self.k.input(0)((*row, b.add(start, i))))
             key = key if self.largest else b.not_(key)
-            b.store(key, b.gep(self.key, self.keys, i))
+            if stored:
+                b.store(key, b.gep(self.key, self.keys, i))
             return [b.select(b.icmp_unsigned(">", key, carried[0]), key, carried[0])]
 
         return b.for_loop_carrying(i64(0), size, [integer(self.key, 0)], step)[0]
 
-    def _select(self, start: Value, size: Value) -> None:
-        """Puts those of a block's entries that are greater than the top of the heap into it."""
+    def _select(self, start: Value, size: Value, bound: Value | None = None) -> None:
+        """Puts those of a block's entries that are greater than the top of the heap into it, if not below a bound."""
         b = self.b
         with b.for_loop(i64(0), size, vectorize=False, unroll=False) as i:
-            entry = self._entry(b.load(self.key, b.gep(self.key, self.keys, i)), b.add(start, i))
-            with b.if_then(self._gets_in(entry)):
-                b.call(self.sink, [self.heap, i64(self.count), entry])
+            key = b.load(self.key, b.gep(self.key, self.keys, i))
+            not_below = integer("i1", 1) if bound is None else b.icmp_unsigned(">=", key, bound)
+            with b.if_then(not_below):
+                self._put(self._entry(key, b.add(start, i)))
+
+    def _put(self, entry: Value) -> None:
+        """Puts an entry into the heap if it is greater than its top."""
+        with self.b.if_then(self._gets_in(entry)):
+            self.b.call(self.sink, [self.heap, i64(self.count), entry])
 
     def _gets_in(self, entry: Value) -> Value:
         return self.b.icmp_unsigned(">", entry, self.b.load(self.wide, self.heap))
@@ -103,13 +142,16 @@ class _TopK:
         low = b.zext(b.not_(b.trunc(position, f"i{self.half}")), self.wide)
         return b.or_(b.shl(b.zext(key, self.wide), integer(self.wide, self.half)), low)
 
+    def _key_of(self, entry: Value) -> Value:
+        return self.b.trunc(self.b.lshr(entry, integer(self.wide, self.half)), self.key)
+
     def _empty(self, row: Index) -> None:
         """Takes the least entry that is left, from the last of the result to the first."""
         b = self.b
         values, positions = self.k.outputs
         with b.for_loop(i64(self.count - 1), i64(-1), -1, vectorize=False, unroll=False) as i:
             entry = b.load(self.wide, self.heap)
-            key = b.trunc(b.lshr(entry, integer(self.wide, self.half)), self.key)
+            key = self._key_of(entry)
             key = key if self.largest else b.not_(key)
             values.store((*row, i), scalar.from_order_key(b, self.dtype, key))
             positions.store((*row, i), b.not_(b.trunc(entry, "i32")))

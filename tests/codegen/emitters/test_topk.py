@@ -103,3 +103,15 @@ def test_a_custom_call_of_another_shape_is_refused() -> None:
     call = '(f32[5], s32[3]) custom-call(p0), custom_call_target="TopK"'
     with pytest.raises(hloc.HloError, match="TopK of f32.9. does not give"):
         hloc.compile(program(["f32[9]"], [call]))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "s8", "u16"])
+@pytest.mark.parametrize("size", [767, 768, 900, 5000])
+def test_rows_with_many_blocks(dtype: str, size: int) -> None:
+    """A bound is found from the blocks: of random numbers, of few different ones, of equal ones, in order."""
+    numpy = dtype_named(dtype).numpy
+    random = value(f"{dtype}[{size}]")
+    few = np.random.default_rng(2).integers(0, 3, size).astype(numpy)
+    rising = np.arange(size).astype(numpy)
+    rows = np.stack([random, few, np.zeros(size, numpy), rising, rising[::-1]])
+    _check_bits(program([f"{dtype}[5,{size}]"], _both_ends(dtype, f"5,{size}", [1, 3, 19])), rows)
