@@ -29,8 +29,8 @@ __all__ = ["ELEMENTS", "KERNELS", "ArrayRef", "Element", "Index", "KernelContext
 _Result = TypeVar("_Result")
 
 _BLOCK, _VECTORS, _BLOCKS = 2048, 64, 64
-"""Elements of a block in loops that threads share: at most so many, and a multiple of the next; how many blocks there are
-at least."""
+"""Elements of a block in loops that threads share: at most so many, and a multiple of the next; and how many blocks
+there are at least."""
 
 
 class KernelContext:

@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 from hloc.codegen.gpu.emitters import FORMS
 from hloc.codegen.gpu.emulated import Emulated
 from hloc.codegen.targets import cpu, nvptx
+from hloc.codegen.targets.llvm_passes import pass_builder, run_chosen
 from hloc.codegen.targets.reading import read
 from hloc.codegen.targets.target import Target
 from hloc.options import Options
@@ -59,14 +60,15 @@ def _machine() -> llvm.TargetMachine:
     return cpu.new_machine(1)
 
 
+@cache
+def _builder() -> llvm.PassBuilder:
+    return pass_builder(_machine(), 1)
+
+
 def _optimized(llvm_ir: str) -> llvm.ModuleRef:
     """Cheap passes: a kernel runs once or twice, over arrays that are small."""
     module = read(llvm_ir)
-    passes = llvm.create_new_module_pass_manager()
-    for add in _PASSES:
-        add(passes)
-    tuning = llvm.create_pipeline_tuning_options(speed_level=1)
-    passes.run(module, llvm.create_pass_builder(_machine(), tuning))
+    run_chosen(module, _builder(), _PASSES)
     return module
 
 

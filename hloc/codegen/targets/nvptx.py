@@ -11,6 +11,7 @@ from hloc.codegen.gpu.emitters import FORMS
 from hloc.codegen.gpu.nvvm import Nvvm
 from hloc.codegen.llvm import Builder, Value, const
 from hloc.codegen.targets import ptxas
+from hloc.codegen.targets.llvm_passes import pass_builder, run_default
 from hloc.codegen.targets.reading import read
 from hloc.codegen.targets.target import DeviceTraits, Target
 from hloc.errors import HloError
@@ -100,14 +101,15 @@ def _machine(arch: str, features: str) -> llvm.TargetMachine:
     return llvm.Target.from_triple(_TRIPLE).create_target_machine(cpu=arch, features=features, opt=3)
 
 
+@cache
+def _builder(arch: str, features: str) -> llvm.PassBuilder:
+    # A thread has no vectors but for memory, which code generation finds by itself.
+    return pass_builder(_machine(arch, features), 3, loop_vectorization=False, slp_vectorization=False)
+
+
 def _optimized(arch: str, features: str, llvm_ir: str) -> llvm.ModuleRef:
     module = read(llvm_ir)
-    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-    # A thread has no vectors but for memory, which code generation finds by itself.
-    tuning.loop_vectorization = False
-    tuning.slp_vectorization = False
-    passes = llvm.create_pass_builder(_machine(arch, features), tuning)
-    passes.getModulePassManager().run(module, passes)
+    run_default(module, _builder(arch, features))
     return module
 
 

@@ -6,9 +6,12 @@ import llvmlite.binding as llvm
 
 
 def read(llvm_ir: str) -> llvm.ModuleRef:
-    """The module of a text, verified. RuntimeError, with LLVM's words, if LLVM refuses it."""
+    """The module of a text, verified. RuntimeError, with LLVM's words, if LLVM refuses it.
+
+    It has a context of its own: types, constants and names live in the context, and as long as it.
+    """
     try:
-        module = llvm.parse_assembly(llvm_ir)
+        module = llvm.parse_assembly(llvm_ir, llvm.create_context())
         module.verify()
     except RuntimeError as error:
         raise RuntimeError(f"LLVM refuses the generated text: {error}") from None
