@@ -107,7 +107,6 @@ def _leave_unchanged(b: Builder, before: Value) -> None:
     return None
 
 
-@cache
 def _builder() -> llvm.PassBuilder:
     # LLVM's second level takes a tenth longer for code that is no faster. Vector loops are interleaved as they are;
     # unrolling them again doubles the time of a compile.

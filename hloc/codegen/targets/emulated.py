@@ -60,7 +60,6 @@ def _machine() -> llvm.TargetMachine:
     return cpu.new_machine(1)
 
 
-@cache
 def _builder() -> llvm.PassBuilder:
     return pass_builder(_machine(), 1)
 

@@ -101,7 +101,6 @@ def _machine(arch: str, features: str) -> llvm.TargetMachine:
     return llvm.Target.from_triple(_TRIPLE).create_target_machine(cpu=arch, features=features, opt=3)
 
 
-@cache
 def _builder(arch: str, features: str) -> llvm.PassBuilder:
     # A thread has no vectors but for memory, which code generation finds by itself.
     return pass_builder(_machine(arch, features), 3, loop_vectorization=False, slp_vectorization=False)
