@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 from hloc.codegen import scalar
 from hloc.codegen.kernel import Index, KernelContext, kernel
-from hloc.codegen.llvm import Builder, Function, Value, integer
+from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
 from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
@@ -68,6 +68,7 @@ class _TopK:
         self.half = _entry_bytes(self.dtype) * 4
         self.wide = f"i{2 * self.half}"
         self.key = f"i{max(8, self.dtype.bits)}"
+        self.lanes = k.target.vector_bytes // self.dtype.itemsize
         self.heap = k.scratch
         self.keys = self.b.gep("i8", k.scratch, i64(_heap_bytes(instruction)))
         self.tops = self.b.gep(self.key, self.keys, i64(_BLOCK))
@@ -121,13 +122,31 @@ class _TopK:
         return b.for_loop_carrying(i64(0), size, [integer(self.key, 0)], step)[0]
 
     def _select(self, start: Value, size: Value, bound: Value | None = None) -> None:
-        """Puts those of a block's entries that are greater than the top of the heap into it, if not below a bound."""
-        b = self.b
-        with b.for_loop(i64(0), size, vectorize=False, unroll=False) as i:
-            key = b.load(self.key, b.gep(self.key, self.keys, i))
-            not_below = integer("i1", 1) if bound is None else b.icmp_unsigned(">=", key, bound)
-            with b.if_then(not_below):
-                self._put(self._entry(key, b.add(start, i)))
+        """Puts those of a block's entries that are greater than the top of the heap into it, if not below a bound.
+
+        Few of them are: a vector of keys is compared at once. Behind the end of a block are keys of an earlier one.
+        """
+        b, lanes = self.b, self.lanes
+
+        def take(carried: list[Value]) -> list[Value]:
+            (mask,) = carried
+            lane = b.intrinsic("llvm.cttz", mask.type, [mask, integer("i1", 1)], overloads=[mask.type])
+            i = b.add(first, b.zext(lane, "i64"))
+            with b.if_then(b.icmp_signed("<", i, size)):
+                self._put(self._entry(b.load(self.key, b.gep(self.key, self.keys, i)), b.add(start, i)))
+            return [b.and_(mask, b.sub(mask, integer(mask.type, 1)))]
+
+        with b.for_loop(i64(0), size, lanes, vectorize=False, unroll=False) as first:
+            keys = b.load(vector_type(self.key, lanes), b.gep(self.key, self.keys, first), align=self.dtype.itemsize)
+            able = b.icmp_unsigned(">=", keys, b.splat(self._least() if bound is None else bound, lanes))
+            mask = b.bitcast(able, f"i{lanes}")
+            b.while_loop([mask], lambda carried: b.icmp_unsigned("!=", carried[0], integer(mask.type, 0)), take)
+
+    def _least(self) -> Value:
+        """A key such that none below it gets in: that of the top, or the next one if the top is of an earlier entry."""
+        b, top = self.b, self.b.load(self.wide, self.heap)
+        is_entry = b.icmp_unsigned("!=", top, integer(self.wide, 0))
+        return b.add(self._key_of(top), b.zext(is_entry, self.key))
 
     def _put(self, entry: Value) -> None:
         """Puts an entry into the heap if it is greater than its top."""
