@@ -291,6 +291,11 @@ def test_half_a_warpgroup() -> None:
     assert "in a warpgroup of 64 threads" in message(once(), block=64)
 
 
+def test_a_block_of_too_many_threads() -> None:
+    said = "wait at the begin of products of its warpgroup, meeting 1 in k, in a block of 1024 threads"
+    assert said in message(lambda t: finish(t, t.gpu.group_begin(zeros())), block=1024)
+
+
 @pytest.mark.parametrize("between", [_nothing, _read_operand])
 def test_what_is_right_is_not_told(between: Write) -> None:
     out = launch(once(between=between))

@@ -56,7 +56,6 @@ phases that are over; bytes to wait for, bytes on their way, in how many copies;
 _PLACES = dict(zip(_STATE, [sum(list(_STATE.values())[:n]) for n in range(len(_STATE))], strict=True))
 _STATES = sum(_STATE.values())
 
-FULL_BLOCK = "{site}, in a block of too many threads: with what else may be under way {0}, of {1}"
 NO_BARRIER = "{site}, and there is no barrier at offset {0}"
 UNSEEN = "{site}, and thread {0} made the barrier at offset {1}: nothing says that before"
 MANY_BARRIERS = "{site}, and there are {0} already"
@@ -82,7 +81,7 @@ class EmulatedBarriers(EmulatedMatrices):
         return total
 
     def use_state(self, b: Builder) -> None:
-        """There is something in _STATE: see Hooks."""
+        """There is something in _STATE: sets the hooks for what has to be done about it."""
         for hook, write in ((AT_BEGIN, self._clear), (AT_END, self.check_end), (AT_STUCK, self._tell_stuck)):
             function = self.function(hook, "", lambda b, p, write=write: write(b))
             self.set(b, hook, Value("ptr", function.text))
@@ -127,9 +126,7 @@ class EmulatedBarriers(EmulatedMatrices):
         def write(b: Builder, p: SimpleNamespace) -> None:
             offset = self.shared_offset(b, p, i64(8))
             b.call(self.each(WRITE, 4), [offset, i64(8), p.site])
-            parties = self.get(b, "parties")
-            room = b.icmp_signed("<=", parties, i64(THREADS))
-            self.fail_unless(b, room, FULL_BLOCK, p.site, parties, i64(THREADS))
+            self.check_room(b, p.site)
             slot = b.load("i64", self.state(b, "barriers"))
             self.fail_unless(b, b.icmp_signed("<", slot, i64(BARRIERS)), MANY_BARRIERS, p.site, slot)
             self.count(b, self.state(b, "barriers"), i64(1))
@@ -150,8 +147,9 @@ class EmulatedBarriers(EmulatedMatrices):
 
         def write(b: Builder, p: SimpleNamespace) -> None:
             with b.for_loop(i64(0), b.load("i64", self.state(b, "barriers"))) as slot:
-                own = self.is_own(b, b.load("i64", self.field(b, "made", slot)))
-                b.store(b.zext(own, "i64"), self.field(b, "shown", slot))
+                own = b.zext(self.is_own(b, b.load("i64", self.field(b, "made", slot))), "i64")
+                shown = self.field(b, "shown", slot)
+                b.store(b.or_(b.load("i64", shown), own), shown)
 
         return self.function("barriers_made", "", write)
 

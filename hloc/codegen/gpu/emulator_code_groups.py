@@ -75,6 +75,7 @@ class EmulatedGroups(EmulatedOperands):
         """Nothing touches registers any more that products add to."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
+            self.check_room(b, p.site)
             self._meet_group(b, p.site, lambda first: b.store(i64(1), self._of_group(b, "begun", first)))
 
         return self.function("group_begin", "ptr site", write)

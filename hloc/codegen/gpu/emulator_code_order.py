@@ -34,6 +34,8 @@ WARP_READS, MANY_READ = 1 << 10, 1 << 11
 BARRIERS = 64
 """The most barriers in shared memory of a block."""
 
+FULL_BLOCK = "{site}, in a block of {0} threads, and the emulator has room for {1}"
+
 _PARTIES = EMULATED_GROUPS + BARRIERS
 _LANES = 8
 _SEVERAL = f"<{_LANES} x i64>"
@@ -48,7 +50,8 @@ class EmulatedOrder(EmulatedGlobalMemory):
         self.set(b, "start", self.get(b, "limit"))
         whole = b.and_(b.add(threads, i64(WARP - 1)), i64(-WARP))
         self.set(b, "engines", whole)
-        self.set(b, "parties", b.add(whole, i64(_PARTIES)))
+        parties = b.add(whole, i64(_PARTIES))
+        self.set(b, "parties", b.intrinsic("llvm.smin", "i64", [parties, i64(THREADS)]))
         self.set(b, "share", const("ptr", 0))
 
     def tick(self, b: Builder) -> Value:
@@ -103,6 +106,12 @@ class EmulatedOrder(EmulatedGlobalMemory):
         return b.icmp_signed(">=", b.and_(record, i64(THREAD)), self.get(b, "engines"))
 
     # What threads know of others
+
+    def check_room(self, b: Builder, site: Value) -> None:
+        """Fails if there are so many threads that engines have no numbers."""
+        most = i64((THREADS - _PARTIES) // WARP * WARP)
+        engines = self.get(b, "engines")
+        self.fail_unless(b, b.icmp_signed("<=", engines, most), FULL_BLOCK, site, engines, most)
 
     def known(self, b: Builder, thread: Value, other: Value) -> Value:
         """The place of the clock before which a thread knows what another did."""
