@@ -54,7 +54,7 @@ def _exp(r):
 
 
 def _log(f):
-    return (mp.log1p(f) - f + f * f / 2) / f**3
+    return (mp.log1p(f) - f) / f**2
 
 
 def _odd(function: Callable, terms: list) -> Callable:
@@ -121,8 +121,8 @@ _ROWS = {
     # the same, for exp(r) - 1
     "expm1_single": (_exp, (mp.mpf(1) / 2, SIXTH), 1e-12, -HALF_LN2, HALF_LN2, (4, None), _power(1)),
     "exp_single": (_exp, (mp.mpf(1) / 2, SIXTH), 1e-12, -HALF_LN2, HALF_LN2, (None, 5), _power(2)),
-    # log(1 + f) = f - f^2/2 + f^3 p(f)
-    "log": (_log, (THIRD, -mp.mpf(1) / 4), 1e-15, -mp.mpf("0.2932"), ROOT, (8, None), _power(2)),
+    # log(1 + f) = f + f^2 p(f)
+    "log": (_log, (-mp.mpf(1) / 2, THIRD), 1e-15, -THIRD, THIRD, (8, None), _power(1)),
     # 2 atanh(s) = 2 s + 2/3 s^3 + s^5 p(s^2)
     "atanh": (_odd(_twice_atanh, [2, 2 * THIRD]), (0.4, 0.28), 1e-12, 0, ATANH_END, (None, 7), _weight(2)),
     # tanh x = x + x^3 p(x^2), and so sinh

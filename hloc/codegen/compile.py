@@ -195,6 +195,8 @@ def _generate(module: HloModule, target: Target, options: Options, apart: bool =
     """The code of a module; routines are written into it, or `apart`, as its parts."""
     llvm = Module(module.name, target.triple, target.data_layout, options.numbers)
     llvm.parts = {} if apart else None
+    llvm.vector_bytes, llvm.vector_attributes = target.vector_bytes, function_attributes(target, options)
+    llvm.flushes_denormals = options.flush_denormals
     kernels = KernelCode(llvm, target, options)
     constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}

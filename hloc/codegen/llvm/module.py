@@ -166,6 +166,8 @@ class Module:
     `comment` stands at its head, if there is one; `attributes` is LLVM text that every function carries beside its own.
     `parts` are modules of routines, which are compiled apart from it, each by a `stage` of the target; None: routines
     are written into it.
+    `vector_bytes` is the width of vectors for which functions of scalars may be given variants, 0 for none, and
+    `vector_attributes` what such variants carry. `flushes_denormals`: its code runs where these count as zeros.
     """
 
     def __init__(
@@ -178,6 +180,9 @@ class Module:
         self.data_layout = data_layout
         self.parts: dict[str, Module] | None = None
         self.stage = "obj"
+        self.vector_bytes = 0
+        self.vector_attributes = ""
+        self.flushes_denormals = False
         self.functions: dict[str, Function] = {}
         self.declarations: dict[str, tuple[Callee, str]] = {}
         self.globals: dict[str, str] = {}
@@ -218,6 +223,8 @@ class Module:
             return self
         part = Module(name, self.triple, self.data_layout, attributes=self.attributes)
         part.parts, part.stage = self.parts, stage
+        part.vector_bytes, part.vector_attributes = self.vector_bytes, self.vector_attributes
+        part.flushes_denormals = self.flushes_denormals
         return self.parts.setdefault(name, part)
 
     def attribute_group(self, attributes: str) -> str:

@@ -218,6 +218,12 @@ def horner(x: Num, coefficients: Sequence[float]) -> Num:
     return result
 
 
+def by_halves(x: Num, coefficients: Sequence[float]) -> Num:
+    """The same by its even and its odd powers: a product more, and half as many that wait for one another."""
+    square = x * x
+    return horner(square, coefficients[1::2]).fma(x, horner(square, coefficients[::2]))
+
+
 def round_to_integer(x: Num, factor: float = 1.0) -> tuple[Num, Num]:
     """x * factor to the nearest integer, as a float and in an integer's low bits, for less than 2**21 (2**50)."""
     rounder = ROUNDER[scalar(x)]

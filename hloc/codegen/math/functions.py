@@ -7,13 +7,14 @@ vectorizer runs. Bodies have no branches and call nothing, so loops around them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hloc.codegen.llvm import Builder, Value, mangled, poison
 from hloc.lazy import Table, homes
 
 from .complex_number import Complex
 from .expression import Num, scalar
+from .vector_calls import call_by_lanes
 
 _LEAST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 
@@ -31,6 +32,11 @@ FUNCTIONS: Table[Callable[..., Num]] = Table(
     )
 )
 """Functions of floats, each loaded at its first use."""
+
+USUAL: Table[tuple[Mapping[str, float], Callable[[Num], Num]]] = Table(
+    homes({"hloc.codegen.math.trigonometric": "cos sin"})
+)
+"""Functions that have a shorter way for operands below a size, which depends on the type (no entry: there is none)."""
 
 COMPLEX_FUNCTIONS: Table[tuple[Callable, bool]] = Table(
     homes(
@@ -61,6 +67,16 @@ def function(name: str) -> Callable:
     return register
 
 
+def usual(name: str, below: Mapping[str, float]) -> Callable:
+    """Registers the shorter way to compute a function of operands whose magnitude is less than `below`, by type."""
+
+    def register(emit: Callable[[Num], Num]) -> Callable[[Num], Num]:
+        USUAL.enter(name, (below, emit))
+        return emit
+
+    return register
+
+
 def call_inlined(
     builder: Builder, symbol: str, return_type: str, args: Sequence[Value], body: Callable[[Builder], Value]
 ) -> Value:
@@ -83,6 +99,9 @@ def call(builder: Builder, name: str, args: Sequence[Value]) -> Value:
     KeyError if there is no such function.
     """
     emit, type = FUNCTIONS[name], args[0].type
+    if name in USUAL and builder.module.vector_bytes and type in USUAL[name][0]:
+        below, usual = USUAL[name]
+        return call_by_lanes(builder, name, args[0], below[type], usual, emit)
 
     def body(b: Builder) -> Value:
         args = b.function.args

@@ -1,7 +1,7 @@
 """log and log1p.
 
-x = 2^e m with m from sqrt(1/2) to sqrt(2); log x = e ln 2 + log(1 + f), f = m - 1. Single precision:
-log(1 + f) = f - f^2/2 + f^3 p(f). Double precision, with s = f / (2 + f): log(1 + f) = 2 atanh(s) =
+x = 2^e m; log x = e ln 2 + log(1 + f), f = m - 1. Single precision, m from 2/3 to 4/3: log(1 + f) = f + f^2 p(f).
+Double precision, m from sqrt(1/2) to sqrt(2): with s = f / (2 + f): log(1 + f) = 2 atanh(s) =
 2 s + s^3 (2/3 + s^2 q(s^2)), where all but the innermost terms are pairs of doubles: the result is good to
 about 64 bits, which `power` needs, and rounds correctly but for a few cases in a thousand. Both polynomials
 are minimax (tools/minimax.py, `log` and `atanh`).
@@ -14,16 +14,16 @@ from .exponential import LN2
 from .expression import MANTISSA_BITS, Num, horner, power_of_two, round_to_integer, scalar
 from .functions import function
 
-LOG_TAIL = (
-    0.3333331048488617,
-    -0.24999985098838806,
-    0.20002233982086182,
-    -0.16669313609600067,
-    0.1421852856874466,
-    -0.12383109331130981,
-    0.11872826516628265,
-    -0.11797594279050827,
-    0.06925249844789505,
+LOG_REST = (
+    -0.5,
+    0.3333320915699005,
+    -0.24999506771564484,
+    0.20010770857334137,
+    -0.16689501702785492,
+    0.14000824093818665,
+    -0.12078169733285904,
+    0.14006227254867554,
+    -0.1331167072057724,
 )
 ATANH_TAIL = (
     0.39999999999999974,
@@ -38,26 +38,36 @@ ATANH_TAIL = (
 TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 SMALLEST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 ONE_BITS = {"float": 0x3F800000, "double": 0x3FF0000000000000}
-SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
+# The least m.
+LEAST_BITS = {"float": 0x3F2AAAAB, "double": 0x3FE6A09E667F3BCD}
 # Below these f(x) = x for log1p, asinh and atanh, and squares may underflow.
 TINY = {"float": 2.0**-26, "double": 2.0**-55}
 INFINITY, NAN = float("inf"), float("nan")
 
 
+def exponent_of(bits: Num) -> tuple[Num, Num]:
+    """e of the float with these bits, an integer, and the bits that e adds to those of m."""
+    moved = bits - LEAST_BITS["float"]
+    return moved.ashr(MANTISSA_BITS["float"]), moved & (-1 << MANTISSA_BITS["float"])
+
+
 def split(x: Num) -> tuple[Num, Num]:
-    """e as a float and m from sqrt(1/2) to sqrt(2) with x = 2**e * m, for a positive normal x."""
+    """e as a float and m of x = 2**e * m, for a positive normal x."""
     kind = scalar(x)
-    shift = MANTISSA_BITS[kind]
-    moved = x.bits() + (ONE_BITS[kind] - SQRT_HALF_BITS[kind])
-    mantissa = ((moved & ((1 << shift) - 1)) + SQRT_HALF_BITS[kind]).as_float(x.type)
     if kind == "float":
-        return ((moved >> shift) - 127).to_float(x.type), mantissa
+        e, bits = exponent_of(x.bits())
+        return e.to_float(x.type), (x.bits() - bits).as_float(x.type)
+    shift = MANTISSA_BITS[kind]
+    moved = x.bits() + (ONE_BITS[kind] - LEAST_BITS[kind])
+    mantissa = ((moved & ((1 << shift) - 1)) + LEAST_BITS[kind]).as_float(x.type)
     # There is no vector conversion from i64 before AVX-512: put the number under a big power of two.
     return ((moved >> shift) | 0x4330000000000000).as_float(x.type) - (2.0**52 + 1023), mantissa
 
 
 def split_any(x: Num) -> tuple[Num, Num]:
-    """Like `split`, of positive subnormal numbers too (those that the processor does not flush)."""
+    """Like `split`, of positive subnormal numbers too, if the module's code does not count these as zeros."""
+    if x.b.module.flushes_denormals:
+        return split(x)
     kind = scalar(x)
     lift = MANTISSA_BITS[kind] + 2
     small = x < SMALLEST_NORMAL[kind]
@@ -65,12 +75,11 @@ def split_any(x: Num) -> tuple[Num, Num]:
     return small.select(exponent - float(lift), exponent), mantissa
 
 
-def log_near_one(e: Num, f: Num, correction: Num) -> Num:
-    """e ln 2 + log(1 + f) + a small correction, in single precision."""
+def log_near_one(e: Num, f: Num, correction: Num | None = None) -> Num:
+    """e ln 2 + log(1 + f), and a small correction if there is one, in single precision."""
     high, low = LN2["float"]
-    half_square = f * f * 0.5
-    small = (f * f * f).fma(horner(f, LOG_TAIL), correction)
-    return e.fma(high, f - (half_square - e.fma(low, small)))
+    small = e * low if correction is None else e.fma(low, correction)
+    return e.fma(high, f + (f * f).fma(horner(f, LOG_REST), small))
 
 
 def log_pair(e: Num, f: Pair) -> Pair:
@@ -87,18 +96,20 @@ def log_pair(e: Num, f: Pair) -> Pair:
     return add(Pair(e * high, e * low), near)
 
 
-def at_ends(x: Num, result: Num, zero_at: float) -> Num:
-    """The result, but -inf at `zero_at`, NaN below it, and x itself where that is inf or NaN."""
+def at_ends(x: Num, argument: Num, result: Num) -> Num:
+    """The result, but -inf where the logarithm's argument is 0, NaN below it, and x itself where that is inf or NaN."""
     result = (x < INFINITY).select(result, x)
-    result = x.equals(zero_at).select(-INFINITY, result)
-    return (x < zero_at).select(NAN, result)
+    result = (argument.bits() < 0).select(NAN, result)
+    if x.b.module.flushes_denormals:
+        return (argument.abs() < SMALLEST_NORMAL[scalar(x)]).select(-INFINITY, result)
+    return argument.equals(0.0).select(-INFINITY, result)
 
 
 def log_of(x: Num) -> Pair:
     """The logarithm of a positive finite number in two parts (of a float, the second is 0)."""
     exponent, mantissa = split_any(x)
     f = Pair.of(mantissa - 1.0)
-    return log_pair(exponent, f) if scalar(x) == "double" else Pair.of(log_near_one(exponent, f.high, f.low))
+    return log_pair(exponent, f) if scalar(x) == "double" else Pair.of(log_near_one(exponent, f.high))
 
 
 def log_of_pair(x: Pair) -> Num:
@@ -133,12 +144,23 @@ def log_one_plus(v: Pair) -> Pair:
 @function("log")
 def log(x: Num) -> Num:
     """The natural logarithm."""
-    return at_ends(x, log_of(x).value(), 0.0)
+    return at_ends(x, x, log_of(x).value())
+
+
+def _log1p_single(x: Num) -> Num:
+    """log(1 + x) for floats > -1 that are not tiny: f = (1 + x) / 2^e - 1 is rounded once, from x itself.
+
+    A quarter of x is scaled: 2^-e may be subnormal.
+    """
+    exponent, bits = exponent_of((x + 1.0).bits())
+    scale = (exponent.of(ONE_BITS["float"] + (2 << MANTISSA_BITS["float"])) - bits).as_float(x.type)
+    f = (x * 0.25).fma(scale, scale.fma(0.25, -1.0))
+    return log_near_one(exponent.to_float(x.type), f)
 
 
 @function("log1p")
 def log1p(x: Num) -> Num:
     """The natural logarithm of 1 + x."""
-    result = at_ends(x, log_one_plus(Pair.of(x)).value(), -1.0)
+    result = _log1p_single(x) if scalar(x) == "float" else log_one_plus(Pair.of(x)).value()
     # This also keeps the sign of zero.
-    return (x.abs() < TINY[scalar(x)]).select(x, result)
+    return (x.abs() < TINY[scalar(x)]).select(x, at_ends(x, x + 1.0, result))

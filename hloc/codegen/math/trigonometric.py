@@ -4,7 +4,8 @@ The argument in quarter turns is x * 2/pi. Only its fraction and its last two in
 of 2/pi that contribute multiples of 4 are left out (Payne and Hanek, "Radian reduction for trigonometric
 functions", 1983): each range of exponents has its own window of 2/pi, in pieces of 53 bits. All is done in
 doubles, with products split exactly by fma: single precision picks one of five windows by comparison,
-double precision reads one of 63 from a table. There is no other path for large arguments.
+double precision reads one of 63 from a table. There is no other path for large arguments, except that loops over
+floats, in doubles too, take multiples of pi in two parts from arguments that are not large (`usual`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from .double_double import (
     two_product,
     two_sum,
 )
-from .expression import Num, horner, round_to_integer, scalar
-from .functions import function
+from .expression import Num, by_halves, horner, round_to_integer, scalar
+from .functions import function, usual
 
 # sin(t pi/2) / t and cos(t pi/2) in t^2, |t| <= 1/2, for single precision results (`sin_quarter`, ...).
 SIN_QUARTER = (
@@ -45,6 +46,17 @@ COS_QUARTER = (
     0.0009191616108355486,
     -2.4850733741833006e-05,
 )
+# sin r = r + r^3 p(r^2), |r| <= pi/2, for single precision results (`sin_half`).
+SIN_HALF = (
+    -0.16666666626108526,
+    0.00833333110680363,
+    -0.0001984086796711764,
+    2.7525371617667824e-06,
+    -2.388867800936684e-08,
+)
+PI = (3.141592653589793, 1.2246467991473532e-16)
+# Below this the distance to a multiple of pi is good to 30 bits, or in two parts to 50, for every float.
+USUAL_BELOW = {"float": 2.0**22}
 # sin r = r - r^3/6 + r^5 p(r^2), cos r = 1 - r^2/2 + r^4/24 + r^6 q(r^2), |r| <= pi/4 (`sin`, `cos`).
 SIN_TAIL = (
     0.00833333333333333,
@@ -224,6 +236,29 @@ def sin(x: Num) -> Num:
 def cos(x: Num) -> Num:
     """Cosine of radians."""
     return sin_cos(x)[1]
+
+
+def _sin_of_rest(x: Num, turns: Num, parity: Num) -> Num:
+    """The sine of x - turns pi, negative for odd parity, in doubles; what pi lacks does not delay the polynomial."""
+    near = turns.fma(-PI[0], x)
+    z = near * near
+    sine = turns.fma(-PI[1], near) * by_halves(z, (1.0, *SIN_HALF))
+    return (sine.bits() ^ (parity << 63)).as_float(x.type)
+
+
+@usual("sin", USUAL_BELOW)
+def sin_usual(x: Num) -> Num:
+    """Sine of radians, as (-1)^k sin(x - k pi)."""
+    x = x.widen()
+    return _sin_of_rest(x, *round_to_integer(x, 1.0 / math.pi)).narrow()
+
+
+@usual("cos", USUAL_BELOW)
+def cos_usual(x: Num) -> Num:
+    """Cosine of radians, as (-1)^k sin(x - (k - 1/2) pi)."""
+    x = x.widen()
+    whole, bits = round_to_integer(x.fma(1.0 / math.pi, 0.5))
+    return _sin_of_rest(x, whole - 0.5, bits).narrow()
 
 
 @function("tan")
