@@ -10,6 +10,7 @@ scratch until the last one is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 from hloc.codegen.arrays import ArrayRef, Register
@@ -33,6 +34,9 @@ _TOGETHER = 4
 
 _FEW_RESULTS, _WIDEST, _LEAST_ROWS = 32, 1 << 15, 16
 """Results, or rows of them, below which they are folded in parts; places of such rows at most; rows of a part."""
+
+_STREAMS = 4
+"""Places of memory that a long fold reads at once: processors fetch more of several than of a single one in advance."""
 
 
 class _Plan:
@@ -153,16 +157,22 @@ class _Reduce:
 
     def fold(self, row: list[list[Value]]) -> list[Register]:
         """The folds of everything that belongs to each place of a row."""
-        folds = self.folds(row, self.sizes(self.plan.folded), lambda index: index)
+        folds = self.folds(row, self.sizes(self.plan.folded), [lambda index: index])
         return [value for values in folds.run([self.initial] * len(row)) for value in values]
 
-    def folds(self, row: list[list[Value]], sizes: Sequence[int], folded: Callable[[Index], Index]) -> Folds:
-        """Folds of what belongs to the places of a row: over a space of `sizes`, `folded` gives the operand's index."""
+    def folds(
+        self, row: list[list[Value]], sizes: Sequence[int], folded: Sequence[Callable[[Index], Index]]
+    ) -> Folds:
+        """Folds over a space of `sizes`, side by side: what belongs to the places of a row, for each way `folded`.
+
+        Such a way gives the operand's index along the folded dimensions.
+        """
 
         def elements(index: Index) -> list[list[Register]]:
-            return [self.elements(tuple(self.index(self.plan.folded, folded(index), at))) for at in row]
+            indices = [self.index(self.plan.folded, way(index), at) for way in folded for at in row]
+            return [self.elements(tuple(index)) for index in indices]
 
-        return Folds(self.k, [self.reducer] * len(row), sizes, elements, repeatable=True)
+        return Folds(self.k, [self.reducer] * (len(row) * len(folded)), sizes, elements, repeatable=True)
 
     # Running values in memory
 
@@ -237,21 +247,36 @@ class _InParts(_Reduce):
         index = self.index(self.plan.results, delinearize(self.b, result, sizes))
         rest = self.sizes(self.plan.folded[self.parts.dimension + 1 :])
 
-        def fold(before: Index, first: Value, count: int) -> None:
-            def folded(at: Index) -> Index:
-                return (*before, self.b.add(first, at[0]), *at[1:])
+        def folded(before: Index, first: Value, at: Index) -> Index:
+            return (*before, self.b.add(first, at[0]), *at[1:])
 
+        def fold(before: Index, first: Value, count: int) -> None:
             if self.plan.holds_rows:
                 row = self._row_of(number)
                 row.start(self.reducer.identity())
-                self.fold_rows(row, index, [count, *rest], folded)
-            else:
-                places = [self.index(self.plan.row, at, index) for at in _positions(self.sizes(self.plan.row))]
-                folds = self.folds(places, [count, *rest], folded).alone()
-                for position, values in enumerate(folds):
-                    self._put(number, position, values)
+                self.fold_rows(row, index, [count, *rest], partial(folded, before, first))
+                return
+            streams = self._streams(count)
+            starts = [self.b.add(first, i64(stream * (count // streams))) for stream in range(streams)]
+            places = [self.index(self.plan.row, at, index) for at in _positions(self.sizes(self.plan.row))]
+            ways = [partial(folded, before, start) for start in starts]
+            folds = self.folds(places, [count // streams, *rest], ways).alone()
+            for position in range(len(places)):
+                self._put(number, position, self._joined(folds[position :: len(places)]))
 
         self.parts.run(self.b, part, fold)
+
+    def _streams(self, count: int) -> int:
+        """Into how many pieces the indices of a part are divided, which are read side by side."""
+        divides = self.reducer.operation is not None and self.plan.places == 1 and count % _STREAMS == 0
+        return _STREAMS if divides else 1
+
+    def _joined(self, folds: list[list[Register]]) -> list[Register]:
+        """The fold of a part from those of its pieces."""
+        total, *others = folds
+        for values in others:
+            total = self.reducer.apply(self.k, total, values, regroup=False)
+        return total
 
     def _arrays(self, number: Value) -> list[ArrayRef]:
         """The folds of a part, one for each place of a row."""
