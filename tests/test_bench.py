@@ -94,6 +94,10 @@ def test_floor_is_of_the_slower_of_memory_and_arithmetic() -> None:
     assert machine.floor(1 << 15, 0, 0, "f32") == pytest.approx((1 << 15) / 2.5e9)
 
 
+def test_limits_are_of_memory_that_was_written() -> None:
+    assert limits.aligned(1 << 16).all()
+
+
 def test_limits_are_measured() -> None:
     gauge = limits.Gauge(1)
     gauge.look()
