@@ -7,9 +7,8 @@ it was on is never gone back to.
 
 Everything is written when a kernel first needs it, so that a program carries only what it uses. The classes build on
 each other: global memory (`emulator_code_global.py`), order (`emulator_code_order.py`), shared memory
-(`emulator_code_memory.py`), threads
-(`emulator_code_threads.py`), matrix units (`emulator_code_matrix.py`), barriers in shared memory
-(`emulator_code_barriers.py`), copies of tiles (`emulator_code_tiles.py`), and products of warpgroups
+(`emulator_code_memory.py`), threads (`emulator_code_threads.py`), matrix units (`emulator_code_matrix.py`), barriers in
+shared memory (`emulator_code_barriers.py`), copies of tiles (`emulator_code_tiles.py`), and products of warpgroups
 (`emulator_code_operands.py`, `emulator_code_groups.py`).
 """
 

@@ -15,7 +15,7 @@ from hloc.codegen.device_program import EMULATED_GROUPS
 from hloc.codegen.gpu.emulator_code import i32
 from hloc.codegen.gpu.emulator_code_barriers import SETS
 from hloc.codegen.gpu.emulator_code_matrix import OUTPUTS
-from hloc.codegen.gpu.emulator_code_operands import BY_LINES, EmulatedOperands
+from hloc.codegen.gpu.emulator_code_operands import BY_LINES, COLUMNS, EmulatedOperands
 from hloc.codegen.gpu.emulator_code_order import CLOCK
 from hloc.codegen.gpu.group_products import ROWS, WARPGROUP, GroupProduct
 from hloc.codegen.llvm import Builder, Function, Value, const
@@ -23,9 +23,6 @@ from hloc.codegen.routines import i64
 
 LHS, RHS, FRESH = 256, 257, 258
 """Slots of a thread for what it gives a product beside sums."""
-
-_COLUMNS = 256
-"""Columns of sums that the emulator has room for."""
 
 _PRODUCTS = 64
 """The most products of a warpgroup that are not waited for."""
@@ -164,8 +161,8 @@ class EmulatedGroups(EmulatedOperands):
     # Sums
 
     def _sums(self, b: Builder, number: Value, index: Value) -> Value:
-        """An element of a set's sums, 64 rows of _COLUMNS."""
-        room = ROWS * _COLUMNS
+        """An element of a set's sums, 64 rows of COLUMNS."""
+        room = ROWS * COLUMNS
         return self.place(b, "group.sums", "i32", EMULATED_GROUPS * SETS * room, b.add(b.mul(number, i64(room)), index))
 
     def _where(self, b: Builder, thread: Value, register: Value) -> Value:
@@ -175,7 +172,7 @@ class EmulatedGroups(EmulatedOperands):
         row = b.add(b.add(b.shl(warp, i64(4)), b.lshr(lane, i64(2))), b.shl(half, i64(3)))
         column = b.add(column, b.shl(b.and_(lane, i64(3)), i64(1)))
         column = b.add(column, b.shl(b.lshr(register, i64(2)), i64(3)))
-        return b.add(b.mul(row, i64(_COLUMNS)), column)
+        return b.add(b.mul(row, i64(COLUMNS)), column)
 
     def _token(self, b: Builder, number: Value) -> Value:
         """The token for the first register of a set, an i32."""
@@ -206,8 +203,7 @@ class EmulatedGroups(EmulatedOperands):
         def write(b: Builder, p: SimpleNamespace) -> Value:
             number, is_token = self._set_of(b, p.first, b.load("i32", self.slot(b, p.first, 0)))
             with b.if_then(b.not_(is_token)):
-                number_of_new = b.call(self._new_set(), [p.first, p.count, p.fresh, p.site])
-                b.ret(number_of_new)
+                b.ret(b.call(self._new_set(), [p.first, p.count, p.fresh, p.site]))
             token = self._token(b, number)
 
             def check(slot: Value, lane: Value, register: Value) -> None:
@@ -216,7 +212,7 @@ class EmulatedGroups(EmulatedOperands):
 
             self._each_sum(b, p.first, p.count, check)
             with b.if_then(b.icmp_signed("!=", p.fresh, i64(0))):
-                b.memset(self._sums(b, number, i64(0)), const("i8", 0), i64(4 * ROWS * _COLUMNS))
+                b.memset(self._sums(b, number, i64(0)), const("i8", 0), i64(4 * ROWS * COLUMNS))
             return number
 
         return self.function("open", "i64 first, i64 count, i64 fresh, ptr site", write, "i64")

@@ -18,11 +18,13 @@ from hloc.codegen.gpu.group_products import ATOM_BYTES, ROWS, STEP_BYTES, WARPGR
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.routines import i64
 
+COLUMNS = 256
+"""The most columns of a product: those of rows of sums."""
+
 BY_LINES = 16
 """The bit of a shape, beside the number of lines, that says that lines lie together."""
 
 _SWIZZLE, _FIELD, _OTHERS = 1 << 62, 0x3FFF, ~(0x3FFF | 0x3FFF << 16 | 0x3FFF << 32)
-_COLUMNS = 256
 _LANES = 8
 
 MALFORMED = "{site}, of which {0:#x} is no description of a matrix"
@@ -185,7 +187,7 @@ class EmulatedOperands(EmulatedTiles):
     # Arithmetic
 
     def product(self, product: GroupProduct, lhs_by_lines: bool, rhs_by_lines: bool) -> Function:
-        """Adds the product of two matrices to sums, rows of _COLUMNS."""
+        """Adds the product of two matrices to sums, rows of COLUMNS."""
 
         def write(b: Builder, p: SimpleNamespace) -> None:
             sides = ((p.lhs, ROWS, lhs_by_lines), (p.rhs, product.n, rhs_by_lines))
@@ -225,7 +227,7 @@ class EmulatedOperands(EmulatedTiles):
 
     def _unpacked(self, b: Builder, product: GroupProduct, side: int, line: Value, step: Value) -> Value:
         """Where the lhs is by lines, or the rhs by steps."""
-        row, column, width = (line, step, STEP_BYTES) if side == 0 else (step, line, _COLUMNS)
+        row, column, width = (line, step, STEP_BYTES) if side == 0 else (step, line, COLUMNS)
         room = (ROWS if side == 0 else STEP_BYTES) * width
         name = f"group.{'ab'[side]}.{product.kind}"
         return self.place(b, name, product.kind, room, b.add(b.mul(row, i64(width)), column))
@@ -235,7 +237,7 @@ class EmulatedOperands(EmulatedTiles):
         b.fast = "contract"
         times, plus = (b.mul, b.add) if product.kind == "i32" else (b.fmul, b.fadd)
         with b.for_loop(i64(0), i64(ROWS)) as row, b.for_loop(i64(0), i64(product.n), _LANES) as column:
-            place = b.gep(product.kind, sums, b.add(b.mul(row, i64(_COLUMNS)), column))
+            place = b.gep(product.kind, sums, b.add(b.mul(row, i64(COLUMNS)), column))
 
             def step(k: Value, carried: list[Value]) -> list[Value]:
                 one = b.load(product.kind, self._unpacked(b, product, 0, row, k))
