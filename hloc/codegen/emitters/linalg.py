@@ -1,7 +1,8 @@
 """cholesky and triangular-solve, batched, of floats and complex numbers.
 
 Matrices are copied into scratch in one form (lower triangular, row-major, the other forms by conjugating,
-transposing and turning round while copying); the loops there follow LAPACK's unblocked algorithms by rows.
+transposing and turning round while copying); the loops there follow LAPACK's unblocked algorithms by rows. Large
+triangular systems are solved by blocks (`blocked_solve.py`).
 Floats below f32 are computed in f32.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
+from hloc.codegen.blocked_solve import BlockedSolve, is_blocked, scratch_bytes
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Builder, Value, const, integer
 from hloc.codegen.matrices import Triangular, add, check_type, conjugate, divide, multiply, subtract, working_type
@@ -138,24 +140,28 @@ class _Cholesky:
 
 def _solve_scratch(instruction: Instruction) -> int:
     plan = Triangular(instruction)
+    if is_blocked(plan):
+        return _padded(scratch_bytes(plan))
     size = plan.working.itemsize
     return _padded(plan.n * plan.n * size) + _padded(plan.n * plan.columns * size)
 
 
-@kernel("triangular-solve", element_operands="all", scratch=_solve_scratch)
+@kernel("triangular-solve", element_operands="all", scratch=_solve_scratch, is_loop=True)
 def triangular_solve(k: KernelContext, instruction: Instruction) -> None:
     """x of op(a) x = b, or of x op(a) = b, by forward substitution."""
     check_type(k, instruction)
-    if instruction.shape.count:
-        k.loop_nest(instruction.shape.dims[:-2], _Solve(k, instruction).matrix)
+    plan = Triangular(instruction)
+    if instruction.shape.count and is_blocked(plan):
+        BlockedSolve(k, plan).write()
+    elif instruction.shape.count:
+        k.loop_nest(instruction.shape.dims[:-2], _Solve(k, plan).matrix)
 
 
 class _Solve:
     """Writes the solution of one system of a batch."""
 
-    def __init__(self, k: KernelContext, instruction: Instruction):
-        self.k, self.b = k, k.b
-        self.plan = plan = Triangular(instruction)
+    def __init__(self, k: KernelContext, plan: Triangular):
+        self.k, self.b, self.plan = k, k.b, plan
         self.triangle = _matrix(k.b, plan.working, k.scratch, plan.n, plan.n)
         offset = _padded(plan.n * plan.n * plan.working.itemsize)
         self.x = _matrix(k.b, plan.working, k.b.gep("i8", k.scratch, i64(offset)), plan.n, plan.columns)
