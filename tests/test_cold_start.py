@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,16 @@ import pytest
 from hloc.text.grammar import load_tables
 
 SOFTMAX = str(Path(__file__).parent.parent / "samples" / "softmax.hlo")
+SMALL_PARENT = f"""
+import os, subprocess, sys
+command = [sys.executable, "-m", "hloc", "run", {SOFTMAX!r}, "--random", "--no-cache"]
+process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+assert status == 0
+print(usage.ru_maxrss)
+"""
+"""Prints the kilobytes of a run. The kernel counts those of the process that starts another as its own."""
+
 LOADED = "import sys; sys.stderr.write(' '.join(sys.modules))"
 
 
@@ -51,6 +62,7 @@ def test_import_hloc_loads_next_to_nothing() -> None:
         "hloc.codegen.math.power",
         "cuda",
         "hloc.codegen.gpu",
+        "hloc.codegen.device_program",
         "hloc.host.gpus",
         "hloc.runtime.device_executable",
         "hloc.codegen.call_stub",
@@ -76,3 +88,12 @@ def test_the_process_writes_all_before_it_ends() -> None:
     command = [sys.executable, "-m", "hloc", "fmt", SOFTMAX]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("HloModule") and result.stdout.endswith("}\n\n")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process took")
+def test_a_plain_run_is_small() -> None:
+    load_tables()
+    with open(os.devnull, "wb") as nothing:
+        process = subprocess.Popen([sys.executable, "-c", SMALL_PARENT], stdout=subprocess.PIPE, stderr=nothing)
+        megabytes = float(process.communicate()[0]) / 1024
+    assert megabytes < 115

@@ -15,7 +15,6 @@ from hloc.codegen.computations import (
     Variant,
     variants_of,
 )
-from hloc.codegen.device_program import DeviceCode
 from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
 from hloc.codegen.program import ENTRY, WORKER, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
@@ -36,6 +35,7 @@ from hloc.records import record
 if TYPE_CHECKING:
     from hloc.codegen.gpu.generate import DeviceParts
 
+device_program = lazy("hloc.codegen.device_program")
 gpu = lazy("hloc.codegen.gpu.generate")
 
 STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj", "ptx", "cubin", "sass")
@@ -98,7 +98,7 @@ def _compile_for_device(module: HloModule, target: Target, options: Options) -> 
     """A program whose kernels run on a device; no code of the host's."""
     parts = _device_parts(module, target, options)
     image = _lowered(parts, target, target.image, options)
-    code = DeviceCode(
+    code = device_program.DeviceCode(
         target.device.arch,
         image.encode() if isinstance(image, str) else image,
         parts.device_kernels,

@@ -10,16 +10,18 @@ bytes, both 64-byte aligned;
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hloc.analysis.costs import ModuleCost
-from hloc.codegen.device_program import DeviceCode
 from hloc.ir.attributes import Alias
 from hloc.ir.dtypes import S32
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape, array
 from hloc.records import record
+
+if TYPE_CHECKING:
+    from hloc.codegen.device_program import DeviceCode
 
 ENTRY = "hloc_entry"
 ALIGNMENT = 64

@@ -28,3 +28,9 @@ def test_memory_stays(stage: str) -> None:
     for _ in range(200):
         lower(TINY, stage, Options())
     assert resident_bytes() - before < 4 << 20  # a pass manager that is not freed takes 47 kB
+
+
+def test_llvm_says_nothing_of_functions_that_it_leaves_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        target_named("cpu").lower(TINY.replace(") {", ") optnone noinline {"), "obj", Options())
+    assert capfd.readouterr() == ("", "")

@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 
 from hloc.codegen.forms import CPU_KERNELS
 from hloc.codegen.llvm import Builder, Value, const
+from hloc.codegen.targets.llvm_pages import drop_read_pages
 from hloc.codegen.targets.llvm_passes import pass_builder, run_default
 from hloc.codegen.targets.reading import read
 from hloc.codegen.targets.target import Target
@@ -25,6 +26,7 @@ def target() -> Target:
     vector_bytes = 64 if "avx512f" in features else 32 if "avx" in features else 16
     x86 = llvm.get_process_triple().startswith("x86_64")
     machine = _machine()
+    drop_read_pages()
     return Target(
         name="cpu",
         pipeline="cpu",
