@@ -11,7 +11,7 @@ repeated in the copy so that one product an output feature remains (`expanded_co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from math import prod
 
 import numpy as np
@@ -97,18 +97,23 @@ class _Strips:
     def each_strip(self, parts: int, write: Callable[[Value, Value], None]) -> None:
         """Calls `write`(first, end) for each strip with a range of its `parts`: all of them, or those of a thread."""
         k, b, count = self.k, self.b, self.plan.strips.count
-        if k.range is None:
-            with b.for_loop(0, count, unroll=False) as strip:
-                self._begin(strip, i64(0))
-                write(i64(0), i64(parts))
-            return
-        with k.ranged(count * parts) as (begin, end):
-            start, last = b.udiv(begin, i64(parts)), b.udiv(b.add(end, i64(parts - 1)), i64(parts))
-            with b.for_loop(start, last, unroll=False) as strip:
-                self._begin(strip, start)
-                first = b.sub(begin, b.mul(strip, i64(parts)))
-                first = b.select(b.icmp_signed("<", first, i64(0)), i64(0), first)
-                write(first, least(b, b.sub(end, b.mul(strip, i64(parts))), i64(parts)))
+        with ExitStack() as stack:
+            begin, end = i64(0), i64(count * parts)
+            if k.range is not None:
+                begin, end = stack.enter_context(k.ranged(count * parts))
+            if count == 1:
+                self._begin(i64(0), i64(0))
+                write(begin, end)
+                return
+            first = b.udiv(begin, i64(parts))
+            last = b.udiv(b.add(end, i64(parts - 1)), i64(parts))
+            strip = stack.enter_context(b.for_loop(first, last, unroll=False))
+            self._begin(strip, first)
+            if parts == 1:
+                write(i64(0), i64(1))
+                return
+            begin, end = (b.sub(limit, b.mul(strip, i64(parts))) for limit in (begin, end))
+            write(b.select(b.icmp_signed("<", begin, i64(0)), i64(0), begin), least(b, end, i64(parts)))
 
     def _begin(self, strip: Value, start: Value) -> None:
         """Turns to a strip; `start` is the first of this call."""
@@ -244,9 +249,10 @@ class _Blocks(_Strips):
         image = self._image()
         self._fill_places()
         size = b.mul(b.mul(*self.count), i64(inner))
-        most = min(strips.images * strips.rows * inner, plan.block_positions)
+        is_one = strips.images * strips.rows * inner <= plan.block_positions
+        whole = nullcontext((i64(0), size))
         with (
-            blocks(b, size, i64(most)) as (self.origin, self.positions),
+            whole if is_one else blocks(b, size, i64(plan.block_positions)) as (self.origin, self.positions),
             b.for_loop(first, end, unroll=False) as number,
         ):
             group, part = delinearize(b, number, [self.groups, self.parts])
