@@ -105,6 +105,8 @@ def from_f32(b: Builder, dtype: DType, value: Value) -> Value:
     if dtype is F16:
         return b.fptrunc(value, with_scalar(value.type, "half"))
     type = with_scalar(value.type, "i16" if dtype is BF16 else "i8")
+    if dtype is BF16 and b.rounds_bf16:
+        return b.bitcast(b.fptrunc(value, with_scalar(value.type, "bfloat")), type)
 
     def body(inner: Builder) -> Value:
         number = Num(inner, inner.function.args[0])

@@ -185,3 +185,11 @@ def test_devices_lists_targets_and_what_is_missing() -> None:
     said = run("devices")
     assert "cuda-emulated" in said and "ptxas" in said
     assert "no GPU: " in said or "cuda:0" in said
+
+
+@pytest.mark.parametrize(("arch", "count"), [("sm_75", 0), ("sm_80", 4)])
+def test_bf16_is_rounded_by_the_machine(arch: str, count: int) -> None:
+    """Two elements at a time, of the eight that a thread stores."""
+    text = "HloModule m\nENTRY e {\n  x = f32[1048576] parameter(0)\n  ROOT h = bf16[1048576] convert(x)\n}"
+    image = compile_program(text, arch).device.image
+    assert image.count(b"cvt.rn.bf16x2.f32") == count

@@ -11,6 +11,9 @@ from hloc.ir.dtypes import BF16, DType
 
 _GLOBAL, _SHARED = "ptr addrspace(1)", "ptr addrspace(3)"
 
+_BF16_SM = 80
+"""The first architecture that rounds to bf16."""
+
 _MODES = {"idx": ("idx", 31), "xor": ("bfly", 31), "up": ("up", 0), "down": ("down", 31)}
 """PTX's name of a shuffle, and the bounds that go with it."""
 
@@ -24,6 +27,9 @@ class Nvvm(Dialect):
     pointer = _GLOBAL
     shared_pointer = _SHARED
 
+    def __init__(self, sm: int):
+        self.rounds_bf16 = sm >= _BF16_SM
+
     def map_parameter(self, name: str) -> tuple:
         return ("ptr", name, 'byval([128 x i8]) align 128 "nvvm.grid_constant"')
 
@@ -35,7 +41,9 @@ class Nvvm(Dialect):
         kernel.attributes += f' "nvvm.minctasm"="{blocks}"'
 
     def builder(self, function: Function, instruction: str) -> Builder:
-        return Builder(function)
+        b = Builder(function)
+        b.rounds_bf16 = self.rounds_bf16
+        return b
 
     def intrinsics(self, b: Builder, shared_bytes: int) -> Intrinsics:
         return NvvmIntrinsics(b)

@@ -13,6 +13,9 @@ class Core:
     for instance, lets LLVM fuse a product and a sum.
     """
 
+    rounds_bf16 = False
+    """Whether the machine has an instruction that rounds to LLVM's bfloat."""
+
     def __init__(self, function: Function, block: Block | None = None):
         self.function = function
         self.module = function.module

@@ -76,7 +76,7 @@ def target(arch: str) -> Target:
         kernels=FORMS,
         image="ptx",
         assembly={"cubin": partial(_cubin, arch), "sass": partial(_sass, arch)},
-        device=DeviceTraits(arch, sm, bool(found[2]), *sizes, _MULTIPROCESSORS, Nvvm(), arch == "sm_90a"),
+        device=DeviceTraits(arch, sm, bool(found[2]), *sizes, _MULTIPROCESSORS, Nvvm(sm), arch == "sm_90a"),
     )
 
 
