@@ -35,16 +35,18 @@ def only(monkeypatch: pytest.MonkeyPatch):
     return only_
 
 
-def by_groups(text: str, **options: bool) -> bool:
-    """Whether the product of a program is made by warpgroups; fails if it has more kernels than that."""
+def by_groups(text: str, *others: str, **options: bool) -> bool:
+    """Whether the product of a program is made by warpgroups; fails if it has other kernels beside that than these."""
     made = ptx(text, ARCH, **options)
-    assert len(re.findall(r"\.entry", made)) == 1
+    names = re.findall(r"\.entry (\w+)", made)
+    own = min(names, key=len)
+    assert [name.removeprefix(own) for name in names if name != own] == list(others)
     return "wgmma.mma_async" in made
 
 
-def check(text: str, *shapes: str, out: str = "f32", splits: bool = False) -> None:
-    """Fails unless warpgroups make the product, as the evaluator does."""
-    assert splits or by_groups(text)
+def check(text: str, *shapes: str, others: tuple[str, ...] = (), out: str = "f32") -> None:
+    """Fails unless warpgroups make the product, with other kernels before and behind, as the evaluator does."""
+    assert by_groups(text, *others)
     tolerance = TOLERANCES.get(out, 2e-5)
     arguments = [random(shape, seed) for seed, shape in enumerate(shapes, 1)]
     agree(text, *arguments, target=EMULATED, rtol=tolerance, atol=tolerance)
@@ -78,8 +80,7 @@ def test_sums_are_split(only, monkeypatch: pytest.MonkeyPatch) -> None:
     only(blocks=8)
     monkeypatch.setattr(gemm_plan, "_LAUNCH", 0)
     text, *shapes = product("bf16 bf16 f32", 64, 120, 1000, "nt")
-    assert re.findall(r"\.entry (\w+)", ptx(text, ARCH)) == ["k_z", "k_z_sums"]
-    check(text, *shapes, splits=True)
+    check(text, *shapes, others=("_sums",))
 
 
 def test_more_tiles_than_stages(only) -> None:
@@ -166,6 +167,14 @@ def test_epilogues(only, name: str) -> None:
     agree(text, *arguments, target=EMULATED, rtol=1e-2, atol=1e-2)
 
 
+def test_convolutions_of_single_elements(only) -> None:
+    """They are products when kernels are chosen."""
+    only()
+    window = "window={size=1x1}, dim_labels=b01f_01io->b01f"
+    shapes = "bf16[2,5,7,40]", "bf16[1,1,40,72]"
+    check(fused(f"  ROOT c = f32[2,5,7,72] convolution(p0, p1), {window}", *shapes), *shapes)
+
+
 def test_tf32_is_rounded_as_it_is_fetched(only) -> None:
     only()
     text, *shapes = product("f32 f32 f32", 72, 64, 120, "nt")
@@ -184,26 +193,48 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("types", "m", "n", "k", "direction"),
+    ("types", "m", "n", "k", "direction", "others"),
     [
-        ("bf16 bf16 f32", 72, 64, 100, "nt"),  # rows of 200 bytes
-        ("s8 s8 s32", 64, 64, 64, "nn"),  # bytes that lie together along columns
-        ("s8 u8 s32", 64, 64, 64, "nt"),
-        ("bf16 f16 f32", 64, 64, 64, "nt"),
-        ("f64 f64 f64", 64, 64, 64, "nt"),
+        ("bf16 bf16 f32", 72, 64, 101, "nt", ("_lhs", "_rhs")),  # rows of 202 bytes
+        ("bf16 bf16 f32", 72, 67, 96, "nn", ("_rhs",)),  # rows of 134
+        ("s8 s8 s32", 70, 80, 80, "nn", ("_rhs",)),  # bytes that lie together along columns
+        ("f8e4m3fn bf16 bf16", 72, 64, 80, "nt", ("_lhs",)),
+        ("bf16 f16 f32", 70, 33, 40, "nt", ("_lhs", "_rhs")),  # by tf32
     ],
 )
-def test_what_cannot_be_fetched_or_multiplied_so(only, types: str, m: int, n: int, k: int, direction: str) -> None:
+def test_operands_that_lie_otherwise_are_packed(
+    only, types: str, m: int, n: int, k: int, direction: str, others: tuple[str, ...]
+) -> None:
     only()
-    assert not by_groups(product(types, m, n, k, direction)[0])
+    text, *shapes = product(types, m, n, k, direction)
+    check(text, *shapes, others=others, out=types.split()[2])
 
 
-def test_operands_that_are_computed(only) -> None:
-    only()
+def test_operands_that_are_computed_are_packed(only, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With batches, of dimensions in any order, and behind the parts of split sums."""
+    only(blocks=16)
+    monkeypatch.setattr(gemm_plan, "_LAUNCH", 0)
     body = """
-  t = bf16[64,64] negate(p0)
-  ROOT z = f32[64,64] dot(t, p1), lhs_contracting_dims={1}, rhs_contracting_dims={0}"""
-    assert not by_groups(fused(body, "bf16[64,64]", "bf16[64,64]"))
+  t = bf16[2,33,600,2] negate(p0)
+  s = bf16[2,600,50] abs(p1)
+  ROOT z = f32[2,33,2,50] dot(t, s), lhs_batch_dims={0}, rhs_batch_dims={0}, lhs_contracting_dims={2},
+    rhs_contracting_dims={1}"""
+    shapes = "bf16[2,33,600,2]", "bf16[2,600,50]"
+    check(fused(body, *shapes), *shapes, others=("_lhs", "_rhs", "_sums"))
+
+
+def test_packing_must_pay() -> None:
+    for size, others in ((512, ()), (4096, ("_lhs",))):
+        body = f"""
+  t = bf16[{size},{size}] negate(p0)
+  ROOT z = bf16[{size},{size}] dot(t, p1), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}"""
+        assert by_groups(fused(body, *[f"bf16[{size},{size}]"] * 2), *others) == bool(others)
+
+
+@pytest.mark.parametrize("types", ["s8 u8 s32", "f64 f64 f64", "f32 f32 f32"])
+def test_types_that_warpgroups_do_not_multiply(only, types: str) -> None:
+    only()
+    assert not by_groups(product(types, 64, 64, 64, "nt")[0])
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100a", "sm_120"])

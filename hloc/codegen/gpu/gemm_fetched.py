@@ -1,4 +1,7 @@
-"""Operands of products of which whole tiles are fetched by one command (TMA): how they lie in memory for that."""
+"""Operands of products of which whole tiles are fetched by one command (TMA): how they lie in memory for that.
+
+What lies otherwise, or is computed, can be written to temporary memory first: it is packed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ from hloc.codegen.strided import Starts
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
+CHUNK = 16
+"""Bytes that rows are multiples of."""
+
 _MOST_SIZE = 1 << 31
 """Sizes for which places are signed numbers of 32 bits."""
 
@@ -26,9 +32,11 @@ class Fetched(NamedTuple):
     Elements are of type `dtype`. `dims` are the sizes, `strides` the bytes between neighbours along all dimensions but
     the first, and the whole begins `offset` bytes into the memory of `array`. `batch` are the numbers, among all
     dimensions of batches, of those that the array has.
+
+    A packed one has no `array`: it is in temporary memory, with one dimension of all batches (`batch` is empty).
     """
 
-    array: Instruction
+    array: Instruction | None
     offset: int
     dtype: DType
     by_steps: bool
@@ -36,6 +44,11 @@ class Fetched(NamedTuple):
     strides: tuple[int, ...]
     batch: tuple[int, ...]
     starts: Starts
+
+    @property
+    def bytes(self) -> int:
+        """Of one that is packed."""
+        return self.dims[-1] * self.strides[-1]
 
     def box(self, lines: int) -> tuple[int, ...]:
         """What one command fetches of a tile of so many lines, and of as many steps as fit into a row: all of it, or,
@@ -67,5 +80,22 @@ def fetched(side: Side | OwnSide, dtype: DType) -> Fetched | None:
     strides = tuple(stride * dtype.itemsize for stride in strides)
     offset = place.offset * dtype.itemsize
     found = Fetched(place.array, offset, dtype, by_steps, dims, strides, tuple(batch), place.starts)
+    map = TensorMap(0, offset, dtype.itemsize, dims, strides, found.box(ROWS))
+    return found if max(dims) < _MOST_SIZE and tensor_map_problem(map) is None else None
+
+
+def packed(side: Side | OwnSide, dtype: DType, along_steps: bool, offset: int) -> Fetched | None:
+    """An operand that is to be written to temporary memory as `dtype`, if it is small enough for that.
+
+    `along_steps` says whether its elements lie together, or are found best, along steps.
+    """
+    if isinstance(side, OwnSide):
+        return None
+    lines, steps, batches = (prod(side.sizes(dims)) for dims in (side.rows, side.columns, side.batch))
+    by_steps = lies_by_steps(along_steps, dtype)
+    inner, outer = (steps, lines) if by_steps else (lines, steps)
+    row = -(-inner * dtype.itemsize // CHUNK) * CHUNK
+    dims, strides = (inner, outer, batches), (row, outer * row)
+    found = Fetched(None, offset, dtype, by_steps, dims, strides, (), ())
     map = TensorMap(0, offset, dtype.itemsize, dims, strides, found.box(ROWS))
     return found if max(dims) < _MOST_SIZE and tensor_map_problem(map) is None else None

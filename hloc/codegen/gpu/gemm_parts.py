@@ -54,7 +54,7 @@ def block_place(k: GpuContext, plan: GemmPlan, rows: int, columns: int, block: V
     row, column = _raster(k, tile, down, across)
     flat_batch, split = b.zext(batch, "i64"), b.zext(split, "i64")
     first = b.mul(split, i64(plan.steps))
-    end = i64(dot.k) if plan.splits == 1 else _least(k, b.add(first, i64(plan.steps)), dot.k)
+    end = i64(dot.k) if plan.splits == 1 else least(k, b.add(first, i64(plan.steps)), dot.k)
     return BlockPlace(
         tuple(delinearize(b, flat_batch, dot.batch)),
         flat_batch,
@@ -85,7 +85,8 @@ def _raster(k: GpuContext, tile: Value, down: int, across: int) -> tuple[Value, 
     return b.add(first, b.urem(within, height)), b.udiv(within, height)
 
 
-def _least(k: GpuContext, value: Value, most: int) -> Value:
+def least(k: GpuContext, value: Value, most: int) -> Value:
+    """The lesser one of an i64 and a number."""
     return k.b.select(k.b.icmp_unsigned("<", value, i64(most)), value, i64(most))
 
 

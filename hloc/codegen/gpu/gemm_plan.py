@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from hloc.codegen.dot_plan import DotPlan, Side
 from hloc.codegen.epilogue import Epilogue
-from hloc.codegen.gpu.gemm_fetched import fetched
+from hloc.codegen.gpu.gemm_fetched import CHUNK, Fetched, fetched, packed
 from hloc.codegen.gpu.gemm_shapes import (
     GROUP_TILES,
     MOST_GROUP_STAGES,
@@ -76,7 +76,7 @@ _THROUGH_REGISTERS = 1
 class GemmPlan(NamedTuple):
     """`steps` are those of each of the `splits` parts of the sums; the rest belongs to its kind.
 
-    `stages` are the tiles that are in shared memory at a time.
+    `stages` are the tiles that are in shared memory at a time, `sides` the operands that warpgroups have them of.
     """
 
     dot: DotPlan
@@ -89,6 +89,7 @@ class GemmPlan(NamedTuple):
     groups: GroupTile | None = None
     unit: Unit | None = None
     stages: int = 0
+    sides: tuple[Fetched, ...] = ()
 
     @property
     def batches(self) -> int:
@@ -96,10 +97,14 @@ class GemmPlan(NamedTuple):
 
     @property
     def scratch_bytes(self) -> int:
-        """Memory for the parts of split sums."""
-        if self.splits == 1:
-            return 0
-        return self.splits * self.batches * self.dot.m * self.dot.n * self.dot.dtype.itemsize
+        """Memory for the parts of split sums, and for operands that are packed behind them."""
+        ends = [side.offset + side.bytes for side in self.sides if side.array is None]
+        return max([_part_bytes(self.dot, self.splits), *ends])
+
+
+def _part_bytes(dot: DotPlan, splits: int) -> int:
+    """Memory for the parts of split sums."""
+    return 0 if splits == 1 else splits * prod(dot.batch) * dot.m * dot.n * dot.dtype.itemsize
 
 
 def dot_plan(instruction: Instruction, epilogue: Epilogue | None, is_fused: bool) -> DotPlan:
@@ -130,20 +135,31 @@ def blocks_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int, has_wgmma: b
         rates = _Rates(_THREADS_RATE)
         _, tile, splits, steps = _best(dot, TILES[dot.dtype.itemsize], lambda tile: tile.k, dot.dtype.itemsize, rates)
         return GemmPlan(dot, TILED, splits, steps, tile)
-    time, plan = _units_plan(dot, unit, shared_bytes)
-    if has_wgmma and unit.group_names and fetched(dot.lhs, unit.lhs) and fetched(dot.rhs, unit.rhs):
-        other_time, other = _groups_plan(dot, unit, shared_bytes)
-        return other if other_time < time else plan
-    return plan
+    plans = [_units_plan(dot, unit, shared_bytes)]
+    if has_wgmma and unit.group_names:
+        plans += _groups_plans(dot, unit, shared_bytes)
+    return min(plans, key=lambda one: one[0])[1]
 
 
-def _groups_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> tuple[float, GemmPlan]:
-    """(the time that it takes, how warpgroups make a product)."""
+def _groups_plans(dot: DotPlan, unit: Unit, shared_bytes: int) -> list[tuple[float, GemmPlan]]:
+    """(the time that it takes, how warpgroups make a product), if they can."""
     rates = _Rates(_GROUPS_RATES[unit.itemsize], 0, _FETCHED_BANDWIDTH, _GROUPS_FILL)
     time, tile, splits, steps = _best(dot, GROUP_TILES, lambda tile: unit.steps, unit.itemsize, rates)
     room = (shared_bytes - tile.other_bytes(dot.dtype)) // tile.stage_bytes
     stages = min(MOST_GROUP_STAGES, room, max(2, -(-steps // unit.steps)))
-    return time, GemmPlan(dot, GROUPS, splits, steps, groups=tile, unit=unit, stages=stages)
+    sides: list[Fetched] = []
+    end = -(-_part_bytes(dot, splits) // CHUNK) * CHUNK
+    for side, dtype in ((dot.lhs, unit.lhs), (dot.rhs, unit.rhs)):
+        found = fetched(side, dtype)
+        if found is None:
+            found = packed(side, dtype, along_and_width(side)[0], end)
+            if found is None:
+                return []
+            time += _LAUNCH + (found.bytes + side.shape.byte_size) / _BANDWIDTH
+            end += found.bytes
+        sides.append(found)
+    plan = GemmPlan(dot, GROUPS, splits, steps, groups=tile, unit=unit, stages=stages, sides=tuple(sides))
+    return [(time, plan)]
 
 
 def _units_plan(dot: DotPlan, unit: Unit, shared_bytes: int) -> tuple[float, GemmPlan]:

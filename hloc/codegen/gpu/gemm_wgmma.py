@@ -4,7 +4,8 @@ A stage has a tile of each operand, 128 bytes of steps, as `StagedTile` has them
 when its tiles have come, `empty` when the products that read them are done. Blocks stay, and make one part of the
 result after the other: while sums of one leave through shared memory of their own, tiles for the next are on their way.
 
-Steps and lines outside of an operand come as zeros. What thread holds which sums is from "wgmma" of the PTX ISA manual.
+Operands that cannot be fetched so are written to temporary memory first, by launches of their own. Steps and lines
+outside of an operand come as zeros. What thread holds which sums is from "wgmma" of the PTX ISA manual.
 """
 
 from __future__ import annotations
@@ -15,11 +16,21 @@ from functools import partial
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.device_program import TensorMap
+from hloc.codegen.dot_plan import Side
 from hloc.codegen.gpu import gemm_plan
 from hloc.codegen.gpu.context import GpuContext
-from hloc.codegen.gpu.gemm_fetched import Fetched, fetched
-from hloc.codegen.gpu.gemm_parts import BlockPlace, add_parts, block_place, grid_size, i32
-from hloc.codegen.gpu.gemm_plan import GemmPlan
+from hloc.codegen.gpu.gemm_fetched import CHUNK, Fetched
+from hloc.codegen.gpu.gemm_parts import (
+    BlockPlace,
+    Operand,
+    add_parts,
+    block_place,
+    grid_size,
+    i32,
+    least,
+    thread_number,
+)
+from hloc.codegen.gpu.gemm_plan import GemmPlan, along_and_width
 from hloc.codegen.gpu.gemm_shapes import BARRIER_BYTES
 from hloc.codegen.gpu.gemm_tiles import Slab, Team, slab_bytes, store_slab
 from hloc.codegen.gpu.gemm_units import ROW_BYTES
@@ -27,7 +38,7 @@ from hloc.codegen.gpu.group_products import ATOM_BYTES, ROWS, STEP_BYTES, WARPGR
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.codegen.gpu.step import GpuStep
 from hloc.codegen.llvm import Value
-from hloc.codegen.loops import clamped
+from hloc.codegen.loops import Flat, clamped, delinearize
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import F32
 
@@ -37,6 +48,9 @@ _FETCHING, _MULTIPLYING = 40, 232
 _WIDE = 128
 """Columns up to which these are enough."""
 
+_PACKING = 256
+"""Threads of a block that packs."""
+
 _STORING = 1
 """The barrier of the threads that multiply and store."""
 
@@ -45,20 +59,48 @@ def write_groups(g: GpuStep, plan: GemmPlan) -> None:
     """The product in one launch, or two if its sums are split."""
     tile, unit = plan.groups, plan.unit
     assert tile is not None and unit is not None
-    sides = [fetched(plan.dot.lhs, unit.lhs), fetched(plan.dot.rhs, unit.rhs)]
-    maps = [_tensor_map(g, side, lines) for side, lines in zip(sides, (tile.m, tile.n), strict=True)]
+    for name, side, own in zip(("lhs", "rhs"), plan.sides, (plan.dot.lhs, plan.dot.rhs), strict=True):
+        if side.array is None:
+            _pack(g, plan, side, own, name)
+    maps = [_tensor_map(g, side, lines) for side, lines in zip(plan.sides, (tile.m, tile.n), strict=True)]
     shared = plan.stages * tile.stage_bytes + tile.other_bytes(plan.dot.dtype)
     parts = grid_size(plan, tile.m, tile.n)
     blocks = min(parts, gemm_plan.BLOCKS, g.device.multiprocessors)
     with g.launch(blocks, tile.threads, shared, maps=maps) as k:
-        _Groups(k, plan, sides, parts).write()
+        _Groups(k, plan, parts).write()
     add_parts(g, plan)
 
 
 def _tensor_map(g: GpuStep, side: Fetched, lines: int) -> TensorMap:
-    number = g.number_of(side.array)
+    number = None if side.array is None else g.number_of(side.array)
     box, rounds = side.box(lines), side.dtype is F32
     return g.tensor_map(number, side.dtype.itemsize, side.dims, side.strides, box, side.offset, rounds)
+
+
+def _pack(g: GpuStep, plan: GemmPlan, side: Fetched, own: Side, name: str) -> None:
+    """The launch that writes an operand to temporary memory: a thread for each 16 bytes.
+
+    Neighbours have what lies together in memory, or has neighbours to be computed from.
+    """
+    dtype, (inner, outer, batches) = side.dtype, side.dims
+    width = CHUNK // dtype.itemsize
+    groups = -(-inner // width)
+    with g.launch(-(-groups * outer * batches // _PACKING), _PACKING, name=name) as k:
+        b, thread = k.b, thread_number(k)
+        with b.if_then(b.icmp_unsigned("<", thread, i64(groups * outer * batches))):
+            turned = along_and_width(own)[0] != side.by_steps
+            batch, slow, fast = Flat(b, thread, [batches, *((groups, outer) if turned else (outer, groups))]).parts()
+            row, group = (fast, slow) if turned else (slow, fast)
+            operand = Operand(k, own, tuple(delinearize(b, batch, plan.dot.batch)), dtype)
+            first = b.mul(group, i64(width))
+            columns = [b.add(first, i64(number)) for number in range(width)]
+            if inner % width:  # What is behind a row's end is never looked at.
+                columns = [least(k, column, inner - 1) for column in columns]
+            values = [operand.element(*((row, c) if side.by_steps else (c, row))) for c in columns]
+            place = b.add(b.mul(b.add(b.mul(batch, i64(outer)), row), i64(side.strides[0])), i64(side.offset))
+            start = b.gep("i8", k.scratch, b.add(place, b.mul(group, i64(CHUNK))))
+            for number, value in enumerate(values):
+                scalar.store(b, dtype, value, b.gep("i8", start, i64(number * dtype.itemsize)))
 
 
 class _Ring:
@@ -96,10 +138,10 @@ class _Ring:
 class _Groups:
     """The kernel of a block; it makes every so many of the `parts` of the result."""
 
-    def __init__(self, k: GpuContext, plan: GemmPlan, sides: list[Fetched], parts: int):
+    def __init__(self, k: GpuContext, plan: GemmPlan, parts: int):
         assert plan.groups is not None and plan.unit is not None
         self.k, self.b, self.plan, self.tile, self.unit = k, k.b, plan, plan.groups, plan.unit
-        self.sides, self.parts = sides, parts
+        self.sides, self.parts = plan.sides, parts
         self.is_wide = self.tile.groups > 1 and self.tile.n > _WIDE
         stages = plan.stages * self.tile.stage_bytes
         self.slab_at = stages
@@ -164,7 +206,8 @@ class _Groups:
         """The tile of an operand that begins at a line and step."""
         b, side = self.b, self.sides[number]
         base = b.gep("i8", self.ring.stage(slot), i64(number * self.tile.m * ROW_BYTES))
-        others = [b.trunc(place.batch[dimension], "i32") for dimension in side.batch] + self.starts[number]
+        batch = [place.flat_batch] if side.array is None else [place.batch[dimension] for dimension in side.batch]
+        others = [*(b.trunc(value, "i32") for value in batch), *self.starts[number]]
         lines = self.tile.n if number else self.tile.m
         each = lines if side.by_steps else side.box(lines)[0]
         for first in range(0, lines, each):
