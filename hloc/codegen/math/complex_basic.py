@@ -31,11 +31,16 @@ def _scaled(z: Complex) -> tuple[Complex, Num]:
     return Complex(scale_by_power(z.real, -exponent), scale_by_power(z.imag, -exponent)), exponent
 
 
+def _with_squares(z: Complex) -> tuple[Complex, Num]:
+    """Like `_scaled`, but z as it is if its squares neither overflow nor underflow."""
+    return (z, z.real.of(0.0)) if z.is_single else _scaled(z)
+
+
 @complex_function("divide", doubles=True)
 def divide(z: Complex, w: Complex) -> Complex:
-    """z / w: of numbers scaled to near 1, and with C's answers for infinities and zeros."""
-    above, up = _scaled(z)
-    below, down = _scaled(w)
+    """z / w: of numbers scaled to near 1 if need be, and with C's answers for infinities and zeros."""
+    above, up = _with_squares(z)
+    below, down = _with_squares(w)
     size = below.real.fma(below.real, below.imag * below.imag)
     product = above * below.conjugate()
     quotient = Complex(
@@ -62,7 +67,7 @@ def _signs(z: Complex) -> Complex:
 @complex_function("abs", doubles=True)
 def modulus(z: Complex) -> Complex:
     """|z| (in the real part)."""
-    near, exponent = _scaled(z)
+    near, exponent = _with_squares(z)
     size = near.real.fma(near.real, near.imag * near.imag).sqrt()
     return Complex(scale_by_power(size, exponent), size.of(0.0))
 

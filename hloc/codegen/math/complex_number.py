@@ -11,10 +11,11 @@ INFINITY = float("inf")
 
 @record
 class Complex:
-    """real + imag i."""
+    """real + imag i. `is_single` says that both are floats, though widened: their squares are ordinary doubles."""
 
     real: Num
     imag: Num
+    is_single: bool = False
 
     def __add__(self, other: Complex) -> Complex:
         return Complex(self.real + other.real, self.imag + other.imag)

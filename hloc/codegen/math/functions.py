@@ -144,7 +144,7 @@ def _complex_body(b: Builder, emit: Callable, in_double: bool) -> Value:
     parts = [Num(b, arg) for arg in b.function.args]
     if in_double:
         parts = [part.widen() for part in parts]
-    result = emit(*[Complex(*parts[at : at + 2]) for at in range(0, len(parts), 2)])
+    result = emit(*[Complex(*parts[at : at + 2], in_double) for at in range(0, len(parts), 2)])
     pair = poison(b.function.return_type)
     for index, part in enumerate((result.real, result.imag)):
         pair = b.insertvalue(pair, (part.narrow() if in_double else part).v, index)
