@@ -41,7 +41,7 @@ MANY, BRIEF = 500, 1 << 14
 Code of computations that loops call is made first: kernels that run once are left out rather than those.
 """
 
-_LARGE, _SHORT = 1 << 16, 40
+_LARGE, _SHORT = 1 << 16, 400
 """Elements, and instructions of a fusion, for which a loop computes several vectors at a time."""
 
 
