@@ -21,10 +21,10 @@ from hloc.records import record
 SMALL = 2048
 """Up to this many multiplications a convolution is written as plain loops."""
 
-ROWS = 6
-"""Positions in a tile."""
+_ROWS, _MOST_ROWS = 6, 12
+"""Positions in a tile of two vectors of features, and of one: as many sums as hide the latency of adding."""
 
-_POSITIONS = 66 * ROWS
+_POSITIONS = 33 * _MOST_ROWS
 """Positions of a block of results: a packed piece of the kernel is used for that many."""
 
 _FEW = 96
@@ -255,7 +255,7 @@ class ConvolutionPlan:
     def block_positions(self) -> int:
         """Positions of a block, in whole tiles."""
         most = self.strips.images * self.strips.rows * prod(self.positions[1:])
-        return -(-min(most, _POSITIONS) // ROWS) * ROWS
+        return -(-min(most, _POSITIONS) // _MOST_ROWS) * _MOST_ROWS
 
     @property
     def is_padded(self) -> bool:
@@ -264,11 +264,12 @@ class ConvolutionPlan:
 
     def tile(self, vector_bytes: int) -> Tile:
         lanes = max(vector_bytes // self.dtype.itemsize, 2)
-        return Tile(self.dtype, ROWS, 2 if self.group_outputs > lanes else 1, lanes)
+        vectors, rows = (2, _ROWS) if self.group_outputs > lanes else (1, _MOST_ROWS)
+        return Tile(self.dtype, rows, vectors, lanes)
 
     @property
     def _wanted_features(self) -> int:
-        few = 40 * ROWS // max(self.block_positions, 1)
+        few = 20 * _MOST_ROWS // max(self.block_positions, 1)
         return max(min(_FEATURES * few, _MOST_FEATURES), _FEATURES)
 
     def block_features(self, vector_bytes: int) -> int:
@@ -307,7 +308,7 @@ class ConvolutionPlan:
             found[name] = end
             end += padded(count * itemsize)
         positions = self.strips.images * self.strips.rows * prod(self.positions[1:])
-        return found | {"places": end, "end": end + padded(8 * (positions + ROWS))}
+        return found | {"places": end, "end": end + padded(8 * (positions + _MOST_ROWS))}
 
     @property
     def kernel_count(self) -> int:

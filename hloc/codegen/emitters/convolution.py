@@ -18,7 +18,7 @@ import numpy as np
 
 from hloc.codegen import scalar
 from hloc.codegen.bodies import lies_in_memory
-from hloc.codegen.convolution_plan import ROWS, ConvolutionPlan
+from hloc.codegen.convolution_plan import ConvolutionPlan
 from hloc.codegen.convolution_tiles import block_routine, copy_routine, places_routine, positions_routine
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.expanded_convolution import ExpandedConvolution
@@ -285,10 +285,10 @@ class _Blocks(_Strips):
             sizes = [*[i64(1)] * (3 - len(counts)), *counts[outer:]]
             steps = [*[i64(0)] * (3 - len(counts)), *map(i64, strides[outer:])]
             to = b.gep("i64", self._at("places"), number)
-            b.call(places_routine(self.routines), [to, start, *sizes, *steps, i64(ROWS)])
+            b.call(places_routine(self.routines), [to, start, *sizes, *steps, i64(self.tile.rows)])
 
     def _tiles(self) -> Value:
-        return self.b.udiv(self.b.add(self.positions, i64(ROWS - 1)), i64(ROWS))
+        return self.b.udiv(self.b.add(self.positions, i64(self.tile.rows - 1)), i64(self.tile.rows))
 
     def _block(self, image: Value, group: Value, feature: Value) -> None:
         """A block of results: of features of a group from `feature` on."""
