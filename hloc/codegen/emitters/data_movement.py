@@ -8,12 +8,18 @@ from types import MappingProxyType
 
 from hloc.codegen import scalar
 from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant, kernel
-from hloc.codegen.llvm import Value, const, integer
+from hloc.codegen.llvm import Constant, Value, const, integer
 from hloc.codegen.loops import delinearize, reshape_index
 from hloc.ir.attributes import PadDim
 from hloc.ir.dtypes import C128, S64, DType
 from hloc.ir.instruction import Instruction
 from hloc.records import record
+
+_CHAIN = 8
+"""Exclusive ors of a computation that is taken to make random bits."""
+
+_ZERO = "hloc.zero"
+"""A variable that is 0; LLVM takes it for one that others may change."""
 
 
 @element("broadcast")
@@ -120,7 +126,26 @@ def reverse(k: KernelContext, instruction: Instruction, operands: list[Element],
 @element("iota")
 def iota(k: KernelContext, instruction: Instruction, operands: list[Element], index: Index) -> Register:
     position = index[instruction.get("iota_dimension")]
-    return scalar.convert(k.b, position, S64, instruction.shape.dtype)
+    value = scalar.convert(k.b, position, S64, instruction.shape.dtype)
+    return _apart(k, value) if _is_scrambled(instruction) else value
+
+
+def _is_scrambled(iota: Instruction) -> bool:
+    """Whether random bits are made of it, by long chains of additions and exclusive ors."""
+    others = iota.computation or ()
+    return sum(other.opcode == "xor" for other in others) >= _CHAIN
+
+
+def _apart(k: KernelContext, value: Value) -> Value:
+    """The same number, of which LLVM does not know that it counts a loop's rounds.
+
+    It would look for cheaper ways to compute sums of such numbers, for a second where there are dozens.
+    """
+    if k.target.device is not None or isinstance(value, Constant) or value.type not in ("i32", "i64"):
+        return value
+    if _ZERO not in k.b.module.globals:
+        k.b.module.global_variable(_ZERO, "i64", "0", linkage="dso_local hidden")
+    return k.b.xor(value, k.b.load(value.type, Value("ptr", f"@{_ZERO}"), invariant=True))
 
 
 # Pad and concatenate have a place for each source: loops over the places, or a choice for one element.

@@ -11,8 +11,8 @@ from llvmlite.binding.newpassmanagers import ModulePassManager, NewPassManager
 def pass_builder(machine: llvm.TargetMachine, level: int, **tuning: bool) -> llvm.PassBuilder:
     """What makes pass managers for a machine, at an optimization level of 0 to 3.
 
-    `tuning` sets LLVM's choices by their names in llvmlite's PipelineTuningOptions. It is for one run: each adds to what
-    it does at every pass.
+    `tuning` sets LLVM's choices by their names in llvmlite's PipelineTuningOptions. A builder is for one run: each adds
+    to what it does at every pass.
     """
     options = llvm.create_pipeline_tuning_options(speed_level=level)
     for name, value in tuning.items():
