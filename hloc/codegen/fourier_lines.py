@@ -65,13 +65,13 @@ class _Mover:
             with b.for_loop(whole, p.count, vectorize=False, unroll=False) as j:
                 move(b.mul(j, p.step), j, 0)
             return
-        dense = b.and_(b.icmp_signed("==", p.line_step, i64(1)), b.icmp_signed("==", p.lines, i64(self.width)))
+        dense = b.icmp_signed("==", p.line_step, i64(1))
+        whole = b.select(dense, b.and_(p.lines, i64(-lanes)), i64(0))
         with b.for_loop(i64(0), p.count, unroll=False) as j:
             at, place = b.mul(j, p.step), b.mul(j, i64(self.width))
-            with b.if_then(dense):
-                for line in range(0, self.width, lanes):
-                    move(b.add(at, i64(line)), b.add(place, i64(line)), lanes)
-            with b.for_loop(b.select(dense, p.lines, i64(0)), p.lines, vectorize=False, unroll=False) as line:
+            with b.for_loop(i64(0), whole, lanes, unroll=False) as line:
+                move(b.add(at, line), b.add(place, line), lanes)
+            with b.for_loop(whole, p.lines, vectorize=False, unroll=False) as line:
                 move(b.add(at, b.mul(line, p.line_step)), b.add(place, line), 0)
 
     def _parts(self, offset: Value) -> Split:

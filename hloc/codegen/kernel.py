@@ -283,7 +283,7 @@ class KernelContext:
     def in_turns(self, turns: int, count: int, body: Callable[[Value, Value], object]) -> None:
         """Runs body(turn, number) for all numbers below `count`, in each turn perhaps by several threads.
 
-        This is all of the kernel's code; the op's row has as many turns, and scratch that threads have in common.
+        This is all of the kernel's code; the op's row has as many turns.
         """
         if self.range is not None:
             with self.ranged(count) as limits, self.b.for_loop(*limits, unroll=False) as number:
