@@ -165,8 +165,8 @@ class ConvolutionPlan:
     def is_copied_whole(self) -> bool:
         """Whether images are copied from memory as they are, each feature once."""
         is_stored = 0 not in self.computed and self.lhs.dtype is self.dtype and len(self.windows) <= 2
-        is_whole = self.image_features == self.lhs.dims[self.labels.input_feature]
-        return is_stored and is_whole and not (self.is_expanded and self.batch_groups > 1)
+        is_repeated = self.is_expanded and (self.features > 1 or self.group_outputs > 1 or self.batch_groups > 1)
+        return is_stored and not is_repeated
 
     @cached_property
     def image_strides(self) -> tuple[int, ...]:
@@ -221,7 +221,7 @@ class ConvolutionPlan:
     def strips(self) -> Strips:
         first, inner = (self.positions or (1,))[0], prod(self.positions[1:])
         rows = max(min(_POSITIONS // max(inner, 1), first), 1)
-        while rows * inner > _FEW and self._strip_bytes(rows) > _STRIP_BYTES:
+        while rows > 1 and rows * inner > _FEW and self._strip_bytes(rows) > _STRIP_BYTES:
             rows -= 1
         rows = _even(first, rows)
         images = 1

@@ -117,6 +117,21 @@ def test_nothing_to_sum_or_to_compute() -> None:
     )
 
 
+def test_rows_too_wide_for_the_cache() -> None:
+    check(
+        ["f32[1,3,700,32]", "f32[3,3,32,9]"],
+        ["f32[1,3,700,9] convolution(p0, p1), window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f"],
+    )
+
+
+def test_groups_with_as_many_outputs_as_features_are_repeated() -> None:
+    """Of images as wide as the input: which features they are differs."""
+    check(
+        ["f32[1,5,14,66]", "f32[2,2,33,2]"],
+        ["f32[1,4,13,2] convolution(p0, p1), window={size=2x2}, dim_labels=b01f_01io->b01f, feature_group_count=2"],
+    )
+
+
 def test_images_rows_and_steps_of_every_size() -> None:
     """Strips of images or of rows, blocks of positions, of features and of steps, and what is left of each."""
     check(
