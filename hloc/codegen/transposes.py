@@ -35,6 +35,9 @@ _MOST_LANES = 16
 _WIDTHS = (1, 2, 4, 8)
 """Bytes of elements that are turned in registers."""
 
+_MOST_TURNED = 4
+"""Inputs that are turned; a tile of each is on the stack."""
+
 
 class _Input(NamedTuple):
     """An input that is turned: its array, the result's dimensions that its are, and a tile of it."""
@@ -62,7 +65,8 @@ class _Tiles:
         self.roots, self.output = step.form.roots, k.outputs[0]
         self.dims, self.along, self.across = self.output.shape.dims, crossing.along, crossing.across
         self.block = streams.block_of(self.output.shape)
-        self.inputs = [self._input(*read) for read in crossing.inputs if self._is_turned(*read)]
+        turned = [read for read in crossing.inputs if self._is_turned(*read)]
+        self.inputs = [self._input(*read) for read in turned[:_MOST_TURNED]]
         self.width = _ALONG if self.inputs else _NARROW
 
     def _is_turned(self, leaf: Leaf, names: Names) -> bool:
@@ -159,8 +163,8 @@ def turn_routine(routines: Routines, itemsize: int) -> Function:
     vector = vector_type(type, lanes)
 
     def write(b: Builder, p: SimpleNamespace) -> None:
-        def source(row: Value, column: Value) -> Value:
-            return b.gep(type, p.source, b.add(b.mul(row, p.stride), column))
+        def source(row: Value, column: Value, inbounds: bool = True) -> Value:
+            return b.gep(type, p.source, b.add(b.mul(row, p.stride), column), inbounds=inbounds)
 
         def target(row: Value, column: Value) -> Value:
             return b.gep(type, p.target, b.add(b.mul(column, p.width), row))
@@ -171,7 +175,7 @@ def turn_routine(routines: Routines, itemsize: int) -> Function:
         def square(row: Value, column: Value) -> None:
             lines = [b.add(row, i64(line)) for line in range(lanes)]
             for line in lines:
-                _prefetch(b, source(b.add(line, i64(lanes)), column))
+                _prefetch(b, source(b.add(line, i64(lanes)), column, inbounds=False))
             vectors = [b.load(vector, source(line, column), align=itemsize) for line in lines]
             for number, turned in enumerate(turned_square(b, vectors, 16 // itemsize)):
                 b.store(turned, target(row, b.add(column, i64(number))), align=itemsize)
