@@ -56,9 +56,9 @@ _STORING = 1
 
 
 def write_groups(g: GpuStep, plan: GemmPlan) -> None:
-    """The product in one launch, or two if its sums are split."""
-    tile, unit = plan.groups, plan.unit
-    assert tile is not None and unit is not None
+    """The product in one launch, behind those that pack operands, before the one that adds parts of split sums."""
+    tile = plan.groups
+    assert tile is not None
     for name, side, own in zip(("lhs", "rhs"), plan.sides, (plan.dot.lhs, plan.dot.rhs), strict=True):
         if side.array is None:
             _pack(g, plan, side, own, name)
