@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from math import prod
 
+from hloc.codegen import few_rows
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gemm import GROUP, IN_PLACE, GemmPlan
 from hloc.codegen.llvm import Builder, Value
@@ -32,6 +33,9 @@ _NEAR_LEFT, _NEAR_RIGHT, _NEAR_STEPS = 160_000, 40_000, 512
 """Bytes of a left and of a right operand that is read in place, and how long its sums may be then. Columns of the
 right one lie far apart, where lines of the innermost cache displace each other.
 """
+
+_WIDEST = 64
+"""Bytes of the widest vectors of all targets."""
 
 _WHOLE_TILES = 6, 48
 """Rows and columns of the largest tiles of all targets."""
@@ -177,7 +181,12 @@ class DotPlan:
     def is_packed(self) -> bool:
         """Whether blocks of the operands are packed, and the result is made block by block."""
         return not (
-            self.is_plain or self.is_inline or self.is_inline_dots or self.is_row_sum or self.is_row_dot
+            self.is_plain
+            or self.is_inline
+            or self.is_inline_dots
+            or self.is_row_sum
+            or self.is_row_dot
+            or self.has_few_rows
         )
 
     @property
@@ -287,6 +296,18 @@ class DotPlan:
         return self._is_thin and self.rhs.strides[1] == 1 and not self.is_row_dot
 
     @property
+    def has_few_rows(self) -> bool:
+        """More rows, but few enough for a large matrix whose columns lie side by side to be read once, in order."""
+        if self.epilogue is not None or not MOST_ROWS < self.m <= few_rows.MOST_ROWS:
+            return False
+        itemsize = self.dtype.itemsize
+        if self.k * self.n * itemsize < few_rows.LEAST_BYTES or self.n % (_WIDEST // itemsize):
+            return False
+        sides = (self.lhs, self.rhs, self.out)
+        alike = all(side.shape.dtype is self.dtype and not side.copied for side in sides)
+        return alike and not self.dtype.is_complex and self.rhs.strides[1] == self.out.strides[2] == 1
+
+    @property
     def is_row_dot(self) -> bool:
         """Few rows, and the other operand contiguous along the contracted dimension."""
         return self._is_thin and (self.rhs.strides[2] == 1 or self.k == 1)
@@ -318,8 +339,9 @@ class DotPlan:
         fixed = self.copies + self.result_bytes
         if self.is_row_dot:
             return fixed + self.m * self.k * self.dtype.itemsize
-        blocks = 0 if self.is_row_sum else max(self.gemm(width).scratch_bytes for width in (16, 32, 64))
-        return fixed + blocks
+        if self.is_row_sum or self.has_few_rows:
+            return fixed
+        return fixed + max(self.gemm(width).scratch_bytes for width in (16, 32, 64))
 
 
 _TILES, _NEAR_TILES = 8, 4

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
 from hloc.codegen.dot_plan import DotPlan, Side, Units
+from hloc.codegen.few_rows import few_rows_routine
 from hloc.codegen.gemm import GROUP, Extent, Gemm, Parts, gemm_routine
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Element, Index, KernelContext, kernel
@@ -224,6 +225,8 @@ class _Product:
             self._row_dot(lhs, rhs, out)
         elif self.plan.is_row_sum:
             self._row_sum(lhs, rhs, out)
+        elif self.plan.has_few_rows:
+            self._few_rows(lhs, rhs, out)
         else:
             self._gemm(lhs, rhs, out)
 
@@ -269,6 +272,13 @@ class _Product:
         routine = row_sum_routine(self.routines, product)
         sizes = (plan.k, row, step, b_step, c_row, c_column)
         self.b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, sizes)])
+
+    def _few_rows(self, lhs: Value, rhs: Value, out: Value) -> None:
+        plan = self.plan
+        (_, row, step), (_, _, b_step), (_, c_row, _) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
+        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
+        routine = few_rows_routine(self.routines, plan.dtype, plan.m, lanes)
+        self.b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, (plan.k, row, step, b_step, c_row))])
 
     def _gemm(self, lhs: Value, rhs: Value, out: Value) -> None:
         """One product of real matrices, or one for each pair of parts of complex ones."""

@@ -160,6 +160,21 @@ def test_products_larger_than_the_blocks(dtype: str, result: str, tolerance: flo
     )
 
 
+@pytest.mark.parametrize("m", [5, 8])
+def test_few_rows_and_a_large_matrix(m: int) -> None:
+    """Whole and partial blocks of columns, groups of vectors and of steps; batches; both orders of the left operand."""
+    check(
+        [f"f32[{m},331]", f"f32[331,{m}]", "f32[331,1056]", "f32[2,331,1056]", f"f32[2,{m},331]"],
+        [
+            dot("p0", "p2", f"f32[{m},1056]", "- - 1 0"),
+            dot("p1", "p2", f"f32[{m},1056]", "- - 0 0"),
+            dot("p4", "p3", f"f32[2,{m},1056]", "0 0 2 1"),
+        ],
+        tolerance=1e-5,
+    )
+    check([f"s32[{m},331]", "s32[331,1056]"], [dot("p0", "p1", f"s32[{m},1056]", "- - 1 0")])
+
+
 def test_sums_that_the_result_cannot_hold_are_kept_for_some_rows() -> None:
     check(["bf16[1100,530]", "bf16[530,70]"], [dot("p0", "p1", "bf16[1100,70]", "- - 1 0")])
 
