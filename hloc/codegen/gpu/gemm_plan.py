@@ -27,7 +27,7 @@ from hloc.codegen.gpu.gemm_shapes import (
     WarpTile,
 )
 from hloc.codegen.gpu.gemm_sides import OwnSide
-from hloc.codegen.gpu.gemm_units import Unit, copied_together, possible_units, source_of
+from hloc.codegen.gpu.gemm_units import TF32_UNIT, Unit, copied_together, possible_units, source_of
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
@@ -152,7 +152,8 @@ def _groups_plans(dot: DotPlan, unit: Unit, shared_bytes: int) -> list[tuple[flo
     for side, dtype in ((dot.lhs, unit.lhs), (dot.rhs, unit.rhs)):
         found = fetched(side, dtype)
         if found is None:
-            found = packed(side, dtype, along_and_width(side)[0], end)
+            # Temporary memory is planned for all machines and options: not for what most never do.
+            found = None if unit is TF32_UNIT else packed(side, dtype, along_and_width(side)[0], end)
             if found is None:
                 return []
             time += _LAUNCH + (found.bytes + side.shape.byte_size) / _BANDWIDTH
