@@ -115,12 +115,16 @@ def expm1(x: Num) -> Num:
     return (x.abs() < tiny).select(x, half + half)
 
 
-def expm1_single(x: Num) -> Num:
-    """e to the x, less one, for floats of up to 2**6 or so whose results matter to 24 bits at most: of small x."""
-    k, bits = round_to_integer(x, LOG2_E)
-    r = k.fma(-sum(LN2["double"]), x)
+def expm1_single(x: Num, factor: float = 1.0) -> Num:
+    """(e to the factor x, less one) / factor, for floats of up to 2**6 or so whose results matter to 24 bits at most.
+
+    The factor, a power of two, goes into the constants.
+    """
+    k, bits = round_to_integer(x, factor * LOG2_E)
+    r = k.fma(-sum(LN2["double"]) / factor, x)
+    tail = [coefficient * factor ** (degree + 1) for degree, coefficient in enumerate(EXPM1_TAIL_SINGLE)]
     power = power_of_two(bits, x.type)
-    return power.fma(horner(r, EXPM1_TAIL_SINGLE).fma(r * r, r), power - 1.0)
+    return power.fma(horner(r, tail).fma(r * r, r), power.fma(1.0 / factor, -1.0 / factor))
 
 
 @function("logistic")

@@ -1,7 +1,7 @@
 """tanh, sinh, cosh and their inverses.
 
 Near 0 sinh and tanh are odd minimax polynomials (tools/minimax.py, `tanh` and `sinh`), elsewhere they come
-from exp; tanh in single precision is all of exp(2 x) - 1, which takes half the time and a little of the accuracy.
+from exp; tanh in single precision is all of exp(2 x) - 1, in half the time and a little less accurate.
 The inverses are logarithms of 1 + v with v in two parts.
 """
 
@@ -67,10 +67,9 @@ def tanh(x: Num) -> Num:
 
 
 def _tanh_single(size: Num) -> Num:
-    """e / (e + 2) with e = exp(2 size) - 1: no step cancels, near 0 either."""
-    bounded = size.min_with(TANH_ONE_FROM)
-    e = expm1_single(bounded + bounded)
-    return e / (e + 2.0)
+    """e / (e + 1) with e = (exp(2 size) - 1) / 2: no step cancels, near 0 either."""
+    e = expm1_single(size.min_with(TANH_ONE_FROM), 2.0)
+    return e / (e + 1.0)
 
 
 def half_exp(size: Num) -> tuple[Num, Num]:
