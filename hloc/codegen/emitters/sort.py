@@ -60,7 +60,7 @@ def sort(k: KernelContext, instruction: Instruction) -> None:
     elif keyed.is_long:
         _LongKeyedSort(k, instruction, keyed).write()
     else:
-        _KeyedSort(k, instruction, keyed).write()
+        _ShortKeyedSort(k, instruction, keyed).write()
 
 
 class _Sort:
@@ -149,13 +149,43 @@ class _Sort:
 
 
 class _KeyedSort(_Sort):
-    """Writes the sort of lines by a key."""
+    """What sorts by a key have in common."""
 
     def __init__(self, k: KernelContext, instruction: Instruction, keyed: KeyedLines):
         super().__init__(k, instruction)
         self.keyed = keyed
-        if keyed.is_long:
-            return
+
+    def _found(
+        self, elements: list[Register], value: Register, order: Value, unordered: Value, changed: Value
+    ) -> list[Value]:
+        """What is known of the places so far, with one more."""
+        b, keyed = self.b, self.keyed
+        if keyed.plain is not None:
+            changed = b.or_(changed, b.icmp_signed("!=", order, self._plain_order(elements[keyed.plain])))
+        if keyed.merges:
+            wide = scalar.widen(b, keyed.key.value.shape.dtype, value)
+            unordered = b.or_(unordered, b.fcmp_unordered("uno", wide, wide))
+        return [unordered, changed]
+
+    def _key(self, entry: list[Register]) -> Value:
+        if not self.keyed.moves_operands:
+            return entry[0]
+        key = self.keyed.key
+        return key_order(self.b, key, key_value(self.k, self.comparator, key, self._compared(entry)))
+
+    def _plain_key(self, entry: list[Register]) -> Value:
+        return self._plain_order(self._compared(entry)[self.keyed.plain])
+
+    def _plain_order(self, element: Register) -> Value:
+        key = self.keyed.key
+        return key_order(self.b, key._replace(total=True), element)
+
+
+class _ShortKeyedSort(_KeyedSort):
+    """Writes the sort of lines by a key, each for itself."""
+
+    def __init__(self, k: KernelContext, instruction: Instruction, keyed: KeyedLines):
+        super().__init__(k, instruction, keyed)
         line, entries = moved_bytes(self.moved, self.size), moved_bytes(keyed.moved, self.size)
         self.entries, self.others = self.source, self.target
         if not keyed.moves_operands:
@@ -186,18 +216,6 @@ class _KeyedSort(_Sort):
             self._put(self.entries, i, [order, self.b.trunc(i, "i32")])
         return self._found(elements, value, order, unordered, changed)
 
-    def _found(
-        self, elements: list[Register], value: Register, order: Value, unordered: Value, changed: Value
-    ) -> list[Value]:
-        """What is known of the places so far, with one more."""
-        b, keyed = self.b, self.keyed
-        if keyed.plain is not None:
-            changed = b.or_(changed, b.icmp_signed("!=", order, self._plain_order(elements[keyed.plain])))
-        if keyed.merges:
-            wide = scalar.widen(b, keyed.key.value.shape.dtype, value)
-            unordered = b.or_(unordered, b.fcmp_unordered("uno", wide, wide))
-        return [unordered, changed]
-
     def _by_digits(self, index: Index, changed: Value) -> None:
         """Sorts the entries, and stores what belongs to each."""
         if self.keyed.plain is None:
@@ -213,19 +231,6 @@ class _KeyedSort(_Sort):
 
     def _sorted_by(self, key: Callable[[list[Register]], Value]) -> list[Value]:
         return [array.pointer for array in self.radix.sort(self.entries, self.others, key)]
-
-    def _key(self, entry: list[Register]) -> Value:
-        if not self.keyed.moves_operands:
-            return entry[0]
-        key = self.keyed.key
-        return key_order(self.b, key, key_value(self.k, self.comparator, key, self._compared(entry)))
-
-    def _plain_key(self, entry: list[Register]) -> Value:
-        return self._plain_order(self._compared(entry)[self.keyed.plain])
-
-    def _plain_order(self, element: Register) -> Value:
-        key = self.keyed.key
-        return key_order(self.b, key._replace(total=True), element)
 
 
 class _LongKeyedSort(_KeyedSort):
