@@ -3,16 +3,20 @@
 import numpy as np
 import pytest
 
-from hloc.codegen.math.error_function import ERF_TAIL
+from hloc.codegen.math.error_function import ERFC_EXPONENT_SINGLE
+from hloc.codegen.math.exponential import EXPM1_TAIL_SINGLE
 from hloc.codegen.math.hyperbolic import SINH_TAIL
-from hloc.codegen.math.logarithm import LOG_TAIL
+from hloc.codegen.math.logarithm import LOG_REST
+from hloc.codegen.math.trigonometric import SIN_HALF
 from tools import minimax, ulp
 
 
 @pytest.mark.parametrize("name, type, known", [
-    ("log", "f32", LOG_TAIL),
+    ("log", "f32", LOG_REST),
     ("sinh", "f64", SINH_TAIL["double"]),
-    ("erf", "f32", ERF_TAIL["float"]),
+    ("erfc_single", "f32", ERFC_EXPONENT_SINGLE),
+    ("expm1_single", "f32", EXPM1_TAIL_SINGLE),
+    ("sin_half", "f64", SIN_HALF),
 ])  # fmt: skip
 def test_coefficients_are_found_again(name, type, known):
     problem = minimax.PROBLEMS[name]
@@ -26,7 +30,7 @@ def test_coefficients_are_found_again(name, type, known):
 def test_errors_are_small(name, dtype):
     function, type, count, worst, mean, _place = ulp.row(name, dtype, 300, with_xla=False)
     assert (function, type) == (name, dtype) and int(count) > 100
-    assert 0 < float(mean) < float(worst) < 2
+    assert 0 < float(mean) < float(worst) < 2.5
 
 
 def test_errors_are_counted_in_units_of_the_exact_result():

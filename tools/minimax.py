@@ -96,6 +96,10 @@ def _erfc_slope(x):
     return -mp.log(mp.erfc(x)) / x - 1
 
 
+def _sine_share(z):
+    return mp.mpf(z) * mp.sqrt(z) / mp.sin(mp.sqrt(z)) if z > 0 else SMALL
+
+
 def _erfc_share(x):
     return x * mp.erfc(x) / mp.erf(x) if x > 0 else mp.sqrt(mp.pi) / 2
 
@@ -131,6 +135,8 @@ _ROWS = {
     # sin r = r - r^3/6 + r^5 p(r^2), cos r = 1 - r^2/2 + r^4/24 + r^6 p(r^2)
     "sin": (_odd(mp.sin, [1, -SIXTH]), (SIXTH / 20, 0), 1e-10, 0, QUARTER, (None, 5), _weight(2)),
     "cos": (_cos, (-SIXTH / 120, 0), 1e-8, 0, QUARTER, (None, 5), _weight(3)),
+    # sin r = r + r^3 p(r^2) up to pi/2, for single precision results
+    "sin_half": (_odd(mp.sin, [1]), (-SIXTH, SIXTH / 20), 1e-20, 0, 4 * QUARTER, (None, 4), _sine_share),
     # sin(t pi/2) = t p(t^2), cos(t pi/2) = p(t^2): double coefficients, single precision results
     "sin_quarter": (_odd(_sin_quarter, []), (mp.pi / 2, 0), 1e-30, 0, HALVES, (None, 4), _flat),
     "cos_quarter": (_cos_quarter, (1, 0), 1e-30, 0, HALVES, (None, 5), _flat),

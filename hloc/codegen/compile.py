@@ -196,7 +196,8 @@ def _generate(module: HloModule, target: Target, options: Options, apart: bool =
     llvm = Module(module.name, target.triple, target.data_layout, options.numbers)
     llvm.parts = {} if apart else None
     llvm.vector_bytes, llvm.vector_attributes = target.vector_bytes, function_attributes(target, options)
-    llvm.flushes_denormals = options.flush_denormals
+    # Other processors are not told to flush: see `Target.enter_flushing` of the CPU.
+    llvm.flushes_denormals = options.flush_denormals and target.triple.startswith("x86_64")
     kernels = KernelCode(llvm, target, options)
     constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}
