@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 from hloc.codegen import scalar
-from hloc.codegen.dot_plan import Parts
+from hloc.codegen.dot_units import Split
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Value, integer, vector_type
@@ -65,7 +65,7 @@ class BlockedSolve:
             k.loop_nest(batch, lambda index: self.matrix(index, (i64(0), i64(plan.columns))))
             return
         count = min(k.workers, max(plan.columns // (2 * self.group), 1)) if prod(batch) < k.workers else 1
-        parts = Parts(plan.columns, count, self.tile.columns)
+        parts = Split(plan.columns, count, self.tile.columns)
         with k.ranged(prod(batch) * count) as limits, k.b.for_loop(*limits, unroll=False) as unit:
             matrix, part = delinearize(k.b, unit, [prod(batch), count])
             self.matrix(tuple(delinearize(k.b, matrix, batch)), parts.extent(k.b, part))

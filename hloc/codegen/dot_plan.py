@@ -9,16 +9,14 @@ from math import prod
 from hloc.codegen import few_rows
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gemm import GROUP, IN_PLACE, GemmPlan
-from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.matvec import MOST_ROWS
 from hloc.codegen.packing import ANYHOW, order_of
 from hloc.codegen.products import summing_type
-from hloc.codegen.routines import i64, least
 from hloc.codegen.strided import Strided
 from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
-from hloc.records import record, replace
+from hloc.records import replace
 
 _SMALL = 2048
 """Up to this many multiplications a product is written in place."""
@@ -29,9 +27,10 @@ _LONG = 1 << 15
 _FEW_COLUMNS = 24
 """Columns that a product written in place may have, to go by vectors."""
 
-_NEAR_LEFT, _NEAR_RIGHT, _NEAR_STEPS = 160_000, 40_000, 512
-"""Bytes of a left and of a right operand that is read in place, and how long its sums may be then. Columns of the
-right one lie far apart, where lines of the innermost cache displace each other.
+_NEAR_LEFT, _NEAR_RIGHT, _NEAR_STEPS, _NEAR_LINES = 160_000, 40_000, 512, 1024
+"""Bytes of a left and of a right operand that is read in place, how long its sums may be then, and how many lines it
+may have: it is one block. Columns of the right one lie far apart, where lines of the innermost cache displace each
+other.
 """
 
 _WIDEST = 64
@@ -232,7 +231,7 @@ class DotPlan:
         if self.k > _NEAR_STEPS or self.dtype.is_complex or side.copied or side.shape.dtype is not self.dtype:
             return False
         lines, most = (self.m, _NEAR_LEFT) if operand else (self.n, _NEAR_RIGHT)
-        if lines * self.k * self.dtype.itemsize > most:
+        if lines > _NEAR_LINES or lines * self.k * self.dtype.itemsize > most:
             return False
         if operand:
             return self.m >= rows
@@ -298,14 +297,12 @@ class DotPlan:
     @property
     def has_few_rows(self) -> bool:
         """More rows, but few enough for a large matrix whose columns lie side by side to be read once, in order."""
-        if self.epilogue is not None or not MOST_ROWS < self.m <= few_rows.MOST_ROWS:
+        if self.epilogue is not None or not MOST_ROWS < self.m <= few_rows.MOST_ROWS or not self._is_simple:
             return False
         itemsize = self.dtype.itemsize
         if self.k * self.n * itemsize < few_rows.LEAST_BYTES or self.n % (_WIDEST // itemsize):
             return False
-        sides = (self.lhs, self.rhs, self.out)
-        alike = all(side.shape.dtype is self.dtype and not side.copied for side in sides)
-        return alike and not self.dtype.is_complex and self.rhs.strides[1] == self.out.strides[2] == 1
+        return self.rhs.strides[1] == self.out.strides[2] == 1
 
     @property
     def is_row_dot(self) -> bool:
@@ -342,70 +339,3 @@ class DotPlan:
         if self.is_row_sum or self.has_few_rows:
             return fixed
         return fixed + max(self.gemm(width).scratch_bytes for width in (16, 32, 64))
-
-
-_TILES, _NEAR_TILES = 8, 4
-"""Tiles along each side of a part of a product, at least: what is packed is packed again for each part, what is read
-in place costs nothing more.
-"""
-
-
-@record
-class Parts:
-    """A side of a result, of some `size`, in a `count` of parts of whole `unit`s, which differ by one unit at most."""
-
-    size: int
-    count: int
-    unit: int
-
-    def halved(self, least: int) -> bool:
-        """Whether parts may be half as large, and are no smaller than so many rows or columns then."""
-        return self.size // (2 * self.count) >= least
-
-    def extent(self, b: Builder, number: Value) -> tuple[Value, Value]:
-        """Where a part begins, and how large it is."""
-        if self.count == 1:
-            return i64(0), i64(self.size)
-        units = i64(-(-self.size // self.unit))
-        begin, end = (
-            b.mul(b.udiv(b.mul(at, units), i64(self.count)), i64(self.unit)) for at in (number, b.add(number, i64(1)))
-        )
-        return begin, b.sub(least(b, end, i64(self.size)), begin)
-
-
-@record
-class Units:
-    """A product in parts: those of each of so many `matrices`, along the rows and along the columns of the result."""
-
-    matrices: int
-    rows: Parts
-    columns: Parts
-
-    @staticmethod
-    def of(plan: DotPlan, workers: int, vector_bytes: int) -> Units:
-        """Two parts for each worker, or more if there are many matrices, unless parts would be too small."""
-        matrices, tile = prod(plan.batch), plan.gemm(vector_bytes).tile
-        row, column = tile.rows, GROUP if plan.finishes_blocks else tile.columns
-        rows, columns = Parts(plan.m, 1, row), Parts(plan.n, 1, column)
-        if plan.is_inline or plan.is_inline_dots or matrices >= 2 * workers:
-            return Units(matrices, rows, columns)
-        left, right = plan.in_place(plan.lhs), plan.in_place(plan.rhs)
-        least_rows = (_NEAR_TILES if right else _TILES) * row if plan.is_packed else plan.m
-        least_columns = (_NEAR_TILES if left else _TILES) * tile.columns
-        while matrices * rows.count * columns.count < (1 if left else 2) * workers:
-            wide = columns.size // columns.count >= rows.size // rows.count or (left and not right)
-            if columns.halved(least_columns) and (wide or not rows.halved(least_rows)):
-                columns = Parts(plan.n, 2 * columns.count, column)
-            elif rows.halved(least_rows):
-                rows = Parts(plan.m, 2 * rows.count, row)
-            else:
-                break
-        return Units(matrices, rows, columns)
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        return self.matrices, self.rows.count, self.columns.count
-
-    @property
-    def count(self) -> int:
-        return self.matrices * self.rows.count * self.columns.count

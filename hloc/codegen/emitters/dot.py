@@ -12,14 +12,15 @@ it is in the cache, and to the result of any other product when that is complete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from types import SimpleNamespace
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
-from hloc.codegen.dot_plan import DotPlan, Side, Units
+from hloc.codegen.dot_plan import DotPlan, Side
+from hloc.codegen.dot_units import Units
 from hloc.codegen.few_rows import few_rows_routine
 from hloc.codegen.gemm import GROUP, Extent, Gemm, Parts, gemm_routine
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
@@ -28,7 +29,8 @@ from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize
 from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
 from hloc.codegen.packing import ANYHOW, pack_routine
-from hloc.codegen.products import added, multiply_accumulate
+from hloc.codegen.plain_dot import plain_dot
+from hloc.codegen.products import added
 from hloc.codegen.routines import Routines, i64
 from hloc.codegen.small_dots import InlineDots
 from hloc.codegen.strided import Strided
@@ -63,38 +65,9 @@ def dot(k: KernelContext, instruction: Instruction) -> None:
         return
     plan = DotPlan(instruction, k.finisher and k.finisher.epilogue, k.is_fused)
     if plan.is_plain:
-        _plain(k, instruction, plan.dtype)
+        plain_dot(k, instruction, plan.dtype)
     else:
         _Product(k, plan).write()
-
-
-def _plain(k: KernelContext, instruction: Instruction, dtype: DType) -> None:
-    """Loops over the result; each element's sum in order of the contracting dimensions."""
-    lhs, rhs = (operand.shape for operand in instruction.operands)
-    lhs_batch, rhs_batch = instruction.get("lhs_batch_dims"), instruction.get("rhs_batch_dims")
-    lhs_steps, rhs_steps = instruction.get("lhs_contracting_dims"), instruction.get("rhs_contracting_dims")
-    batch = len(lhs_batch)
-    lhs_free = [d for d in range(lhs.rank) if d not in (*lhs_batch, *lhs_steps)]
-    rhs_free = [d for d in range(rhs.rank) if d not in (*rhs_batch, *rhs_steps)]
-    sizes = [lhs.dims[d] for d in lhs_steps]
-
-    def place(dims: Sequence[Sequence[int]], values: Sequence[Sequence[Value]]) -> Index:
-        where = {d: v for ds, vs in zip(dims, values, strict=True) for d, v in zip(ds, vs, strict=True)}
-        return tuple(where[d] for d in range(len(where)))
-
-    def element(index: Index) -> None:
-        lhs_index, rhs_index = index[batch : batch + len(lhs_free)], index[batch + len(lhs_free) :]
-
-        def step(steps: Index, sums: list[Register]) -> list[Register]:
-            x = k.input(0)(place((lhs_batch, lhs_free, lhs_steps), (index[:batch], lhs_index, steps)))
-            y = k.input(1)(place((rhs_batch, rhs_free, rhs_steps), (index[:batch], rhs_index, steps)))
-            x, y = scalar.convert(k.b, x, lhs.dtype, dtype), scalar.convert(k.b, y, rhs.dtype, dtype)
-            return [multiply_accumulate(k.b, dtype, x, y, sums[0])]
-
-        (total,) = k.reduce_loop(sizes, [scalar.constant(dtype, 0)], step)
-        k.store(index, [scalar.convert(k.b, total, dtype, instruction.shape.dtype)])
-
-    k.loop_nest(instruction.shape.dims, element, instruction.shape.minor_to_major[::-1])
 
 
 class _Product:
