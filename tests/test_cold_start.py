@@ -96,4 +96,4 @@ def test_a_plain_run_is_small() -> None:
     with open(os.devnull, "wb") as nothing:
         process = subprocess.Popen([sys.executable, "-c", SMALL_PARENT], stdout=subprocess.PIPE, stderr=nothing)
         megabytes = float(process.communicate()[0]) / 1024
-    assert megabytes < 115
+    assert megabytes < 110

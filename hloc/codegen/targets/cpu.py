@@ -118,7 +118,14 @@ def _builder() -> llvm.PassBuilder:
 def _optimized(llvm_ir: str) -> llvm.ModuleRef:
     module = read(llvm_ir)
     run_default(module, _builder())
+    _drop_passes()
     return module
+
+
+@cache
+def _drop_passes() -> None:
+    """After the first program's passes: a process that compiles one only has no use for their code any more."""
+    drop_read_pages()
 
 
 def optimized_text(llvm_ir: str, options: Options) -> str:

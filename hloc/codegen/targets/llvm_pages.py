@@ -10,9 +10,10 @@ _DONT_NEED = 4
 
 
 def drop_read_pages() -> None:
-    """Gives back the library's code and symbol tables, of which its start touched a little everywhere: 28 MB.
+    """Gives back the library's code and symbol tables, as far as they are in memory.
 
-    Compiling needs a quarter of that again. Elsewhere than on Linux nothing is done.
+    The library's start touches a little everywhere, 28 MB, of which compiling needs a quarter again. Elsewhere than on
+    Linux nothing is done.
     """
     if not sys.platform.startswith("linux"):
         return
