@@ -40,12 +40,20 @@ CONTEXT_FIELDS = (
     "pool",  # ptr to the threads' words (POOL_WORDS), 0 if kernels run on the calling thread alone
 )
 
-POOL_WORDS = ("state", "next", "busy", "task", "frame", "count", "grain", "workers", "sleeping", "stop", "syscall")
+POOL_WORDS = (
+    "state", "next", "busy", "task", "frame", "count", "grain", "workers", "sleeping", "stop",
+    "free",  # a processor that no helper is bound to
+    "bound",  # ptr to i64[POOL_PROCESSORS]: the system's number of the helper that is bound to a processor, or 0
+    "syscall", "getcpu",  # the C library's functions
+)  # fmt: skip
 """What the threads of a process share, each word of 8 bytes on a cache line of its own: see `threads_code.py`."""
+
+POOL_PROCESSORS = 1024
+"""Helpers are bound to processors below it."""
 
 WORKER = "hloc_worker"
 """The function in which a program with `threads` above 1 has the life of a helper: `ptr hloc_worker(ptr words)`, the
-words being the pool's address and the helper's number, from 1 on."""
+words being the pool's address, the helper's number, from 1 on, and the processor that it is bound to, or -1."""
 
 DEVICE_FAILED, DEVICE_LATE, SIZE_FAILED = 1, 2, 3
 

@@ -8,14 +8,17 @@ helper looks for work for a while after the last, then sleeps.
 The word STATE is what all agree on: its lowest bit says that a call takes helpers, the next 15 bits count those
 inside, and the rest counts calls. A helper comes in by counting itself, only while the bit is set; the caller clears
 the bit when no chunk is left, and goes on when nobody is inside.
+
+Helpers are bound to processors. The system may run a caller on one of these as well, and would leave both there for
+milliseconds: so the helper is sent to the processor that has none.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
-from hloc.codegen.llvm import Builder, Function, Value, integer
-from hloc.codegen.program import POOL_WORDS
+from hloc.codegen.llvm import Builder, Function, Value
+from hloc.codegen.program import POOL_PROCESSORS, POOL_WORDS
 from hloc.codegen.routines import PLAIN, Routines, i64, least
 
 _OPEN, _INSIDE, _CALL = 1, 2, 1 << 16
@@ -24,6 +27,9 @@ _LOOKS = 4000
 
 _FUTEX, _WAIT, _WAKE = 202, 128, 129
 """Of Linux on x86-64: the number of the system call, and FUTEX_WAIT and FUTEX_WAKE for threads of one process."""
+
+_GETTID, _SCHED_SETAFFINITY = 186, 203
+"""Numbers of system calls."""
 
 
 def _word(b: Builder, pool: Value, name: str) -> Value:
@@ -57,6 +63,7 @@ def parallel_routine(routines: Routines) -> Function:
 
 
 def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
+    b.call(_make_way_routine(routines), [p.pool])
     for name in ("task", "frame", "count", "grain", "workers"):
         b.store(getattr(p, name), _word(b, p.pool, name))
     b.store_atomic(i64(0), _word(b, p.pool, "next"))
@@ -73,6 +80,35 @@ def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
         return b.icmp_signed("!=", b.and_(now, i64(_CALL - _INSIDE)), i64(0))
 
     b.while_loop([i64(0)], someone_inside, lambda carried: [_pause(routines, b, carried[0])], "leaving")
+
+
+def _make_way_routine(routines: Routines) -> Function:
+    """`make_way(pool)`: sends the helper that is bound to the caller's processor, if there is one, to the free one."""
+
+    def write(b: Builder, p: SimpleNamespace) -> None:
+        free, bound = _word(b, p.pool, "free"), b.load("ptr", _word(b, p.pool, "bound"))
+        here = b.zext(b.call(b.load("ptr", _word(b, p.pool, "getcpu")), [], "i32"), "i64")
+        with b.if_then(b.icmp_unsigned("<", here, i64(POOL_PROCESSORS))):
+            place = b.gep("i64", bound, here)
+            helper, to = b.load_atomic("i64", place), b.load("i64", free)
+            with b.if_then(b.icmp_signed("!=", helper, i64(0))):
+                _bind(b, p.pool, helper, to)
+                b.store_atomic(helper, b.gep("i64", bound, to))
+                b.store_atomic(i64(0), place)
+                b.store(here, free)
+
+    return routines.get("hloc.make_way", "ptr pool", write, stage=PLAIN)
+
+
+def _bind(b: Builder, pool: Value, thread: Value, processor: Value) -> None:
+    """Binds a thread to a processor. If the system refuses, it stays where it is, and only speed is lost."""
+    words = POOL_PROCESSORS // 64
+    mask = b.alloca("i64", words)
+    for number in range(words):
+        b.store(i64(0), b.gep("i64", mask, i64(number)))
+    bit = b.shl(i64(1), b.and_(processor, i64(63)))
+    b.store(bit, b.gep("i64", mask, b.lshr(processor, i64(6))))
+    _system(b, pool, _SCHED_SETAFFINITY, thread, i64(words * 8), mask)
 
 
 def _chunks_routine(routines: Routines) -> Function:
@@ -97,10 +133,16 @@ def _chunks_routine(routines: Routines) -> Function:
 
 
 def worker_routine(routines: Routines) -> Function:
-    """`worker(pool, number)`: the life of helper `number` (from 1 on), until the pool's word `stop` is set."""
+    """`worker(pool, number, processor)`: the life of helper `number` (from 1 on), until the pool's word `stop` is set.
+
+    It is bound to the processor, unless that is -1.
+    """
 
     def write(b: Builder, p: SimpleNamespace) -> None:
         state = _word(b, p.pool, "state")
+        with b.if_then(b.icmp_signed(">=", p.processor, i64(0))):
+            bound = b.load("ptr", _word(b, p.pool, "bound"))
+            b.store_atomic(_system(b, p.pool, _GETTID), b.gep("i64", bound, p.processor))
 
         def goes_on(carried: list[Value]) -> Value:
             return b.icmp_signed("==", b.load_atomic("i64", _word(b, p.pool, "stop")), i64(0))
@@ -140,7 +182,7 @@ def worker_routine(routines: Routines) -> Function:
 
         b.while_loop([i64(0), i64(0)], goes_on, look, "look")
 
-    return routines.get("hloc.worker", "ptr pool, i64 number", write, stage=PLAIN)
+    return routines.get("hloc.worker", "ptr pool, i64 number, i64 processor", write, stage=PLAIN)
 
 
 def _pause(routines: Routines, b: Builder, looks: Value) -> Value:
@@ -151,18 +193,22 @@ def _pause(routines: Routines, b: Builder, looks: Value) -> Value:
 
 
 def _futex(b: Builder, pool: Value, what: int, value: Value) -> None:
-    """Sleeps while the lower half of the state is `value`, or wakes so many; the kernel's function is in the pool."""
-    function = b.load("ptr", _word(b, pool, "syscall"))
-    zero = i64(0)
-    args = [i64(_FUTEX), _word(b, pool, "state"), i64(what), value, zero, zero, zero]
-    b.call(function, args, "i64")
+    """Sleeps while the lower half of the state is `value`, or wakes so many."""
+    _system(b, pool, _FUTEX, _word(b, pool, "state"), i64(what), value)
+
+
+def _system(b: Builder, pool: Value, number: int, *args: Value) -> Value:
+    """A system call."""
+    rest = [i64(0)] * (6 - len(args))
+    return b.call(b.load("ptr", _word(b, pool, "syscall")), [i64(number), *args, *rest], "i64")
 
 
 def worker_entry(routines: Routines, name: str) -> None:
-    """The function that the runtime starts helpers in: `ptr name(ptr words)`, words being the pool and the number."""
+    """The function that the runtime starts helpers in: `ptr name(ptr words)`, words as WORKER has them."""
     function = routines.module.function(name, "ptr", [("ptr", "words")], routines.target.function_attributes)
     b = Builder(function)
     words = function.args[0]
     pool = b.load("ptr", words)
-    b.call(worker_routine(routines), [pool, b.load("i64", b.gep("i64", words, integer("i64", 1)))])
+    rest = [b.load("i64", b.gep("i64", words, i64(number))) for number in (1, 2)]
+    b.call(worker_routine(routines), [pool, *rest])
     b.ret(Value("ptr", "null"))

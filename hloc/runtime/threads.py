@@ -2,7 +2,8 @@
 
 The code of a helper's life is that of the first program that needs helpers, which therefore stays loaded. Helpers
 are threads of the system without Python; each is bound to a processor of its own, of those that this process may use,
-since a woken thread else begins on the processor of the one that wakes it.
+since a woken thread else begins on the processor of the one that wakes it. One of them is left free: callers send the
+helper there that is bound to theirs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from hloc.codegen.program import POOL_WORDS
+from hloc.codegen.program import POOL_PROCESSORS, POOL_WORDS
 
 _LINE = 64
 _STACK_BYTES = 8 << 20
@@ -27,22 +28,30 @@ class _Pool:
         self.address = -(-ctypes.addressof(self._room) // _LINE) * _LINE
         self.helpers = 0
         self.kept: list[object] = []
-        self._set("syscall", ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value or 0)
+        self._bound = (ctypes.c_int64 * POOL_PROCESSORS)()
+        self.reset()
 
     def reset(self) -> None:
         """Of a pool without helpers; whatever they were doing when they vanished is forgotten."""
         self.helpers = 0
+        library = ctypes.CDLL(None)
+        ctypes.memset(self._bound, 0, ctypes.sizeof(self._bound))
+        addresses = {"bound": self._bound, "syscall": library.syscall, "getcpu": library.sched_getcpu}
         for name in POOL_WORDS:
-            if name != "syscall":
-                self._set(name, 0)
+            what = addresses.get(name)
+            self._set(name, 0 if what is None else ctypes.cast(what, ctypes.c_void_p).value or 0)
 
     def _set(self, name: str, value: int) -> None:
         ctypes.c_int64.from_address(self.address + _LINE * POOL_WORDS.index(name)).value = value
 
+    def leave_free(self, processor: int) -> None:
+        """The processor that no helper begins on."""
+        self._set("free", processor)
+
     def start(self, worker: int, processor: int | None) -> None:
         """One more helper, in the function at `worker`."""
         self.helpers += 1
-        words = (ctypes.c_int64 * 2)(self.address, self.helpers)
+        words = (ctypes.c_int64 * 3)(self.address, self.helpers, -1 if processor is None else processor)
         self.kept.append(words)
         thread = ctypes.c_ulong()
         library = ctypes.CDLL(None)
@@ -52,8 +61,8 @@ class _Pool:
             return
         library.pthread_detach(thread)
         if processor is not None:
-            mask = (ctypes.c_ulong * 16)()
-            mask[processor // 64 % 16] = 1 << processor % 64
+            mask = (ctypes.c_ulong * (POOL_PROCESSORS // 64))()
+            mask[processor // 64] = 1 << processor % 64
             library.pthread_setaffinity_np(thread, ctypes.sizeof(mask), mask)
 
 
@@ -75,9 +84,11 @@ def pool(workers: int, worker: Callable[[], int], owner: object) -> int:
         wanted = min(workers, len(os.sched_getaffinity(0))) - 1
         if _pool.helpers < wanted:
             _pool.kept.append(owner)
-            others = sorted(os.sched_getaffinity(0))[1:]
-            for number in range(_pool.helpers, wanted):
-                _pool.start(worker(), others[number] if number < len(others) else None)
+            usable = sorted(processor for processor in os.sched_getaffinity(0) if processor < POOL_PROCESSORS)
+            if usable and not _pool.helpers:
+                _pool.leave_free(usable[0])
+            for number in range(_pool.helpers + 1, wanted + 1):
+                _pool.start(worker(), usable[number] if number < len(usable) else None)
         return _pool.address
 
 

@@ -231,6 +231,30 @@ def test_helpers_are_as_many_as_processors_at_most() -> None:
     assert before <= 2 * len(os.sched_getaffinity(0)) + 2
 
 
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.uname().machine != "x86_64" or processors() < 2,
+    reason="there are no helpers",
+)
+def test_helpers_make_way_for_callers() -> None:
+    code = (
+        "import os, threading, hloc, numpy as np\n"
+        "from hloc.options import Options\n"
+        f"e = hloc.compile('''{CHAIN}''', options=Options(num_threads=64, cache=False))\n"
+        "x, usable, own = np.zeros((700, 1003), np.float32), os.sched_getaffinity(0), threading.get_native_id()\n"
+        "e(x)\n"
+        "for processor in [*usable, *usable]:\n"
+        "    os.sched_setaffinity(0, {processor})\n"
+        "    for _ in range(20):\n"
+        "        e(x)\n"
+        "    others = [int(thread) for thread in os.listdir('/proc/self/task') if int(thread) != own]\n"
+        "    bound = [os.sched_getaffinity(thread) for thread in others]\n"
+        "    print(bound.count({processor}), sum(len(processors) == 1 for processors in bound))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    usable = len(os.sched_getaffinity(0))
+    assert done.stdout.split() == ["0", str(usable - 1)] * 2 * usable
+
+
 def test_a_forked_child_runs_alone() -> None:
     code = (
         "import os, warnings, hloc, numpy as np\n"
