@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 import hloc
+from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.passes.pipeline import ORDER, Pass
 from hloc.passes.pipeline import PASSES as PASS_TABLE
 from hloc.reference import machine
 from hloc.reference.evaluate import evaluate
-from tools.fuzz.compare import SIMPLIFIED, Judge
+from tools.fuzz.compare import SIMPLIFIED, WITHOUT_NAN, Judge
 from tools.fuzz.executors import Program, check
 from tools.fuzz.generate import generate
 from tools.fuzz.shrink import shrink
+from tools.fuzz.values import FLOATS, PROFILES, Draw
 from tools.passes import random_order, variants
 
 NATIVE = ("cpu", "none")
@@ -87,6 +89,13 @@ def judge(body: str, *arguments: np.ndarray) -> tuple[Judge, list[np.ndarray]]:
 
 
 X = np.array([1.5, -2.25, 3.0, 100.0], np.float32)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_only_special_values_are_no_numbers(dtype: DType, profile: str) -> None:
+    values = Draw(5).array(dtype, (400,), profile).astype(float)
+    assert np.isfinite(values).all() == (profile != "special" or dtype.numpy in WITHOUT_NAN)
 
 
 def test_exact_results_differ_by_nothing() -> None:

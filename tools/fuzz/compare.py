@@ -35,7 +35,7 @@ _WITHIN = frozenset(
 # LLVM drops those of equal operands, or of a way there and back, and with them their way with denormals.
 _CHOICES = frozenset(("maximum", "minimum", "clamp", "stochastic-convert"))
 _COMPLEX = frozenset(("multiply", "divide", "abs", "sign", "sqrt"))
-_WITHOUT_NAN = tuple(t.numpy for t in (F4E2M1FN, F6E2M3FN, F6E3M2FN))
+WITHOUT_NAN = tuple(t.numpy for t in (F4E2M1FN, F6E2M3FN, F6E3M2FN))
 # XLA's CPU backend contracts products and sums, and keeps more bits of narrow floats.
 _IN_XLA = frozenset(("add", "subtract", "multiply", "divide", "remainder", "sqrt"))
 # What rules write differently where an operand is a constant: x / c as x * (1 / c), x * c * d as x * (c * d).
@@ -134,7 +134,7 @@ class Judge:
             if got.shape != expected.shape or got.dtype != expected.dtype:
                 return f"result {number}: {got.dtype}{got.shape}, expected {expected.dtype}{expected.shape}"
             # The sign of a NaN is nobody's promise, and a type without NaNs makes a zero of that sign of it.
-            signs = self._exact and way != XLA and got.dtype not in _WITHOUT_NAN
+            signs = self._exact and way != XLA and got.dtype not in WITHOUT_NAN
             wrong = ~equal(got, expected, signs)
             if (self._keeps_denormals or way == SIMPLIFIED) and is_float(got):
                 wrong &= ~_vanishing(got, expected, self._sums)

@@ -105,16 +105,23 @@ class Draw:
         return values.astype(dtype.numpy)
 
     def _floats(self, dtype: DType, dims: tuple[int, ...], profile: str) -> np.ndarray:
+        """Only "special" has NaNs and infinities in it."""
         if profile == "whole":
-            return np.asarray(self.numpy.integers(-6, 6, dims, endpoint=True), float)
+            return _held(dtype, np.asarray(self.numpy.integers(-6, 6, dims, endpoint=True), float))
         values = np.asarray(self.numpy.standard_normal(dims))
         if profile == "wide":
             values = values * 10.0 ** self.numpy.integers(-4, 4, dims)
         if profile == "special":
-            values = np.where(
-                self.numpy.random(dims) < 0.4, self.numpy.choice(corners_of(dtype), dims), values
-            )
-        return values
+            corners = self.numpy.choice(corners_of(dtype), dims)
+            return np.where(self.numpy.random(dims) < 0.4, corners, values)
+        return _held(dtype, values)
+
+
+def _held(dtype: DType, values: np.ndarray) -> np.ndarray:
+    """What the type holds of them: some would be NaN beyond their greatest, or for being negative."""
+    info = ml_dtypes.finfo(dtype.numpy)
+    least, greatest = float(info.min), float(info.max)
+    return np.clip(np.abs(values) if least > 0 else values, least, greatest)
 
 
 PROFILES = ("whole", "tame", "wide", "special")
