@@ -23,15 +23,17 @@ def join_converts(instruction: Instruction) -> Instruction | None:
     """convert(convert(x)) = convert(x), if the type in the middle has every value of the first exactly
 
     Also where that is the last one again, as XLA has it by default: the way over the middle would flush
-    denormals.
+    denormals. But a float becomes the nearest integer of a type, where an integer wraps around.
     """
     inner = instruction.operands[0]
     if inner.opcode != "convert":
         return None
     value = inner.operands[0]
-    if not holds_all(inner.shape.dtype, value.shape.dtype):
+    first, middle, last = value.shape.dtype, inner.shape.dtype, instruction.shape.dtype
+    wraps = last.is_integer and not first.is_float and not holds_all(last, first)
+    if not holds_all(middle, first) or (middle.is_float and wraps):
         return None
-    return Emit.at(instruction).convert(value, instruction.shape.dtype)
+    return Emit.at(instruction).convert(value, last)
 
 
 @rule(op("convert", op("iota")))

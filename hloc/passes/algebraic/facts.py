@@ -128,7 +128,7 @@ def as_scalar(emit: Emit, instruction: Instruction) -> Instruction:
 def holds_all(wide: DType, narrow: DType) -> bool:
     """Whether every value of `narrow` is one of `wide`, infinities and NaN included."""
     if narrow.kind == "predicate":
-        return wide.is_integer or wide.is_float
+        return wide.name not in ("s1", "f8e8m0fnu") and (wide.is_integer or wide.is_float)
     if narrow.is_integer and wide.is_integer:
         signs = narrow.is_signed == wide.is_signed or (wide.is_signed and narrow.bits < wide.bits)
         return signs and narrow.bits <= wide.bits
