@@ -1,6 +1,6 @@
 """The parent of the workers: prepares a task in each, and times them in turns.
 
-In a round each peer runs one batch of calls, of some milliseconds, while the others wait; the order turns about from
+In a round each peer runs one batch of calls, of some milliseconds, while the others sleep; the order turns about from
 round to round. So what slows the machine down slows all alike, and times are compared round by round.
 """
 
@@ -27,7 +27,9 @@ from tools.bench.workloads import WORKLOADS
 ROOT = Path(__file__).resolve().parents[2]
 _GROUP_SECONDS = 20e-6  # between two looks at the clock at least
 _LONG_SECONDS = 20e-3  # calls that take longer need no other before them to be warm
-_REST_SECONDS = 2e-3  # after a batch: threads that spin for more work go to sleep
+_REST_SECONDS = 2e-3  # after a batch, and again while threads spin for more work
+_IDLE = 0.05  # of a processor: whoever uses less of it sleeps
+_MOST_RESTS = 150
 
 
 @dataclass
@@ -141,6 +143,18 @@ class Process:
         self.stop()
         self._start()
         return {"error": error}
+
+    def rest(self) -> None:
+        """Wait until its threads are asleep: those of some pools spin for 20 ms and more, beside the next peer."""
+        clock = ~self._process.pid << 3 | 2  # Linux's number of the clock of a process's processor time
+        with suppress(OSError):  # it has ended
+            before = time.clock_gettime(clock)
+            for _ in range(_MOST_RESTS):
+                time.sleep(_REST_SECONDS)
+                after = time.clock_gettime(clock)
+                if after - before < _IDLE * _REST_SECONDS:
+                    return
+                before = after
 
     def _last_words(self) -> str:
         status = self._process.wait()
@@ -285,14 +299,15 @@ class Bench:
         for number in range(rounds):
             for peer in live[:: 1 if number % 2 == 0 else -1]:
                 batch = batches[peer]
-                answer = self._workers[peer].ask("time", calls=batch.calls, group=batch.group, warm=batch.warm)
+                worker = self._workers[peer]
+                answer = worker.ask("time", calls=batch.calls, group=batch.group, warm=batch.warm)
                 if "error" in answer:
                     outcome.absent[peer] = answer["error"]
                     live.remove(peer)
                     del outcome.timings[peer]
                 else:
                     outcome.timings[peer].add(answer["ok"])
-                time.sleep(_REST_SECONDS)
+                worker.rest()
 
 
 def _loaded(path: Path) -> list[np.ndarray]:
