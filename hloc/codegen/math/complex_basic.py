@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .complex_number import Complex, choose
 from .double_double import Pair, two_product, two_sum
-from .exponential import exp, exp_reduced, expm1, reduce_by_ln2, scale_by_power
-from .expression import Num, scalar
+from .exponential import exp, exp_reduced, expm1, power_bits, reduce_by_ln2, scale_by_power
+from .expression import EXPONENT_BIAS, Num, scalar
 from .functions import complex_function
 from .inverse_trigonometric import atan2
 from .logarithm import INFINITY, NAN, log_of_pair, log_one_plus
@@ -64,12 +64,16 @@ def _signs(z: Complex) -> Complex:
     return Complex(*parts)
 
 
-@complex_function("abs", doubles=True)
+@complex_function("abs")
 def modulus(z: Complex) -> Complex:
-    """|z| (in the real part)."""
-    near, exponent = _with_squares(z)
+    """|z| (in the real part): of z by a power of two that leaves its squares in range, to 1 ULP."""
+    kind, type = scalar(z.real), z.real.type
+    bias = EXPONENT_BIAS[kind]
+    exponent = z.largest().bits() & power_bits(bias + 1, kind)
+    exponent = exponent.max_with(power_bits(2 - bias, kind)).min_with(power_bits(bias - 2, kind))
+    near = z.times((exponent.of(power_bits(bias, kind)) - exponent).as_float(type))
     size = near.real.fma(near.real, near.imag * near.imag).sqrt()
-    return Complex(scale_by_power(size, exponent), size.of(0.0))
+    return Complex(size * exponent.as_float(type), size.of(0.0))
 
 
 def _root_near_one(z: Complex) -> tuple[Complex, Num, Num]:
