@@ -15,7 +15,7 @@ from hloc.codegen.arena import aligned
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Module, Value, integer
 from hloc.codegen.program import CONTEXT_FIELDS
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import Routines, i64, least
 from hloc.codegen.targets.target import Target
 from hloc.codegen.threads_code import parallel_routine
 from hloc.host.processors import processors
@@ -115,10 +115,14 @@ class SharedKernel:
         for number, argument in enumerate(function.args):
             b.store(argument, b.gep("ptr", frame, i64(number)))
         context = function.args[-1]
-        pool = b.load("ptr", b.gep("ptr", context, i64(CONTEXT_FIELDS.index("pool"))))
+        pool, most = (
+            b.load(type, b.gep("i64", context, i64(CONTEXT_FIELDS.index(name))))
+            for type, name in (("ptr", "pool"), ("i64", "workers"))
+        )
         parallel = parallel_routine(Routines(self.module, self.target))
         grain, wakes = i64(sharing.grain(size)), integer("i1", sharing.wakes)
-        given = [pool, Value("ptr", task.text), frame, i64(size), grain, i64(sharing.workers), wakes]
+        workers = least(b, i64(sharing.workers), most)
+        given = [pool, Value("ptr", task.text), frame, i64(size), grain, workers, wakes]
         if turns == 1:
             b.call(parallel, given)
         else:

@@ -38,6 +38,7 @@ CONTEXT_FIELDS = (
     "rng_state",  # ptr to u64[2]: the device's generator
     "externals",  # ptr to the addresses of `Program.externals`
     "pool",  # ptr to the threads' words (POOL_WORDS), 0 if kernels run on the calling thread alone
+    "workers",  # i64: threads that work on a kernel of this call at most
 )
 
 POOL_WORDS = (

@@ -56,7 +56,7 @@ def parallel_routine(routines: Routines) -> Function:
             b.if_else(taken, together, alone)
 
         exists = b.icmp_signed("!=", b.ptrtoint(p.pool, "i64"), i64(0))
-        b.if_else(exists, try_together, alone)
+        b.if_else(b.and_(exists, b.icmp_signed(">", p.workers, i64(1))), try_together, alone)
 
     params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 workers, i1 wakes"
     return routines.get("hloc.parallel", params, write, stage=PLAIN)

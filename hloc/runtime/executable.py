@@ -47,7 +47,8 @@ class Executable(Runner):
     def __init__(self, program: Program, call_code: Callable[[], bytes] | None = None):
         super().__init__(program)
         self._call_code = call_code
-        self._runs = 0
+        self._runs, self._counts_runs = 0, call_code is not None
+        self._most_workers = program.threads
         self._lock = threading.Lock()
         self._native: NativeCall | None = None
         self._code = NativeCode(program)
@@ -57,6 +58,19 @@ class Executable(Runner):
         self._externals = Externals(program.externals)
         self._communicator = self._new_communicator()
         self._alone = self._new_context(0, self._communicator)
+
+    def with_threads(self, count: int) -> Executable:
+        """The same program, the same code and memory; at most so many threads work on a kernel of its calls.
+
+        These are never more than the program was compiled for. ValueError if `count` is less than 1.
+        """
+        if count < 1:
+            raise ValueError(f"got {count} threads, expected at least 1")
+        other = Executable.__new__(Executable, self.program)
+        own = {"_runs": 0, "_counts_runs": self._call_code is not None, "_native": None, "_lock": threading.Lock()}
+        vars(other).update(vars(self), **own, _most_workers=count)
+        other._alone = other._new_context(0, other._communicator)
+        return other
 
     def execute(self, *arguments: Any) -> list[np.ndarray]:
         if self._native is None:
@@ -95,14 +109,15 @@ class Executable(Runner):
             "rng_state": address(self._rng_states[device]),
             "externals": address(self._externals.table),
             "pool": self._code.pool,
+            "workers": self._most_workers,
         }
         return np.array([fields.get(name, 0) for name in CONTEXT_FIELDS], np.int64)
 
     def _run(
         self, device: int, arguments: list[np.ndarray], context: np.ndarray, communicator: np.ndarray
     ) -> list[np.ndarray]:
-        if self._call_code is not None:
-            self._count_run(self._call_code)
+        if self._counts_runs:
+            self._count_run()
         if self._is_padded:
             arguments = padded(arguments, [leaf.shape for leaf in self.program.parameters])
         arguments = self._memory.arguments(arguments)
@@ -126,14 +141,14 @@ class Executable(Runner):
         new = iter(self._memory.results(fresh))
         return [next(new) if donor is None else arguments[donor] for donor in donors]
 
-    def _count_run(self, call_code: Callable[[], bytes]) -> None:
+    def _count_run(self) -> None:
         """Makes calls native at the second run: a process with but one does not pay for it."""
         self._runs += 1
         if self._runs <= self.device_count or not has_room(self):
             return
-        self._call_code = None
+        self._counts_runs = False
         try:
-            host = native_call.host(call_code, _call_slowly, _raise_for)
+            host = native_call.host(self._call_code, _call_slowly, _raise_for)
         except RuntimeError:  # an interpreter that does not show its functions to code that is loaded: Python it is
             return
         if self._externals.have_hosts or not native_call.fits(self.program):

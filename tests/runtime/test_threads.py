@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -191,6 +192,34 @@ def test_results_do_not_depend_on_the_number_of_threads(text: str) -> None:
         assert executable.program.threads == threads
         for _ in range(20):
             assert np.array_equal(executable(*given), expected)
+
+
+@pytest.mark.parametrize("text", [CHAIN, SOFTMAX, SORT], ids=["chain", "softmax", "sort"])
+def test_calls_take_fewer_threads_if_asked(text: str) -> None:
+    compiled = hloc.compile(text, options=Options(num_threads=4))
+    (shape,) = (leaf.shape for leaf in compiled.program.parameters)
+    x = np.random.default_rng(3).standard_normal(shape.dims).astype(np.float32)
+    expected = compiled(x)
+    for count in (1, 3, 9):
+        fewer = compiled.with_threads(count)
+        for _ in range(3):  # by Python at first, then natively
+            np.testing.assert_array_equal(fewer(x), expected)
+        np.testing.assert_array_equal(compiled(x), expected)
+    with pytest.raises(ValueError, match="got 0 threads"):
+        compiled.with_threads(0)
+
+
+def test_a_call_of_one_thread_leaves_the_helpers_asleep() -> None:
+    compiled = hloc.compile(CHAIN, options=Options(num_threads=2))
+    x = np.ones((700, 1003), np.float32)
+    alone = compiled.with_threads(1)
+    alone(x)
+    time.sleep(0.01)
+    everyone, own = time.process_time(), time.thread_time()
+    for _ in range(50):
+        alone(x)
+    everyone, own = time.process_time() - everyone, time.thread_time() - own
+    assert everyone < 1.2 * own
 
 
 def test_small_kernels_stay_on_one_thread() -> None:
