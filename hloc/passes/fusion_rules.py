@@ -52,8 +52,18 @@ def is_element_op(instruction: Instruction) -> bool:
 
 def is_producer(instruction: Instruction) -> bool:
     """Whether an element op may be computed inside of the loop of its user."""
-    return is_element_op(instruction) and (
-        instruction.opcode not in _PLACING or instruction.shape.count <= _PLACING_LIMIT
+    if not is_element_op(instruction):
+        return False
+    is_single = instruction.opcode not in _PLACING or instruction.shape.count <= _PLACING_LIMIT
+    return is_single or _is_only_padded(instruction)
+
+
+def _is_only_padded(instruction: Instruction) -> bool:
+    """Whether it is a concatenation of which a pad places the parts."""
+    return (
+        instruction.opcode == "concatenate"
+        and all(user.opcode == "pad" for user in instruction.users)
+        and not instruction.is_root
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from types import MappingProxyType
 
-from hloc.codegen import scalar
+from hloc.codegen import bodies, scalar
 from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant, kernel
 from hloc.codegen.llvm import Constant, Value, const, integer
 from hloc.codegen.loops import delinearize, reshape_index
@@ -265,26 +265,31 @@ class Placed:
         last = min(size - 1, (out - 1 - padding.low) // step)
         return Placed(first, max(0, last - first + 1), min(out, first * step + padding.low), step)
 
+    def cut(self, begin: int, end: int) -> Placed:
+        """Of the elements those of `begin` to before `end`, numbered from there."""
+        first, last = max(self.first, begin), min(self.first + self.count, end)
+        return Placed(first - begin, max(0, last - first), self.start + (first - self.first) * self.step, self.step)
+
 
 @kernel("pad", element_operands="all", is_loop=True)
 def pad_kernel(k: KernelContext, instruction: Instruction) -> None:
-    """The padding value around the operand's box (everywhere, if there is some inside), then the operand."""
+    """The padding value around the operand's box (everywhere, if there is some inside), then the operand.
+
+    Of a concatenation that is fused each part goes to its place.
+    """
     out = instruction.shape.dims
     sizes = instruction.operands[0].shape.dims
     paddings = zip(instruction.get("padding"), sizes, out, strict=True)
     placed = [Placed.of(padding, size, extent) for padding, size, extent in paddings]
-    operand, value = k.input(0), k.input(1)(())
-
-    def source(index: Index) -> Register:
-        return operand(tuple(_affine(k, i, place.first, 1) for i, place in zip(index, placed, strict=True)))
+    value = k.input(1)(())
+    dimension, pieces = _pieces(k, instruction.operands[0], placed)
 
     def padded(boxes: Sequence[Box], rows: Rows = MappingProxyType({})) -> None:
         for starts, dims in boxes:
             _fill(k, dims, lambda index: value, starts, rows=rows)
 
     def moved(rows: Rows = MappingProxyType({})) -> None:
-        starts, steps = [place.start for place in placed], [place.step for place in placed]
-        _fill(k, [place.count for place in placed], source, starts, steps, rows)
+        _move(k, pieces, dimension, rows)
 
     order = instruction.shape.minor_to_major[::-1]
     if any(place.step > 1 for place in placed):
@@ -300,6 +305,52 @@ def pad_kernel(k: KernelContext, instruction: Instruction) -> None:
     _by_rows(
         k, {d: placed[d].count for d in outer}, row, lambda: padded(_frame(placed, out, order)[: 2 * len(outer)])
     )
+
+
+@record
+class Piece:
+    """Elements of `source`, along each dimension those that are `placed`."""
+
+    source: Element
+    placed: Sequence[Placed]
+
+    def fill(self, k: KernelContext, rows: Rows) -> None:
+        """Moves them, or those of some rows, to where they go."""
+
+        def moved(index: Index) -> Register:
+            return self.source(tuple(_affine(k, i, p.first, 1) for i, p in zip(index, self.placed, strict=True)))
+
+        starts, steps = [place.start for place in self.placed], [place.step for place in self.placed]
+        _fill(k, [place.count for place in self.placed], moved, starts, steps, rows)
+
+
+def _pieces(k: KernelContext, operand: Instruction, placed: list[Placed]) -> tuple[int, list[Piece]]:
+    """The pieces that a padded operand has, and the dimension along which they lie: a concatenation is not made."""
+    node, _ = bodies.source(operand, ())
+    if node.opcode != "concatenate" or k.body.array(node) is not None:
+        return 0, [Piece(k.input(0), placed)]
+    (dimension,) = node.get("dimensions")
+    pieces, begin = [], 0
+    for part in node.operands:
+        end = begin + part.shape.dims[dimension]
+        cut = placed[dimension].cut(begin, end)
+        if cut.count:
+            pieces.append(Piece(k.body.element(k, part), [*placed[:dimension], cut, *placed[dimension + 1 :]]))
+        begin = end
+    return dimension, pieces
+
+
+def _move(k: KernelContext, pieces: Sequence[Piece], dimension: int, rows: Rows) -> None:
+    """Fills in pieces that lie along a dimension: in rows across it there is something of each, others are in one."""
+    if dimension not in rows or len(pieces) == 1:
+        for piece in pieces:
+            piece.fill(k, rows)
+        return
+    first, *others = pieces
+    count = index_constant(first.placed[dimension].count)
+    behind = {**rows, dimension: k.b.sub(rows[dimension], count)}
+    is_first = k.b.icmp_signed("<", rows[dimension], count)
+    k.b.if_else(is_first, lambda: first.fill(k, rows), lambda: _move(k, others, dimension, behind))
 
 
 def _outer(placed: list[Placed], out: Sequence[int], order: Sequence[int]) -> list[int]:
