@@ -11,6 +11,7 @@ from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gemm import GROUP, IN_PLACE, GemmPlan
 from hloc.codegen.matvec import MOST_ROWS
 from hloc.codegen.packing import ANYHOW, order_of
+from hloc.codegen.pair_products import terms_a_lane
 from hloc.codegen.products import summing_type
 from hloc.codegen.strided import Strided
 from hloc.ir.dtypes import PRED
@@ -254,10 +255,15 @@ class DotPlan:
             return not self.holds
         return self.out.shape.dtype.real_part is not self.dtype.real_part
 
+    @property
+    def terms(self) -> int:
+        """How many terms of a sum a lane of packed operands holds."""
+        return terms_a_lane(self.dtype, self.lhs.shape.dtype, self.rhs.shape.dtype)
+
     def gemm(self, vector_bytes: int) -> GemmPlan:
-        plan = GemmPlan.of(
-            self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps, not self.finishes_blocks
-        )
+        # A pair's product takes a register more: broad tiles leave none.
+        broad = self.terms == 1 and not self.finishes_blocks
+        plan = GemmPlan.of(self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps, broad, self.terms)
         left, right = self.in_place(self.lhs), self.in_place(self.rhs)
         if left or right:
             plan = replace(plan, k_block=self.k)

@@ -19,10 +19,11 @@ from hloc.codegen import scalar
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.packing import TOGETHER, pack_routine
+from hloc.codegen.pair_packing import pack_pairs_routine
 from hloc.codegen.routines import QUICK, Routines, blocks, i64
 from hloc.codegen.tiles import Tile, unpack_routine
 from hloc.ir.dtypes import DType
-from hloc.records import record
+from hloc.records import record, replace
 
 GROUP = 64
 """Columns of a block of results that are finished together: such a block stays in the innermost cache."""
@@ -101,8 +102,12 @@ class Gemm:
         self.pack_a, self.pack_b = pack_a or self._pack_a, pack_b or self._pack_b
         self.block = block_routine(routines, tile)
 
+    def packed(self, steps: Value) -> Value:
+        """How many packed steps so many steps are."""
+        return steps if self.tile.terms == 1 else self.b.lshr(self.b.add(steps, i64(1)), i64(1))
+
     def write(self) -> None:
-        b, p, size = self.b, self.p, i64(self.tile.dtype.itemsize)
+        b, p, size = self.b, self.p, i64(self.tile.dtype.itemsize // self.tile.terms)
         b_bytes = i64(0) if self.b_order == IN_PLACE else b.mul(b.mul(p.n_block, p.k_block), size)
         a_bytes = i64(0) if self.a_order == IN_PLACE else b.mul(b.mul(p.m_block, p.k_block), size)
         self.b_packed = p.scratch
@@ -176,12 +181,12 @@ class Gemm:
     def _multiply(
         self, places: tuple[Operand, Operand], to: Parts, sizes: tuple[Value, Value, Value], adds: Value
     ) -> None:
-        multiply_block(self.b, self.block, places, to, sizes, adds)
+        multiply_block(self.b, self.block, places, to, (*sizes[:2], self.packed(sizes[2])), adds)
 
     def _left(self, rows: Extent, steps: Extent) -> Operand:
         b, p = self.b, self.p
         if self.a_order != IN_PLACE:
-            return Operand.packed(self.a_packed, self.tile.rows, rows[1], steps[1])
+            return Operand.packed(self.a_packed, self.tile.rows, rows[1], self.packed(steps[1]))
         offset = b.add(b.mul(rows[0], p.a_row), b.mul(steps[0], p.a_step))
         last = b.sub(rows[1], i64(self.tile.rows))
         return Operand(b.gep(self.tile.type, p.a, offset), p.a_row, p.a_row, p.a_step, last)
@@ -190,8 +195,9 @@ class Gemm:
         """The right operand; `first` is the first column within the packed block."""
         b, p = self.b, self.p
         if self.b_order != IN_PLACE:
-            start = b.gep(self.tile.type, self.b_packed, b.mul(first, steps[1]))
-            return Operand.packed(start, self.tile.columns, columns[1], steps[1])
+            depth = self.packed(steps[1])
+            start = b.gep(self.tile.type, self.b_packed, b.mul(first, depth))
+            return Operand.packed(start, self.tile.columns, columns[1], depth)
         offset = b.add(columns[0], b.mul(steps[0], p.b_step))
         last = b.sub(columns[1], i64(self.tile.columns))
         return Operand(b.gep(self.tile.type, p.b, offset), i64(1), i64(1), p.b_step, last)
@@ -227,14 +233,21 @@ class Gemm:
     ) -> None:
         b, (lines, steps) = self.b, extents
         offset = b.add(b.mul(lines[0], strides[0]), b.mul(steps[0], strides[1]))
-        pack = pack_routine(self.routines, dtype, self.tile.dtype, width, self.tile.lanes, order)
         source = b.gep(scalar.memory_type(dtype), start, offset)
+        if self.tile.terms == 2:
+            pack = pack_pairs_routine(self.routines, dtype, width, self.tile.lanes, order)
+            b.call(pack, [source, target, lines[1], steps[1], *strides])
+            return
+        pack = pack_routine(self.routines, dtype, self.tile.dtype, width, self.tile.lanes, order)
         b.call(pack, [source, target, lines[1], steps[1], *strides, i64(width), negate])
 
 
 @record
 class GemmPlan:
-    """The tile and the block sizes for a product of m x k by k x n; sums of m_part rows are kept, if any are."""
+    """The tile and the block sizes for a product of m x k by k x n; sums of m_part rows are kept, if any are.
+
+    Blocks have whole tiles, and whole packed steps.
+    """
 
     tile: Tile
     m_block: int
@@ -244,15 +257,22 @@ class GemmPlan:
 
     @staticmethod
     def of(
-        m: int, n: int, k: int, dtype: DType, vector_bytes: int, keeps: bool = False, broad: bool = False
+        m: int,
+        n: int,
+        k: int,
+        dtype: DType,
+        vector_bytes: int,
+        keeps: bool = False,
+        broad: bool = False,
+        terms: int = 1,
     ) -> GemmPlan:
         """`dtype` is the summing type; `keeps` says whether sums over some steps have to be kept in scratch, `broad`
-        whether tiles may be those of which a GROUP of columns is no multiple.
+        whether tiles may be those of which a GROUP of columns is no multiple, `terms` how many a packed step has.
         """
-        tile = _tile(m, n, dtype, max(vector_bytes // dtype.itemsize, 2), broad)
-        k_block = _even(k, 8, _STEPS // 8)
+        tile = replace(_tile(m, n, dtype, max(vector_bytes // dtype.itemsize, 2), broad), terms=terms)
+        k_block = _even(k, 8 * terms, _STEPS // 8)
         m_block = _even(m, tile.rows, _TILES)
-        room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize)
+        room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize // terms)
         panels = TOGETHER if n > TOGETHER * tile.columns else 1
         n_block = _even(n, panels * tile.columns, max(room // (panels * tile.columns), 1))
         part = min(_PART * m_block, _whole(m, tile.rows)) if keeps else 0
@@ -261,7 +281,7 @@ class GemmPlan:
     @property
     def scratch_bytes(self) -> int:
         """Bytes of the packed blocks of both operands, and of the sums that are kept."""
-        elements = (self.m_block + self.n_block) * self.k_block + self.m_part * self.n_block
+        elements = (self.m_block + self.n_block) * self.k_block // self.tile.terms + self.m_part * self.n_block
         return elements * self.tile.dtype.itemsize
 
 

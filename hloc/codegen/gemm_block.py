@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
 from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
+from hloc.codegen.pair_products import add_pairs
 from hloc.codegen.products import added, multiply_add
 from hloc.codegen.routines import PLAIN, Routines, i64, least
 from hloc.codegen.tiles import Tile, unpack_routine
@@ -52,7 +54,7 @@ def multiply_block(
     sizes: tuple[Value, Value, Value],
     accumulate: Value,
 ) -> None:
-    """Calls a block routine; `to` is c with its strides of rows and of columns, `sizes` are m, n and k.
+    """Calls a block routine; `to` is c with its strides of rows and of columns, `sizes` are m, n and k in packed steps.
 
     Columns of the right operand lie side by side.
     """
@@ -70,6 +72,7 @@ class _BlockWriter:
         self.unpack = unpack_routine(routines, tile.dtype, tile.dtype, tile.lanes)
         self.vector, self.align = vector_type(tile.type, tile.lanes), tile.dtype.itemsize
         self.places = [(i, v) for i in range(tile.rows) for v in range(tile.vectors)]
+        self.add = partial(add_pairs, target=routines.target) if tile.terms == 2 else multiply_add
         self.sums = b.alloca(self.vector, len(self.places), align=64)
 
     def at(self, start: Value, offset: Value) -> Value:
@@ -100,7 +103,7 @@ class _BlockWriter:
             rows = [b.load(tile.type, self.at(a_at, b.mul(p.a_row, i64(i)))) for i in range(tile.rows)]
             spread = [b.splat(row, tile.lanes) for row in rows]
             pairs = zip(self.places, sums, strict=True)
-            return [multiply_add(b, spread[i], columns[v], value) for (i, v), value in pairs]
+            return [self.add(b, spread[i], columns[v], value) for (i, v), value in pairs]
 
         zeros = [zero(self.vector)] * len(self.places)
         return b.for_loop_carrying(0, p.k, zeros, step, vectorize=False, unroll=False)

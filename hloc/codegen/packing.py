@@ -161,6 +161,23 @@ class _Steps(_Writer):
             self.store(value, b.gep(self.type, self.place(panel, b.add(step, i64(number))), i64(first)))
 
 
+class Panels:
+    """Panels of `width` lines, each of so many `steps` of type `dtype`, of elements that come one by one."""
+
+    def __init__(self, b: Builder, dtype: DType, target: Value, width: int, steps: Value):
+        self.b, self.dtype, self.target, self.width, self.steps = b, dtype, target, width, steps
+
+    def put(self, value: Value, source: DType, panel: Value, line: Value, step: Value) -> None:
+        """Puts an element of type `source`: that of a line of the panel that begins with line `panel`."""
+        b = self.b
+        place = b.add(b.mul(panel, self.steps), b.add(b.mul(step, i64(self.width)), line))
+        address = b.gep(scalar.memory_type(self.dtype), self.target, place)
+        scalar.store(b, self.dtype, scalar.convert(b, value, source, self.dtype), address)
+
+    def complete(self, lines: Value) -> None:
+        """Ends panels of so many lines: nothing is missing."""
+
+
 def transposed(b: Builder, rows: list[Value], itemsize: int) -> list[Value]:
     """The columns of a square whose first rows these vectors are; what is missing of the rows is poison."""
     type = rows[0].type

@@ -99,6 +99,8 @@ _SIGNIFICANT = {"f32": 24, "f64": 53}
 
 def widens(before: DType, after: DType) -> bool:
     """Whether a conversion of real numbers loses nothing, so that doing it later comes to the same."""
+    if before.is_integer and after.is_integer:
+        return before.bits < after.bits and (before.is_unsigned or after.is_signed)
     if before.is_complex or after.is_complex or before.name == "pred" or after.name not in _SIGNIFICANT:
         return False
     if before.is_float:

@@ -17,12 +17,16 @@ from hloc.records import record
 
 @record
 class Tile:
-    """A block of `rows` x (`vectors` * `lanes`) sums of element type `dtype`, kept in registers."""
+    """A block of `rows` x (`vectors` * `lanes`) sums of element type `dtype`, kept in registers.
+
+    Each lane of packed operands holds so many `terms` of a sum: one of type `dtype`, or a pair (`pair_products`).
+    """
 
     dtype: DType
     rows: int
     vectors: int
     lanes: int
+    terms: int = 1
 
     @property
     def type(self) -> str:
@@ -34,7 +38,7 @@ class Tile:
 
     @property
     def name(self) -> str:
-        return f"{self.dtype.name}.{self.rows}x{self.columns}"
+        return f"{self.dtype.name}.{self.rows}x{self.columns}" + (".pairs" if self.terms == 2 else "")
 
 
 def unpack_routine(routines: Routines, dtype: DType, target: DType, lanes: int) -> Function:

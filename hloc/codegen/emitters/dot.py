@@ -28,7 +28,8 @@ from hloc.codegen.kernel import Element, Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize
 from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
-from hloc.codegen.packing import ANYHOW, pack_routine
+from hloc.codegen.packing import ANYHOW, Panels, pack_routine
+from hloc.codegen.pair_packing import PairPanels
 from hloc.codegen.plain_dot import plain_dot
 from hloc.codegen.products import added
 from hloc.codegen.routines import Routines, i64
@@ -350,15 +351,14 @@ class _Product:
         What is missing of the last panel stays as it is: it is multiplied, but not stored.
         """
         b, plan = self.b, self.plan
-        read, type = self.k.input(side.number), scalar.memory_type(plan.dtype)
+        read = self.k.input(side.number)
+        panels = (Panels if plan.terms == 1 else PairPanels)(b, plan.dtype, target, width, steps[1])
         along_steps = side.shape.minor_to_major[0] in side.columns
 
         def put(panel: Value, line: Value, step: Value) -> None:
             first = b.add(self.origin[side is plan.rhs], lines[0])
             index = self._index(side, b.add(first, b.add(panel, line)), b.add(steps[0], step))
-            value = scalar.convert(b, read(index), side.shape.dtype, plan.dtype)
-            place = b.add(b.mul(panel, steps[1]), b.add(b.mul(step, i64(width)), line))
-            scalar.store(b, plan.dtype, value, b.gep(type, target, place))
+            panels.put(read(index), side.shape.dtype, panel, line, step)
 
         def fill(panel: Value, count: Value) -> None:
             if along_steps:
@@ -371,9 +371,9 @@ class _Product:
         whole = b.sub(lines[1], b.urem(lines[1], i64(width)))
         with b.for_loop(i64(0), whole, width, unroll=False) as panel:
             fill(panel, i64(width))
-        rest = b.sub(lines[1], whole)
-        with b.if_then(b.icmp_signed(">", rest, i64(0))):
-            fill(whole, rest)
+        with b.if_then(b.icmp_signed("<", whole, lines[1])):
+            fill(whole, b.sub(lines[1], whole))
+        panels.complete(lines[1])
 
     def _finish(self, rows: Extent, columns: Extent, parts: Parts | None) -> None:
         """Applies the epilogue to a block whose sums are complete, with the `parts` of sums over earlier steps."""
