@@ -13,9 +13,16 @@ _GARBAGE = 200_000
 run goes into looking through modules and tables, which live as long as the process."""
 
 
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+"""How many threads NumPy's products of matrices run on. Loading NumPy starts them, and each waits for its first work by
+turning: for 20 ms, a processor that a short run has better use for. One also makes what the evaluator says the same
+on all machines with one kind of processor."""
+
+
 def main() -> NoReturn:
     """Run the command line, and end the process."""
     gc.set_threshold(_GARBAGE)
+    os.environ.setdefault(_BLAS_THREADS, "1")
     try:
         import_module("hloc.cli").main()
         status = 0

@@ -90,6 +90,21 @@ def test_the_process_writes_all_before_it_ends() -> None:
     assert result.stdout.startswith("HloModule") and result.stdout.endswith("}\n\n")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux lists the threads of a process")
+def test_numpy_starts_no_threads_of_its_own() -> None:
+    code = f"""
+import os, sys
+from hloc import __main__
+__main__.end = lambda status: print(len(os.listdir("/proc/self/task")))
+sys.argv = ["hloc", "eval", {SOFTMAX!r}, "--random", "--quiet"]
+__main__.main()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout == "1\n"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux says what a process took")
 def test_a_plain_run_is_small() -> None:
     load_tables()
