@@ -36,17 +36,21 @@ class Routines:
         self.module = module
         self.target = target
 
-    def get(self, name: str, params: str, write: Writer, result: str = "void", stage: str = OPTIMIZED) -> Function:
+    def get(
+        self, name: str, params: str, write: Writer, result: str = "void", stage: str = OPTIMIZED, part: str = ""
+    ) -> Function:
         """The function of that name; `params` as in LLVM's text, `ptr noalias a, i64 count`.
 
-        Apart, it is compiled by the `stage`.
+        Apart, it is compiled by the `stage`, together with others of its `part`, if that has a name: those must be
+        what the same programs ask for in the same order.
         """
-        for module in (self.module, (self.module.parts or {}).get(name)):
+        part = part or name
+        for module in (self.module, (self.module.parts or {}).get(part)):
             if module is not None and name in module.functions:
                 return module.functions[name]
         split = [param.split() for param in params.split(",")]
         attributes = f"{self.target.function_attributes} noinline".strip()
-        home = self.module.part(name, stage)
+        home = self.module.part(part, stage)
         linkage = "internal" if home is self.module else ""
         function = home.function(
             name, result, [(type, at, " ".join(rest)) for type, *rest, at in split], attributes, linkage

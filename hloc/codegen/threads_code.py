@@ -21,6 +21,9 @@ from hloc.codegen.llvm import Builder, Function, Value
 from hloc.codegen.program import POOL_PROCESSORS, POOL_WORDS
 from hloc.codegen.routines import PLAIN, Routines, i64, least
 
+_PART = "hloc.threads"
+"""The part of a program that holds all routines of this file: whoever needs one needs the others."""
+
 _OPEN, _INSIDE, _CALL = 1, 2, 1 << 16
 _LOOKS = 4000
 """Looks for work, with a pause each, before a helper sleeps: about 50 to 150 microseconds."""
@@ -59,7 +62,7 @@ def parallel_routine(routines: Routines) -> Function:
         b.if_else(b.and_(exists, b.icmp_signed(">", p.workers, i64(1))), try_together, alone)
 
     params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 workers, i1 wakes"
-    return routines.get("hloc.parallel", params, write, stage=PLAIN)
+    return routines.get("hloc.parallel", params, write, stage=PLAIN, part=_PART)
 
 
 def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
@@ -97,7 +100,7 @@ def _make_way_routine(routines: Routines) -> Function:
                 b.store_atomic(i64(0), place)
                 b.store(here, free)
 
-    return routines.get("hloc.make_way", "ptr pool", write, stage=PLAIN)
+    return routines.get("hloc.make_way", "ptr pool", write, stage=PLAIN, part=_PART)
 
 
 def _bind(b: Builder, pool: Value, thread: Value, processor: Value) -> None:
@@ -129,7 +132,7 @@ def _chunks_routine(routines: Routines) -> Function:
         b.while_loop([b.atomicrmw("add", ticket, p.grain)], take, run, "chunk")
 
     params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 worker"
-    return routines.get("hloc.chunks", params, write, stage=PLAIN)
+    return routines.get("hloc.chunks", params, write, stage=PLAIN, part=_PART)
 
 
 def worker_routine(routines: Routines) -> Function:
@@ -182,7 +185,7 @@ def worker_routine(routines: Routines) -> Function:
 
         b.while_loop([i64(0), i64(0)], goes_on, look, "look")
 
-    return routines.get("hloc.worker", "ptr pool, i64 number, i64 processor", write, stage=PLAIN)
+    return routines.get("hloc.worker", "ptr pool, i64 number, i64 processor", write, stage=PLAIN, part=_PART)
 
 
 def _pause(routines: Routines, b: Builder, looks: Value) -> Value:

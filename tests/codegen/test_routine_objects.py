@@ -107,3 +107,11 @@ def test_what_only_calls_routines_is_not_optimized(lowered: list[str]) -> None:
     assert not any("@hloc_entry" in text for text in optimized)
     check(2, Options(cache=False))
     assert any("@hloc_entry" in text for text in optimized)
+
+
+def test_the_code_of_threads_is_one_object(lowered: list[str]) -> None:
+    text = "HloModule m\nENTRY e {\n  x = f32[4096,512] parameter(0)\n  ROOT y = f32[4096,512] tanh(x)\n}\n"
+    program = hloc.compile(text, options=Options(cache=False, num_threads=2)).program
+    assert program.threads == 2
+    assert len(program.routines) == 1
+    assert [text.count("define ") for text in lowered if "define void @hloc.worker(" in text] == [4]

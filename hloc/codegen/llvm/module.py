@@ -218,14 +218,17 @@ class Module:
         return known[0]
 
     def part(self, name: str, stage: str) -> Module:
-        """The module to write a routine of that name into: one of `parts`, or this one."""
+        """The module to write routines of that part into: one of `parts`, or this one."""
         if self.parts is None:
             return self
+        if name in self.parts:
+            return self.parts[name]
         part = Module(name, self.triple, self.data_layout, attributes=self.attributes)
         part.parts, part.stage = self.parts, stage
         part.vector_bytes, part.vector_attributes = self.vector_bytes, self.vector_attributes
         part.flushes_denormals = self.flushes_denormals
-        return self.parts.setdefault(name, part)
+        self.parts[name] = part
+        return part
 
     def attribute_group(self, attributes: str) -> str:
         """`#N` for a set of function attributes, equal sets sharing a number; nothing for none."""
