@@ -1,8 +1,9 @@
 """Attention on CPUs: computed block by block of rows.
 
-The scores of a block of rows are made, go through what is between the products as `row_stages` plans it, and are
-multiplied by the values, all in scratch: the matrix of scores is never in memory as a whole. Keys and values are
-packed once a batch.
+The scores of a block of rows are made, go through what is between the products, and are multiplied by the values, all
+in scratch: the matrix of scores is never in memory as a whole. Keys and values are packed once a batch. Of a softmax,
+it is the powers that are multiplied by the values, and results are divided (`attention_rows.py`); anything else goes as
+`row_stages` plans it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cached_property
 
 from hloc.analysis.attention import Attention
 from hloc.analysis.row_space import rows_reduced
+from hloc.analysis.softmax import Softmax, softmax_of
 from hloc.codegen.attention_plan import AttentionPlan
 from hloc.codegen.bodies import Leaf, source
 from hloc.codegen.gemm import GemmPlan
@@ -19,6 +21,7 @@ from hloc.codegen.graphs import post_order
 from hloc.codegen.row_stages import RowStages, in_place, inputs_of, row_stages
 from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
+from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import ArrayShape, Layout
@@ -52,14 +55,21 @@ class Between:
 
 
 class AttentionBlocks:
-    """The sizes of blocks, and what is between the products of `plan`."""
+    """The sizes of blocks, and what is between the products of `plan`: a `softmax`, or else a computation."""
 
-    def __init__(self, plan: AttentionPlan, between: Between):
-        self.plan, self.between = plan, between
+    def __init__(self, plan: AttentionPlan, softmax: Softmax | None, between: Between | None):
+        self.plan, self.softmax, self.between = plan, softmax, between
+
+    @property
+    def dtype(self) -> DType:
+        """The type of sums, and of a softmax."""
+        return self.plan.first
 
     @cached_property
     def is_in_place(self) -> bool:
         """Whether weights lie where the scores do that they are made of."""
+        if self.between is None:
+            return True
         plan, stages = self.plan, self.between.stages
         alike = plan.first is plan.second and (plan.score_rows, [*plan.score_columns]) == (
             plan.weight_rows,
@@ -97,6 +107,8 @@ class AttentionBlocks:
             "scores": (self.rows * self.stride, self.plan.first),
             "weights": (0 if self.is_in_place else self.rows * self.stride, self.plan.second),
             "sums": (self.rows * self.plan.width, self.plan.second),
+            "most": (self.rows if self.softmax else 0, self.dtype),
+            "total": (self.rows if self.softmax else 0, self.dtype),
         }
         found, end = {}, 0
         for name, (count, dtype) in elements.items():
@@ -104,7 +116,7 @@ class AttentionBlocks:
             end += _whole(count * dtype.itemsize, 64)
         if self.is_in_place:
             found["weights"] = found["scores"]
-        return found | {"stages": end, "end": end + self.between.stages.scratch_bytes}
+        return found | {"stages": end, "end": end + (self.between.stages.scratch_bytes if self.between else 0)}
 
     @property
     def scratch_bytes(self) -> int:
@@ -113,8 +125,11 @@ class AttentionBlocks:
 
 def attention_blocks(plan: AttentionPlan) -> AttentionBlocks | None:
     """How a CPU computes an attention; None if it cannot in one kernel."""
-    between = _between(plan.found) if plan.found.is_packable else None
-    return None if between is None else AttentionBlocks(plan, between)
+    if not plan.found.is_packable:
+        return None
+    softmax = softmax_of(plan.found) if plan.first is plan.second and plan.first.is_float else None
+    between = None if softmax else _between(plan.found)
+    return AttentionBlocks(plan, softmax, between) if softmax or between else None
 
 
 def _between(found: Attention) -> Between | None:

@@ -9,6 +9,7 @@ from math import prod
 from hloc.codegen import packing, scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.attention_blocks import STEPS, AttentionBlocks
+from hloc.codegen.attention_softmax import SoftmaxRows
 from hloc.codegen.bodies import Body
 from hloc.codegen.dot_plan import Side
 from hloc.codegen.gemm import Extent, GemmPlan
@@ -199,6 +200,9 @@ class _Writer:
     def _between(self, rows: Extent) -> None:
         """Lets the rows of a block go through what is between the products."""
         k, b, between = self.k, self.b, self.way.between
+        if between is None:
+            self._softmax_rows().write(rows, self._at("scores"), self.way.stride)
+            return
         self.scores.first = self.weights.first = rows[0]
         body = Body({(between.scores, ()): self.scores.load}, {})
         for twin, instruction in between.outside.items():
@@ -212,8 +216,18 @@ class _Writer:
         """Stores a block of results, or what the epilogue makes of it."""
         plan, b, product = self.plan, self.b, self.plan.found.product
         sums = self._at("sums")
-        with b.for_loop(i64(0), rows[1], unroll=False) as row, b.for_loop(0, plan.width, unroll=False) as column:
-            place = b.add(b.mul(row, i64(plan.width)), column)
-            total = scalar.load(b, plan.second, b.gep(scalar.memory_type(plan.second), sums, place))
-            index = plan.product_index(b, self.batch, b.add(rows[0], row), column)
-            self.k.store(index, [scalar.convert(b, total, plan.second, product.shape.dtype)])
+        softmax = None if self.way.between else self._softmax_rows()
+        with b.for_loop(i64(0), rows[1], unroll=False) as row:
+            finish = softmax.finish(rows[0], row) if softmax else _unchanged
+            with b.for_loop(0, plan.width, unroll=False) as column:
+                place = b.add(b.mul(row, i64(plan.width)), column)
+                total = finish(scalar.load(b, plan.second, b.gep(scalar.memory_type(plan.second), sums, place)))
+                index = plan.product_index(b, self.batch, b.add(rows[0], row), column)
+                self.k.store(index, [scalar.convert(b, total, plan.second, product.shape.dtype)])
+
+    def _softmax_rows(self) -> SoftmaxRows:
+        return SoftmaxRows(self.k, self.way, self.batch, self._at("most"), self._at("total"))
+
+
+def _unchanged(value: Value) -> Value:
+    return value

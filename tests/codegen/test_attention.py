@@ -26,7 +26,15 @@ def run(program: Program, arguments: list[np.ndarray] | None = None) -> None:
 
 @pytest.mark.parametrize(
     ("m", "n", "d", "e"),
-    [(32, 24, 16, 8), (7, 9, 3, 5), (6, 16, 2, 3), (100, 300, 20, 33), (13, 600, 5, 70), (4, 4, 300, 4)],
+    [
+        (32, 24, 16, 8),
+        (7, 9, 3, 5),
+        (6, 16, 2, 3),
+        (100, 300, 20, 33),
+        (13, 600, 5, 70),
+        (4, 4, 300, 4),
+        (32, 5000, 4, 9),
+    ],
 )
 def test_sizes(m: int, n: int, d: int, e: int) -> None:
     run(Program({"a": 2, "m": m, "n": n, "d": d, "e": e}))
@@ -64,6 +72,23 @@ def test_what_is_not_finite() -> None:
     arguments[0][0, 2] = np.inf
     arguments[1][0, 3] = -np.inf
     arguments[2][0, 4, 1] = np.inf
+    run(program, arguments)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_weights_that_are_no_softmax(dtype: str) -> None:
+    module = hloc.parse(Program(SIZES, dtype=dtype).text.replace("exponential(less)", "tanh(less)"))
+    given = random_inputs(module)
+    executable = hloc.compile(module, options=Options(cache=False))
+    assert len(executable.program.kernels) == 1
+    assert compare(executable(*given), hloc.evaluate(module, *given)).equal
+
+
+def test_rows_of_which_nothing_counts() -> None:
+    """Scores of minus infinity alone: all powers are NaN."""
+    program = Program({"a": 1, "m": 8, "n": 12, "d": 4, "e": 4})
+    arguments = random_inputs(hloc.parse(program.text))
+    arguments[0][0, 1], arguments[1][0] = np.inf, -np.abs(arguments[1][0])
     run(program, arguments)
 
 

@@ -30,6 +30,7 @@ ULP = {
     "cosh": (1.6, 1.6),
     "erf": (1.9, 0.9),
     "exp": (0.9, 1.0),
+    "exp_of_negative": (0.9, 1.0),
     "expm1": (1.6, 1.9),
     "log": (1.0, 0.51),
     "log1p": (1.7, 0.51),
@@ -44,6 +45,7 @@ ULP = {
 }
 SPECIAL = {
     "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
+    "exp_of_negative": mpmath.exp,
     "logistic": lambda x: 1 / (1 + mpmath.exp(-x)),
     "rsqrt": lambda x: 1 / mpmath.sqrt(x),
 }
@@ -123,6 +125,8 @@ def arguments(name, numpy, count=300):
         return [x, rng.permutation(x)]
     if name in ("log", "sqrt", "rsqrt"):
         return [np.abs(x)]
+    if name == "exp_of_negative":
+        return [-np.abs(x)]
     if name in ("log1p", "acosh"):
         return [(np.abs(x) if name == "log1p" else np.abs(x) + 1).astype(numpy)]
     if name in ("sin", "cos", "tan"):

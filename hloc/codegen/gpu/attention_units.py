@@ -10,7 +10,8 @@ from __future__ import annotations
 from math import log
 
 from hloc.codegen import scalar
-from hloc.codegen.gpu.attention import DeviceAttention, Rows, block_place
+from hloc.codegen.attention_rows import Rows
+from hloc.codegen.gpu.attention import DeviceAttention, block_place
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_mma import Fragments
 from hloc.codegen.gpu.gemm_parts import Operand, i32

@@ -227,6 +227,13 @@ class Arithmetic(Core):
             f"({type} {a.text}, {type} {b.text}, {type} {c.text})",
         )
 
+    def greater_number(self, a: Value, b: Value) -> Value:
+        """The greater one of two floats, either if one is NaN. Loops of it vectorize to one operation a step."""
+        type = a.type
+        is_greater = self._numbered(with_scalar(type, "i1"), f"fcmp nnan nsz ogt {type} {a.text}, {b.text}")
+        choice = f"select nnan nsz {is_greater.type} {is_greater.text}, {type} {a.text}, {type} {b.text}"
+        return self._numbered(type, choice)
+
     # Comparisons and choice
 
     def _icmp(self, names: dict[str, str], number, op: str, a: Value, b: Value) -> Value:

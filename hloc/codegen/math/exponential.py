@@ -94,6 +94,7 @@ def exp(x: Num) -> Num:
     return lifted(exp_with_one(r), k, scale) * is_negative.select(x.of(2.0**-lift), 2.0)
 
 
+@function("exp_of_negative")
 def exp_of_negative(x: Num) -> Num:
     """e to the x for x <= 0."""
     kind = scalar(x)

@@ -22,7 +22,7 @@ FUNCTIONS: Table[Callable[..., Num]] = Table(
     homes(
         {
             "hloc.codegen.math.error_function": "erf",
-            "hloc.codegen.math.exponential": "exp expm1 logistic",
+            "hloc.codegen.math.exponential": "exp exp_of_negative expm1 logistic",
             "hloc.codegen.math.hyperbolic": "acosh asinh atanh cosh sinh tanh",
             "hloc.codegen.math.inverse_trigonometric": "acos asin atan atan2",
             "hloc.codegen.math.logarithm": "log log1p",
