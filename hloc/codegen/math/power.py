@@ -127,4 +127,4 @@ def cbrt(x: Num) -> Num:
     residual = (-squared.low).fma(y, (-squared.high).fma(y, size))
     y = residual.fma(r * r * (1.0 / 3.0), y)
     y = small.select(y * drop, y).copysign(x)
-    return ((x.abs() < INFINITY) & ~x.equals(0.0)).select(y, x)
+    return (x.abs() < INFINITY).select(y, x)
