@@ -34,6 +34,9 @@ IN_PLACE = "place"
 _STEPS = 384
 """Terms that are summed at a time: so long a panel of the right operand stays in the innermost cache."""
 
+_ALONE = 512
+"""Terms up to which all are summed at a time: no sums over some of them have to be kept."""
+
 _TILES = 16
 """Tiles along the rows of a packed block of the left operand, which stays in the second cache."""
 
@@ -270,7 +273,7 @@ class GemmPlan:
         whether tiles may be those of which a GROUP of columns is no multiple, `terms` how many a packed step has.
         """
         tile = replace(_tile(m, n, dtype, max(vector_bytes // dtype.itemsize, 2), broad), terms=terms)
-        k_block = _even(k, 8 * terms, _STEPS // 8)
+        k_block = _even(k, 8 * terms, (_ALONE if k <= _ALONE else _STEPS) // 8)
         m_block = _even(m, tile.rows, _TILES)
         room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize // terms)
         panels = TOGETHER if n > TOGETHER * tile.columns else 1
