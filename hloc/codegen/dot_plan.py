@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from math import prod
 
+from hloc.analysis.panels import panel_width
 from hloc.codegen import few_rows
 from hloc.codegen.epilogue import Epilogue
-from hloc.codegen.gemm import GROUP, IN_PLACE, GemmPlan
+from hloc.codegen.gemm import GROUP, IN_PLACE, PANELS, GemmPlan
 from hloc.codegen.matvec import MOST_ROWS
 from hloc.codegen.packing import ANYHOW, order_of
 from hloc.codegen.pair_products import terms_a_lane
@@ -74,7 +75,7 @@ class Side:
         columns: Sequence[int],
         is_fused: bool,
     ):
-        self.number, self.value, self.is_fused = number, value, is_fused
+        self.number, self.value, self.is_fused, self.in_panels = number, value, is_fused, False
         self.batch, self.rows, self.columns = tuple(batch), tuple(rows), tuple(columns)
         self.place = Strided.of(value, is_fused) if number is not None else None
         self.computed = number is not None and self.place is None
@@ -83,6 +84,14 @@ class Side:
 
     def sizes(self, dims: Sequence[int]) -> list[int]:
         return [self.shape.dims[d] for d in dims]
+
+    @property
+    def lies_in_panels(self) -> bool:
+        """Whether rows lie as products read those that are packed: some side by side, step by step, panel by panel."""
+        panels = [(size, self.given[d]) for d, size in zip(self.rows, self.sizes(self.rows), strict=True) if size != 1]
+        step = _stride(self.sizes(self.columns), [self.given[d] for d in self.columns])
+        width, steps = panel_width(self.shape.dtype), prod(self.sizes(self.columns))
+        return not self.computed and panels[1:] == [(width, 1)] and step == width and panels[0][1] == steps * width
 
     def turned(self) -> Side:
         """The same with rows and columns changed over, for the result of the transposed product."""
@@ -104,14 +113,22 @@ class Side:
 
     @cached_property
     def copied(self) -> bool:
+        if self.in_panels:
+            return False
         return self.computed or any(
             _stride(self.sizes(d), [self.given[i] for i in d]) is None for d in (self.rows, self.columns)
         )
 
     @cached_property
     def strides(self) -> tuple[tuple[int, ...], int, int]:
-        """Strides of the batch dimensions, of rows and of columns, in the array or its copy."""
+        """Strides of the batch dimensions, of rows and of columns, in the array or its copy.
+
+        In panels, the stride of rows is right for those that panels begin with.
+        """
         strides = self.given
+        if self.in_panels:
+            step = _stride(self.sizes(self.columns), [strides[d] for d in self.columns])
+            return tuple(strides[d] for d in self.batch), prod(self.sizes(self.columns)), step
         if self.copied:
             strides = [stride for _, stride in sorted(zip(self.order, self.dense.strides, strict=True))]
         rows, columns = (_stride(self.sizes(d), [strides[i] for i in d]) for d in (self.rows, self.columns))
@@ -164,6 +181,8 @@ class DotPlan:
         _, row, column = self.out.strides
         if self.n <= few_rows < self.m or (column != 1 and row == 1 and self.m > few_rows):
             self._transpose()
+        if self.m > MOST_ROWS and self.k > 1 and self.m * self.n * self.k > _SMALL:
+            self.rhs.in_panels = self.rhs.shape.dtype is self.dtype and self.rhs.lies_in_panels
 
     def _transpose(self) -> None:
         """The product of the transposed operands, with rows and columns of the result changed over."""
@@ -243,6 +262,8 @@ class DotPlan:
         """What is known of where an operand of a packed product lies: an order of `packing`, or IN_PLACE."""
         if self.in_place(side):
             return IN_PLACE
+        if side.in_panels:
+            return PANELS
         if self.packs(side) or self.dtype.is_complex:
             return ANYHOW
         _, line, step = side.strides
@@ -263,7 +284,10 @@ class DotPlan:
     def gemm(self, vector_bytes: int) -> GemmPlan:
         # A pair's product takes a register more: broad tiles leave none.
         broad = self.terms == 1 and not self.finishes_blocks
-        plan = GemmPlan.of(self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps, broad, self.terms)
+        width = panel_width(self.dtype) if self.rhs.in_panels else 0
+        plan = GemmPlan.of(
+            self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps, broad, self.terms, width
+        )
         left, right = self.in_place(self.lhs), self.in_place(self.rhs)
         if left or right:
             plan = replace(plan, k_block=self.k)

@@ -31,6 +31,9 @@ GROUP = 64
 IN_PLACE = "place"
 """An operand that is not packed: beside the orders of `packing`, what is known of where an operand lies."""
 
+PANELS = "panels"
+"""A right operand that lies in panels of a tile's columns, step by step, as it would be packed."""
+
 _STEPS = 384
 """Terms that are summed at a time: so long a panel of the right operand stays in the innermost cache."""
 
@@ -103,6 +106,7 @@ class Gemm:
         self.a_order, self.b_order = orders
         self.keeps = self.out is not tile.dtype if keeps is None else keeps
         self.pack_a, self.pack_b = pack_a or self._pack_a, pack_b or self._pack_b
+        self.packs_b = self.b_order not in (IN_PLACE, PANELS)
         self.block = block_routine(routines, tile)
 
     def packed(self, steps: Value) -> Value:
@@ -111,7 +115,7 @@ class Gemm:
 
     def write(self) -> None:
         b, p, size = self.b, self.p, i64(self.tile.dtype.itemsize // self.tile.terms)
-        b_bytes = i64(0) if self.b_order == IN_PLACE else b.mul(b.mul(p.n_block, p.k_block), size)
+        b_bytes = b.mul(b.mul(p.n_block, p.k_block), size) if self.packs_b else i64(0)
         a_bytes = i64(0) if self.a_order == IN_PLACE else b.mul(b.mul(p.m_block, p.k_block), size)
         self.b_packed = p.scratch
         self.a_packed = b.gep("i8", p.scratch, b_bytes)
@@ -126,7 +130,7 @@ class Gemm:
         """Some rows of the result."""
         b, p = self.b, self.p
         with blocks(b, p.n, p.n_block) as columns, blocks(b, p.k, p.k_block) as steps:
-            if self.b_order != IN_PLACE:
+            if self.packs_b:
                 self.pack_b(columns, steps, self.b_packed)
             with blocks(b, part[1], p.m_block) as (first, count):
                 rows = b.add(part[0], first), count
@@ -197,7 +201,10 @@ class Gemm:
     def _right(self, columns: Extent, steps: Extent, first: Value) -> Operand:
         """The right operand; `first` is the first column within the packed block."""
         b, p = self.b, self.p
-        if self.b_order != IN_PLACE:
+        if self.b_order == PANELS:
+            offset = b.add(b.mul(columns[0], p.b_column), b.mul(steps[0], p.b_step))
+            return Operand(b.gep(self.tile.type, p.b, offset), p.b_column, i64(1), p.b_step, columns[1])
+        if self.packs_b:
             depth = self.packed(steps[1])
             start = b.gep(self.tile.type, self.b_packed, b.mul(first, depth))
             return Operand.packed(start, self.tile.columns, columns[1], depth)
@@ -268,11 +275,14 @@ class GemmPlan:
         keeps: bool = False,
         broad: bool = False,
         terms: int = 1,
+        width: int = 0,
     ) -> GemmPlan:
         """`dtype` is the summing type; `keeps` says whether sums over some steps have to be kept in scratch, `broad`
-        whether tiles may be those of which a GROUP of columns is no multiple, `terms` how many a packed step has.
+        whether tiles may be those of which a GROUP of columns is no multiple, `terms` how many a packed step has,
+        `width` how many columns a tile must have, if it must.
         """
-        tile = replace(_tile(m, n, dtype, max(vector_bytes // dtype.itemsize, 2), broad), terms=terms)
+        lanes = max(vector_bytes // dtype.itemsize, 2)
+        tile = _tile_of_width(width, dtype, lanes) if width else replace(_tile(m, n, dtype, lanes, broad), terms=terms)
         k_block = _even(k, 8 * terms, (_ALONE if k <= _ALONE else _STEPS) // 8)
         m_block = _even(m, tile.rows, _TILES)
         room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize // terms)
@@ -296,6 +306,12 @@ def _tile(m: int, n: int, dtype: DType, lanes: int, broad: bool) -> Tile:
         return Tile(dtype, 4 if _whole(m, 4) < _whole(m, 6) else 6, 1, lanes)
     this, other = (_whole(m, rows) * _whole(n, vectors * lanes) for rows, vectors in ((4, 3), (6, 2)))
     return Tile(dtype, 4, 3, lanes) if broad and 1.02 * this < other else Tile(dtype, 6, 2, lanes)
+
+
+def _tile_of_width(width: int, dtype: DType, lanes: int) -> Tile:
+    """A tile with twelve vectors of sums, of so many columns."""
+    vectors = width // lanes
+    return Tile(dtype, 12 // vectors, vectors, lanes)
 
 
 def _whole(size: int, unit: int) -> int:

@@ -261,7 +261,7 @@ class _Product:
             self._fused_gemm(lhs, rhs, out)
             return
         tile = plan.gemm(self.k.target.vector_bytes).tile
-        if plan.in_place(plan.lhs) and plan.in_place(plan.rhs) and not plan.keeps:
+        if plan.in_place(plan.lhs) and (plan.in_place(plan.rhs) or plan.rhs.in_panels) and not plan.keeps:
             self._near_gemm(tile, lhs, rhs, out)
             return
         routine = gemm_routine(self.routines, self._types(), tile, (plan.order(plan.lhs), plan.order(plan.rhs)))
@@ -278,15 +278,15 @@ class _Product:
                 written.add(part)
 
     def _near_gemm(self, tile: Tile, lhs: Value, rhs: Value, out: Value) -> None:
-        """A product whose operands are read in place, as one block."""
+        """A product whose operands are read in place, or lie in panels, as one block."""
         plan, b = self.plan, self.b
-        (_, row, step), (_, _, b_step), (_, *c_strides) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
+        (_, row, step), (_, column, b_step), (_, *c_strides) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
         m, n = self.extent
         left = Operand(lhs, i64(row), i64(row), i64(step), b.sub(m, i64(tile.rows)))
-        right = Operand(rhs, i64(1), i64(1), i64(b_step), b.sub(n, i64(tile.columns)))
-        to = out, *map(i64, c_strides)
-        routine = block_routine(self.routines, tile)
-        multiply_block(b, routine, (left, right), to, (m, n, i64(plan.k)), integer("i1", 0))
+        line, last = (i64(column), n) if plan.rhs.in_panels else (i64(1), b.sub(n, i64(tile.columns)))
+        right = Operand(rhs, line, i64(1), i64(b_step), last)
+        to, sizes = (out, *map(i64, c_strides)), (m, n, i64(plan.k))
+        multiply_block(b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", 0))
 
     def _sizes(self) -> dict[str, Value]:
         """The parameters of a packed product that are known from the plan."""
