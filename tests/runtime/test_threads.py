@@ -139,6 +139,19 @@ ENTRY e {
   ROOT s = f32[70,10003] reduce-window(x, zero), window={size=1x10003 pad=0_0x10002_0}, to_apply=sum
 }"""
 
+LONG_RUNNING_SUMS = """HloModule long_running_sums
+sum { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT s = f32[] add(a, b) }
+ENTRY e {
+  x = f32[3,100003] parameter(0)
+  one = f32[] constant(1)
+  forward = f32[3,100003] reduce-window(x, one), window={size=1x100003 pad=0_0x100002_0}, to_apply=sum
+  wave = f32[3,100003] sine(x)
+  backward = f32[3,100003] reduce-window(wave, one), window={size=1x100003 pad=0_0x0_100002}, to_apply=sum
+  ROOT both = f32[6,100003] concatenate(forward, backward), dimensions={0}
+}"""
+
 PAD = """HloModule pad
 ENTRY e {
   x = f32[40,101,200] parameter(0)
@@ -165,6 +178,7 @@ PROGRAMS = {
     "pad": PAD,
     "concatenate": CONCATENATE,
     "running sums": RUNNING_SUMS,
+    "long running sums": LONG_RUNNING_SUMS,
     "convolution": CONVOLUTION,
     "few positions": FEW_POSITIONS,
     "depthwise": DEPTHWISE,

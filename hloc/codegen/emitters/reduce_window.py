@@ -13,14 +13,16 @@ from math import prod
 from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value
-from hloc.codegen.prefixes import BLOCK, is_by_vectors, prefix_routine
+from hloc.codegen.loops import delinearize
+from hloc.codegen.parts import Parts
+from hloc.codegen.prefixes import is_by_vectors
 from hloc.codegen.reducers import Reducer
-from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.routines import i64
 from hloc.codegen.rows import Row, Strip, row_bytes, row_dimensions
+from hloc.codegen.scans import Line, Scan, parts_of
 from hloc.codegen.windows import WindowSpace, is_trivial
 from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
-from hloc.ir.shapes import ArrayShape
 
 Step = Callable[[Value, list[Value]], list[Value]]
 """Takes the element at a place along the scanned dimension into the carried values."""
@@ -60,7 +62,27 @@ class _Plan:
             self.row = []
 
     @property
+    def lines(self) -> list[int]:
+        """The sizes of the results across the scanned dimension."""
+        return [1 if d == self.scan else size for d, size in enumerate(self.outputs)]
+
+    @property
+    def is_by_vectors(self) -> bool:
+        """Whether windows that grow are folded by vectors, line by line."""
+        return self.scan is not None and not self.row and is_by_vectors(self.reducer)
+
+    @property
+    def parts(self) -> Parts | None:
+        """The parts of each line, if there are so few lines that threads share them: a result for each element."""
+        if not self.is_by_vectors or self.space.entering(self.scan) or self.outputs != self.sizes:
+            return None
+        return parts_of(self.sizes[self.scan], prod(self.lines))
+
+    @property
     def scratch_bytes(self) -> int:
+        parts = self.parts
+        if parts is not None:
+            return prod(self.lines) * parts.count * self.reducer.sums[0].itemsize
         return row_bytes(self.reducer, prod(self.sizes[d] for d in self.row)) if self.row else 0
 
 
@@ -70,6 +92,8 @@ class _Plan:
     scratch=lambda instruction: _Plan(instruction).scratch_bytes,
     takes_epilogue=lambda instruction: True,
     is_loop=True,
+    common_scratch=lambda instruction: _Plan(instruction).parts is not None,
+    turns=lambda instruction: 1 if _Plan(instruction).parts is None else 2,
 )
 def reduce_window(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)
@@ -87,6 +111,9 @@ class _ReduceWindow:
 
     def write(self) -> None:
         plan = self.plan
+        if plan.parts is not None:
+            self._in_parts(plan.parts)
+            return
         dims = list(plan.outputs)
         for dimension in [*plan.row, *([plan.scan] if plan.scan is not None else [])]:
             dims[dimension] = 1
@@ -143,10 +170,37 @@ class _ReduceWindow:
         def store(at: Value, carried: list[Value]) -> None:
             self._store(self._along(index, at), grouped(carried, self.initial))
 
-        def value(at: Value) -> Value:
-            return self._elements(self._along(index, at))[0]
+        self._steps(flattened(self.initial), add, store, self._line(index) if self.plan.is_by_vectors else None)
 
-        self._steps(flattened(self.initial), add, store, value if is_by_vectors(self.reducer) else None)
+    def _in_parts(self, parts: Parts) -> None:
+        """All lines, by vectors."""
+        lines = self.plan.lines
+
+        def line(number: Value) -> Line:
+            return self._line(tuple(delinearize(self.b, number, lines)))
+
+        Scan(self.k, self.reducer).in_parts(parts, prod(lines), line, self.initial[0])
+
+    def _line(self, index: Index) -> Line:
+        """The elements, numbered as they come into windows, and the results, as these grow."""
+        plan, k, dtype = self.plan, self.k, self.reducer.sums[0]
+
+        def element(i: Value) -> Value:
+            return self._elements(self._along(index, self._coming_in(i)))[0]
+
+        def put(o: Value, total: Value) -> None:
+            self._store(self._along(index, self._going_out(o)), [total])
+
+        def addresses(array: ArrayRef | None) -> Callable[[Value], Value] | None:
+            """Those along the line, if it lies there forward and dense, as running values."""
+            if array is None or array.shape.dtype is not dtype or array.shape.strides[plan.scan] != 1:
+                return None
+            return lambda at: array.address(tuple(self._along(index, at)))
+
+        if not plan.space.grows_forward(plan.scan):
+            return Line(element, put, None, None)
+        source = k.input_array(0) if k.is_in_memory(0) else None
+        return Line(element, put, addresses(source), addresses(k.outputs[0] if k.finisher is None else None))
 
     def _row_scan(self, row: Row, index: Index) -> None:
         def add(at: Value, carried: list[Value]) -> list[Value]:
@@ -168,67 +222,45 @@ class _ReduceWindow:
         result[self.plan.scan] = at
         return result
 
-    def _steps(
-        self, carried: list[Value], add: Step, store: Store, value: Callable[[Value], Value] | None = None
-    ) -> None:
+    def _coming_in(self, i: Value) -> Value:
+        """Where the element is that comes in as number i."""
+        plan = self.plan
+        return i if plan.space.grows_forward(plan.scan) else self.b.sub(i64(plan.sizes[plan.scan] - 1), i)
+
+    def _going_out(self, o: Value) -> Value:
+        """Where the result is that goes out as number o."""
+        plan = self.plan
+        return o if plan.space.grows_forward(plan.scan) else self.b.sub(i64(plan.outputs[plan.scan] - 1), o)
+
+    def _steps(self, carried: list[Value], add: Step, store: Store, line: Line | None = None) -> None:
         """Goes through the results as windows grow: an element comes in, a result goes out.
 
         `o` counts results and `o + entering` elements in that direction. The first results may be of windows
-        with no element yet, the last ones of windows with all. The others are made by vectors if `value` gives the
-        element at a place.
+        with no element yet, the last ones of windows with all. The others are made by vectors if there is a `line`.
         """
         plan = self.plan
         size, outputs = plan.sizes[plan.scan], plan.outputs[plan.scan]
-        forward, entering = plan.space.grows_forward(plan.scan), plan.space.entering(plan.scan)
+        entering = plan.space.entering(plan.scan)
         begin = min(max(-entering, 0), outputs)
         end = max(min(size - entering, outputs), begin)
 
-        def element(i: Value) -> Value:
-            return i if forward else self.b.sub(i64(size - 1), i)
-
-        def result(o: Value) -> Value:
-            return o if forward else self.b.sub(i64(outputs - 1), o)
-
         def put(o: Value, carried: list[Value]) -> list[Value]:
-            store(result(o), carried)
+            store(self._going_out(o), carried)
             return carried
 
         def add_and_put(o: Value, carried: list[Value]) -> list[Value]:
-            return put(o, add(element(self.b.add(o, i64(entering))), carried))
-
-        def entered(o: Value) -> Value:
-            return value(element(self.b.add(o, i64(entering))))
+            return put(o, add(self._coming_in(self.b.add(o, i64(entering))), carried))
 
         for first, last, step in (
-            (0, min(max(entering, 0), size), lambda i, carried: add(element(i), carried)),
+            (0, min(max(entering, 0), size), lambda i, carried: add(self._coming_in(i), carried)),
             (0, begin, put),
             (begin, end, add_and_put),
             (end, outputs, put),
         ):
             if first >= last:
                 continue
-            if step is add_and_put and value is not None and last - first >= _LEAST_SCANNED:
-                carried = self._by_vectors(first, last, carried, entered, put)
+            if step is add_and_put and line is not None and last - first >= _LEAST_SCANNED:
+                behind = line.behind(self.b, i64(entering))
+                carried = [Scan(self.k, self.reducer).results(behind, i64(first), last - first, *carried)]
             else:
                 carried = self.b.for_loop_carrying(i64(first), i64(last), carried, step)
-
-    def _by_vectors(
-        self, first: int, last: int, carried: list[Value], entered: Callable[[Value], Value], put: Step
-    ) -> list[Value]:
-        """The steps from the first to before the last, a block of them at a time in memory of its own."""
-        b, dtype = self.b, self.reducer.sums[0]
-        prefix = prefix_routine(Routines(b.module, self.k.target), self.reducer.operation, dtype)
-        memory = b.room("i8", BLOCK * dtype.itemsize + self.k.target.vector_bytes, align=64)
-        held = ArrayRef(b, ArrayShape(dtype, (BLOCK,)), memory)
-
-        def block(number: Value, before: list[Value]) -> list[Value]:
-            start = b.add(b.mul(number, i64(BLOCK)), i64(first))
-            count = least(b, i64(BLOCK), b.sub(i64(last), start))
-            with b.for_loop(i64(0), count) as i:
-                held.store((i,), entered(b.add(start, i)))
-            b.call(prefix, [memory, count, *before])
-            with b.for_loop(i64(0), count) as i:
-                put(b.add(start, i), [held.load((i,))])
-            return [held.load((b.sub(count, i64(1)),))]
-
-        return b.for_loop_carrying(0, -(-(last - first) // BLOCK), carried, block, unroll=False)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emitter_cases import check, computation, value, window_sizes
+from emitter_cases import check, computation, same, value, window_sizes
+
+import hloc
+from hloc.options import Options
+from hloc.reference.evaluate import evaluate
 
 INITIAL = {"add": "0", "maximum": "-inf", "subtract": "0", "multiply": "1"}
 
@@ -135,3 +139,36 @@ def test_running_folds(opcode: str, dtype: str) -> None:
     if opcode == "multiply":
         arguments = [np.sign(argument) * np.abs(argument) ** 0.01 for argument in arguments]
     check([f"{dtype}[1300]", f"{dtype}[70,5,33]"], ops, body, arguments, {"bf16": 0.1, "f32": 1e-4}.get(dtype))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("opcode", "dtype"), [("add", "f32"), ("add", "f64"), ("maximum", "s32"), ("add", "bf16"), ("minimum", "f32")]
+)
+def test_long_lines(opcode: str, dtype: str, threads: int) -> None:
+    """In parts, the last one shorter: in memory or computed, forward and backward, dense or not, with what follows."""
+    initial = {"add": "3", "maximum": "-2", "minimum": "5"}[opcode]
+    body = computation("f", opcode, dtype)
+    long, rows = f"{dtype}[70003]", f"{dtype}[66001,2]"
+    line = "window={size=70003 pad=70002_0}, to_apply=f"
+    text = f"""HloModule m
+{body}
+ENTRY e {{
+  x = {long} parameter(0)
+  y = {rows} parameter(1)
+  i = {dtype}[] constant({initial})
+  plain = {long} reduce-window(x, i), {line}
+  twice = {long} add(x, x)
+  back = {long} reduce-window(twice, i), window={{size=70003 pad=0_70002}}, to_apply=f
+  before = {long} reduce-window(twice, i), {line}
+  after = {long} negate(before)
+  columns = {rows}{{0,1}} reduce-window(y, i), window={{size=66001x1 pad=66000_0x0_0}}, to_apply=f
+  ROOT all = ({long}, {long}, {long}, {rows}{{0,1}}) tuple(plain, back, after, columns)
+}}
+"""
+    arguments = [value(long, 1), value(rows, 2)]
+    arguments[0][0], arguments[0][40000] = arguments[0].min(), arguments[0].max()
+    expected = evaluate(hloc.parse(text), arguments)
+    executable = hloc.compile(text, options=Options(num_threads=threads))
+    for got, wanted in zip(executable.execute(*arguments), expected, strict=True):
+        same(got, np.asarray(wanted), {"bf16": 0.1, "f32": 1e-4}.get(dtype))
