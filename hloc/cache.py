@@ -17,7 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from struct import Struct
 from struct import error as MalformedError
-from typing import NamedTuple
+
+from hloc.records import NamedTuple
 
 MOST_BYTES = 1 << 30
 """What the folder may hold in all. Beyond it the files go that were not used for the longest time."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
-from hloc.records import record
+from hloc.records import NamedTuple, record
 
 
 @record

@@ -1,17 +1,22 @@
-"""Frozen records: what `@dataclass(frozen=True)` makes, for a tenth of its price.
+"""Frozen records and named tuples: what `@dataclass(frozen=True)` and `typing.NamedTuple` make, for a tenth of the price.
 
-`dataclasses` compiles six methods of each class whenever the program starts, a millisecond a class. Here the methods
-are shared, and `__init__`, the one that must be fast, is compiled when the first object of its class is made.
+`dataclasses` compiles six methods of each class whenever the program starts, a millisecond a class; `typing` compiles
+the type of each field. Here the methods are shared, and the one that makes an object, which must be fast, is compiled
+when a class turns out to have more than a few objects.
 """
 
 from __future__ import annotations
 
+from _collections import _tuplegetter
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, NoReturn, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, dataclass_transform
 
 _Class = TypeVar("_Class", bound=type)
 _Record = TypeVar("_Record")
+
+_FEW = 6
+"""Objects that a class makes slowly, before it is worth compiling what makes them fast."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -40,9 +45,17 @@ def _methods(cls: type) -> dict[str, Callable]:
     names = cls.__match_args__
     values: Callable[[Any], Any] = attrgetter(*names) if names else lambda self: ()
 
+    made = 0
+
     def first_init(self: Any, *args: object, **kwargs: object) -> None:
-        cls.__init__ = _initializer(cls)
-        cls.__init__(self, *args, **kwargs)
+        nonlocal made
+        made += 1
+        if made > _FEW or kwargs or len(args) != len(names):
+            cls.__init__ = _initializer(cls)
+            cls.__init__(self, *args, **kwargs)
+            return
+        for name, value in zip(names, args):
+            object.__setattr__(self, name, value)
 
     def equal(self: Any, other: object) -> bool:
         if other.__class__ is not self.__class__:
@@ -75,8 +88,76 @@ def _initializer(cls: type) -> Callable[..., None]:
     """`__init__(self, a, b=default)`, written out, so that Python itself binds the arguments."""
     names = cls.__match_args__
     defaults = {name: getattr(cls, name) for name in names if hasattr(cls, name)}
-    parameters = ["self", *(f"{name}=defaults[{name!r}]" if name in defaults else name for name in names)]
     body = [f"assign(self, {name!r}, {name})" for name in names] or ["pass"]
-    space: dict[str, Any] = {"assign": object.__setattr__, "defaults": defaults}
-    exec(f"def __init__({', '.join(parameters)}):\n    " + "\n    ".join(body), space)
-    return space["__init__"]
+    return _compiled("__init__", "self", names, defaults, body, assign=object.__setattr__)
+
+
+def _compiled(
+    method: str, first: str, names: tuple[str, ...], defaults: dict[str, Any], body: list[str], **known: object
+) -> Callable:
+    """A method of the fields `names`; its lines know `known`."""
+    parameters = [first, *(f"{name}=defaults[{name!r}]" if name in defaults else name for name in names)]
+    space: dict[str, Any] = {"defaults": defaults, **known}
+    exec(f"def {method}({', '.join(parameters)}):\n    " + "\n    ".join(body), space)
+    return space[method]
+
+
+class _TupleMaker(type):
+    """Makes plain classes of tuples out of classes with annotations."""
+
+    def __new__(meta, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
+        if not bases:
+            return super().__new__(meta, name, bases, space)
+        names = tuple(space.get("__annotations__", ()))
+        defaults = {field: space.pop(field) for field in names if field in space}
+        getters = {field: _tuplegetter(index, "") for index, field in enumerate(names)}
+        own = {"__slots__": (), "_fields": names, "_field_defaults": defaults, "__match_args__": names}
+        cls = type(name, (tuple,), {**_TUPLE_METHODS, **space, **own, **getters})
+        if "__new__" not in space:
+            cls.__new__ = staticmethod(_first_new(cls, names, defaults))
+        return cls
+
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+
+    class NamedTuple(metaclass=_TupleMaker):
+        """A class that derives from this is one of tuples with named fields, as with `typing.NamedTuple`."""
+
+
+def _first_new(cls: type, names: tuple[str, ...], defaults: dict[str, Any]) -> Callable:
+    made = 0
+
+    def first_new(given: type, *args: object, **kwargs: object) -> Any:
+        nonlocal made
+        made += 1
+        if made > _FEW or kwargs or len(args) != len(names):
+            body = [f"return new(_cls, ({''.join(f'{name}, ' for name in names)}))"]
+            cls.__new__ = staticmethod(_compiled("__new__", "_cls", names, defaults, body, new=tuple.__new__))
+            return cls.__new__(given, *args, **kwargs)
+        return tuple.__new__(given, args)
+
+    return first_new
+
+
+def _tuple_text(self: Any) -> str:
+    fields = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields, self))
+    return f"{type(self).__name__}({fields})"
+
+
+def _values(self: Any) -> tuple:
+    return tuple(self)
+
+
+def _as_dict(self: Any) -> dict[str, Any]:
+    """Values by field."""
+    return dict(zip(self._fields, self))
+
+
+def _replaced(self: Any, **changes: Any) -> Any:
+    """The tuple with some fields changed."""
+    return type(self)(**_as_dict(self) | changes)
+
+
+_TUPLE_METHODS = {"__repr__": _tuple_text, "__getnewargs__": _values, "_asdict": _as_dict, "_replace": _replaced}

@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "hloc"
 
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("records", "lazy", "cache"),
+    ("records", "lazy"),
+    ("cache",),
     ("errors", "options"),
     ("ir",),
     ("host",),

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from hloc.records import record, replace
+from hloc.records import NamedTuple, record, replace
 
 
 @record
@@ -40,6 +40,17 @@ class Own:
 
     def __repr__(self) -> str:
         return "own"
+
+
+class Pair(NamedTuple):
+    """A named tuple with a default."""
+
+    x: int
+    y: int = 2
+
+    @property
+    def sum(self) -> int:
+        return self.x + self.y
 
 
 @record
@@ -85,3 +96,42 @@ def test_patterns_and_copies() -> None:
         case Named(x, _, name):
             assert (x, name) == (1, "q")
     assert copy.deepcopy(Named(1)) == pickle.loads(pickle.dumps(Named(1))) == Named(1)
+
+
+def test_objects_are_alike_however_many_there_are() -> None:
+    """Those that are made before and after the method that makes them is compiled."""
+
+    @record
+    class Many:
+        x: int
+        y: int = 2
+
+    class Tuples(NamedTuple):
+        x: int
+        y: int = 2
+
+    for cls in (Many, Tuples):
+        assert {cls(1, 2) for _ in range(20)} == {cls(1)}
+        assert (cls(3, y=4).x, cls(3, 4).y) == (3, 4)
+
+
+def test_named_tuples_are_those_of_typing() -> None:
+    pair = Pair(1)
+    assert pair == (1, 2) and isinstance(pair, tuple) and pair.sum == 3
+    assert repr(pair) == "Pair(x=1, y=2)"
+    assert pair._replace(x=5) == Pair(5, 2) and pair._asdict() == {"x": 1, "y": 2}
+    assert pickle.loads(pickle.dumps(pair)) == copy.deepcopy(pair) == pair
+    assert type(pickle.loads(pickle.dumps(pair))) is Pair
+    match pair:
+        case Pair(1, y):
+            assert y == 2
+    with pytest.raises(AttributeError):
+        pair.x = 5
+    with pytest.raises(AttributeError):
+        pair.z = 5
+
+
+@pytest.mark.parametrize("arguments", [((), {}), ((1, 2, 3), {}), ((1,), {"z": 1})])
+def test_wrong_fields_of_named_tuples_are_refused(arguments: tuple[tuple, dict]) -> None:
+    with pytest.raises(TypeError, match="__new__"):
+        Pair(*arguments[0], **arguments[1])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.records import NamedTuple
 
 
 class SortKey(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from hloc.records import NamedTuple
 
 
 class InstructionCost(NamedTuple):

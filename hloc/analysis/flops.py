@@ -8,7 +8,6 @@ between dilated elements, is not computed with and does not count.
 from __future__ import annotations
 
 from math import gcd, log2, prod
-from typing import NamedTuple
 
 from hloc.analysis.traffic import count_of, needed_parts
 from hloc.ir.attributes import WindowDim
@@ -16,6 +15,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+from hloc.records import NamedTuple
 
 TRANSCENDENTAL = (
     *("exponential", "exponential-minus-one", "log", "log-plus-one", "logistic", "power", "sqrt", "rsqrt", "cbrt"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from hloc.analysis.liveness import OWN, Flow, FlowStep
 from hloc.analysis.passing import RENAMING, Path, is_unmoved, passed_on
@@ -12,6 +11,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.ir.opcodes import CALLS
+from hloc.records import NamedTuple
 
 ENTRY, BODY, CALLEE = "entry", "body", "callee"
 """Roles of a computation: the entry may not write over its arguments, nor may a loop's condition; a loop's body

@@ -8,7 +8,9 @@ lies in the result's memory, if that is free for so long.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from hloc.records import NamedTuple
 
 Pairs = Sequence[tuple[int, int]]
 """(input, output) numbers of a step that may share memory, if no later step needs the input's value."""

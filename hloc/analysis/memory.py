@@ -7,7 +7,6 @@ result; what its body only passes on stays where it is. Memory that kernels need
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from hloc.analysis.flow import ComputationFlow, HloValue, Rewritten, callees, roles
 from hloc.analysis.liveness import OWN, Chain, chains_of, peak
@@ -16,6 +15,7 @@ from hloc.analysis.updates import UPDATES, in_place_update, root_leaves
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
+from hloc.records import NamedTuple
 
 
 class OwedCopy(NamedTuple):

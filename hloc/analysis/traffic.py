@@ -7,12 +7,12 @@ only the part is written.
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
 
 from hloc.analysis.updates import UPDATES, in_place_update, root_leaves
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import Shape
+from hloc.records import NamedTuple
 
 
 class Traffic(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+from hloc.records import NamedTuple
 
 Path = tuple[int, ...]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import NamedTuple
 
 from hloc.codegen.program import ALIGNMENT
+from hloc.records import NamedTuple
 
 _MOST_SORTED = 1500
 """Pieces up to which packing by size is tried: its time grows with the square."""

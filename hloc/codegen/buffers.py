@@ -9,13 +9,13 @@ longer needed, otherwise it is made elsewhere and copied at the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from hloc.analysis.liveness import Chain, Flow, FlowStep, chains_of
 from hloc.codegen.arena import Need, aligned, pack
 from hloc.codegen.guarded_arena import GuardedArena, pack_guarded
 from hloc.codegen.schedule import Schedule
 from hloc.codegen.values import ARGUMENT, SMALL_BYTES, Value, View
+from hloc.records import NamedTuple
 
 ARENA, RESULT, STACK = "arena", "result", "stack"
 

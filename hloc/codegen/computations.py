@@ -8,7 +8,6 @@ offsets of `arena`. A caller gives it a piece of its own arena.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from hloc.codegen.values import CONSTANT, SMALL_BYTES, CallStep, Step, View
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
 from hloc.ir.shapes import ArrayShape, array
-from hloc.records import record
+from hloc.records import NamedTuple, record
 
 PARAMETERS = [("ptr", name) for name in ("args", "results", "arena", "constants", "context")]
 """Of every function that stands for a computation; each returns an i32, 0 if all went well."""

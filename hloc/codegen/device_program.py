@@ -7,9 +7,7 @@ locations of the caller's. So nothing in a program depends on where its memory l
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from hloc.records import record
+from hloc.records import NamedTuple, record
 
 ARGUMENT, RESULT, ARENA, CONSTANT, CONTEXT, EXTERNAL = "argument", "result", "arena", "constant", "context", "external"
 

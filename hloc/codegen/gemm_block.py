@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
-from typing import NamedTuple
 
 from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
 from hloc.codegen.pair_products import add_pairs
 from hloc.codegen.products import added, multiply_add
 from hloc.codegen.routines import PLAIN, Routines, i64, least
 from hloc.codegen.tiles import Tile, unpack_routine
+from hloc.records import NamedTuple
 
 
 class Operand(NamedTuple):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from hloc.errors import HloError
 from hloc.host.lapack import function_address, workspace_sizes
 from hloc.ir.dtypes import C64, C128, F32, F64, DType
 from hloc.ir.instruction import Instruction
-from hloc.records import record, replace
+from hloc.records import NamedTuple, record, replace
 from hloc.reference.lapack import attributes_of
 
 PRECISIONS = {"s": (F32, F32), "d": (F64, F64), "c": (C64, F32), "z": (C128, F64)}

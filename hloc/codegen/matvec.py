@@ -7,13 +7,13 @@ rows of a, `rows` of them, are known when the routine is written. Sizes and stri
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import NamedTuple
 
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, is_float, zero
 from hloc.codegen.products import added, load_as, multiply, multiply_add, store_as
 from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.ir.dtypes import DType
+from hloc.records import NamedTuple
 
 MOST_ROWS = 4
 """Products with more rows than this are better packed."""

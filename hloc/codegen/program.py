@@ -10,7 +10,7 @@ bytes, both 64-byte aligned;
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from hloc.analysis.costs import ModuleCost
 from hloc.ir.attributes import Alias
 from hloc.ir.dtypes import S32
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape, array
-from hloc.records import record
+from hloc.records import NamedTuple, record
 
 if TYPE_CHECKING:
     from hloc.codegen.device_program import DeviceCode

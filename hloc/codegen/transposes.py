@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import NamedTuple
 
 from hloc.codegen import streams
 from hloc.codegen.arrays import ArrayRef, Register
@@ -21,6 +20,7 @@ from hloc.codegen.llvm import Builder, Function, Value, integer, lane_count, vec
 from hloc.codegen.loops import index_key, tile_loop
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.shapes import ArrayShape
+from hloc.records import NamedTuple
 
 _ACROSS, _ALONG = 64, 128
 """Sides of a tile."""

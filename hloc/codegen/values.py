@@ -5,12 +5,11 @@ A Value is a content of memory that never changes while the value lives; a View 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.shapes import ArrayShape, Shape
+from hloc.records import NamedTuple
 
 ARGUMENT, CONSTANT, MADE = "argument", "constant", "made"
 

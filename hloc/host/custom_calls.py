@@ -6,11 +6,12 @@ The evaluator and every back end look targets up here before they look among tho
 from __future__ import annotations
 
 import ctypes
-from typing import Any, NamedTuple
+from typing import Any
 
 from hloc.errors import HloError
 from hloc.ir.attributes import Raw
 from hloc.ir.instruction import Instruction
+from hloc.records import NamedTuple
 
 _KINDS = ("python", "c")
 

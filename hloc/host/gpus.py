@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from hloc.errors import HloError
+from hloc.records import NamedTuple
 
 LEAST_SM = 70
 """The oldest architecture that kernels are written for."""

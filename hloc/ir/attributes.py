@@ -7,11 +7,10 @@ attribute. Their text forms are known to the parser and the printer alone.
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
-from hloc.records import record
+from hloc.records import NamedTuple, record
 
 
 class WindowDim(NamedTuple):

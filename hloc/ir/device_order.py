@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
 from hloc.ir.attributes import IotaTile
+from hloc.records import NamedTuple
 
 
 class ListedTile(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from hloc.host.queues import HostQueues
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import Shape
+from hloc.records import NamedTuple
 from hloc.reference.context import Call, Device, Exchange
 from hloc.reference.dynamic import fits, resized
 from hloc.reference.table import FUNCTIONS, GENERATORS, LIFTED

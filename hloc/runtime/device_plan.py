@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from hloc.codegen.device_program import (
     ARENA,
@@ -24,6 +23,7 @@ from hloc.codegen.device_program import (
     Loop,
     Meeting,
 )
+from hloc.records import NamedTuple
 
 
 class LaunchStep(NamedTuple):

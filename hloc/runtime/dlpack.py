@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from hloc.ir.dtypes import BY_NUMPY
+from hloc.records import NamedTuple
 
 CUDA = 2
 """The kind of device that GPUs of NVIDIA are."""

@@ -13,7 +13,8 @@ import mmap
 from collections.abc import Iterator
 from functools import cache
 from struct import Struct, pack, pack_into
-from typing import NamedTuple
+
+from hloc.records import NamedTuple
 
 _MAGIC = b"\x7fELF\x02\x01\x01"
 _X86_64 = 62

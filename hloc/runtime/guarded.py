@@ -21,13 +21,13 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
 from hloc.codegen.program import GUARD_BYTES, Program, buffers
 from hloc.errors import HloError
 from hloc.ir.shapes import ArrayShape
+from hloc.records import NamedTuple
 from hloc.runtime.memory import address, laid_out
 
 STATUS = 3

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from hloc.codegen.program import LiveBuffer, MadeCopy, MemoryPlan, Program
+from hloc.records import NamedTuple
 
 _ARENA = "arena"
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from hloc.ir.attributes import Metadata
 from hloc.ir.opcodes import COMPUTATION, COMPUTATIONS, LITERAL, OPS, Op
+from hloc.records import NamedTuple
 from hloc.text.async_lines import STEPS
 from hloc.text.attribute_values import quick_metadata
 from hloc.text.lexer import KIND_OF_NAME

@@ -7,7 +7,6 @@ and the order of the results are XLA's, bit for bit (rows X25, X26).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.kernel import Index, KernelContext, kernel
@@ -16,6 +15,7 @@ from hloc.codegen.loops import delinearize, linear, row_major_strides
 from hloc.codegen.program import CONTEXT_FIELDS
 from hloc.codegen.routines import i64
 from hloc.ir.instruction import Instruction
+from hloc.records import NamedTuple
 
 _THREEFRY_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _THREEFRY_PARITY = 0x1BD11BDA

@@ -6,7 +6,6 @@ What lies otherwise, or is computed, can be written to temporary memory first: i
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
 
 from hloc.codegen.device_program import TensorMap
 from hloc.codegen.dot_plan import Side
@@ -17,6 +16,7 @@ from hloc.codegen.gpu.tensor_maps import tensor_map_problem
 from hloc.codegen.strided import Starts
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
+from hloc.records import NamedTuple
 
 CHUNK = 16
 """Bytes that rows are multiples of."""

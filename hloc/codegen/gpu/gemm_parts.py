@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import gcd, prod
-from typing import NamedTuple
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register, flattened, grouped
@@ -21,6 +20,7 @@ from hloc.codegen.products import added
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import PRED, DType
 from hloc.ir.shapes import ArrayShape
+from hloc.records import NamedTuple
 
 _RASTER = 8
 """Rows of tiles that neighbouring blocks stay in, so that what they read is in the cache."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import gcd, prod
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from hloc.codegen.dot_plan import DotPlan, Side
 from hloc.codegen.epilogue import Epilogue
@@ -31,6 +31,7 @@ from hloc.codegen.gpu.gemm_units import TF32_UNIT, Unit, copied_together, possib
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
+from hloc.records import NamedTuple
 
 PLAIN, THIN, TILED, UNITS, GROUPS = "plain", "thin", "tiled", "units", "groups"
 

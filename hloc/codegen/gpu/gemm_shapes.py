@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from hloc.codegen.gpu.gemm_units import ROW_BYTES
 from hloc.codegen.gpu.group_products import ROWS, WARPGROUP
 from hloc.codegen.gpu.intrinsics import WARP
 from hloc.ir.dtypes import DType
+from hloc.records import NamedTuple
 
 THIN_WARPS = 8
 

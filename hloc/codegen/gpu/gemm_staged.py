@@ -13,7 +13,6 @@ through registers, where producers are applied and types converted.
 from __future__ import annotations
 
 from math import gcd
-from typing import NamedTuple
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
@@ -23,6 +22,7 @@ from hloc.codegen.gpu.gemm_units import ROW_BYTES, copied_together, lies_by_step
 from hloc.codegen.llvm import Builder, Value, const, integer
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import F32, DType
+from hloc.records import NamedTuple
 
 CHUNK = 16
 _CHUNKS = ROW_BYTES // CHUNK

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import gcd
-from typing import NamedTuple
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
@@ -15,6 +14,7 @@ from hloc.codegen.gpu.gemm_shapes import padding
 from hloc.codegen.llvm import Value
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import DType
+from hloc.records import NamedTuple
 
 
 class TransposedTile:

@@ -6,12 +6,11 @@ or the program, or an option, allows less. From "Warp Level Matrix Instructions"
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from hloc.codegen.dot_plan import DotPlan, Side
 from hloc.ir.dtypes import BF16, F16, F32, F64, S8, S32, U8, DType
 from hloc.ir.instruction import Instruction
 from hloc.options import Options
+from hloc.records import NamedTuple
 
 _LEAST_SM = 80
 """The first architecture whose units are used."""

@@ -6,9 +6,8 @@ n columns of another, over 32 bytes of each row: `k` elements.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from hloc.errors import HloError
+from hloc.records import NamedTuple
 
 WARPGROUP = 128
 """Threads."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 from hloc.codegen.arrays import Register
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.grids import THREADS
 from hloc.codegen.llvm import Value
 from hloc.ir.dtypes import DType
+from hloc.records import NamedTuple
 
 Values = Sequence[Register]
 """An entry: a register of each type."""

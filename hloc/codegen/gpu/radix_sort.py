@@ -9,7 +9,6 @@ ranking: Adinets, Merrill, 2022), so that equal ones keep their order. An entry 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.intrinsics import WARP
@@ -17,6 +16,7 @@ from hloc.codegen.gpu.merge_plan import rounded
 from hloc.codegen.gpu.step import GpuStep, LaunchTemplate
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.routines import i64
+from hloc.records import NamedTuple
 
 RADIX_LEAST = 1 << 14
 """Entries of a line from which sorting by bytes of the key beats merging."""

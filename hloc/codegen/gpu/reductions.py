@@ -11,7 +11,7 @@ these. The order is always the same, and that of the elements for all but known 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.fold_plan import FoldSpace, Geometry, across, along
@@ -25,6 +25,7 @@ from hloc.codegen.loops import Flat, linear, row_major_strides
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64, least
 from hloc.ir.shapes import ArrayShape
+from hloc.records import NamedTuple
 
 
 def loaded_size(g: GpuStep, shape: ArrayShape) -> int:

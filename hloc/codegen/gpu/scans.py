@@ -10,7 +10,6 @@ may be scanned.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from hloc.codegen.folds import Values
 from hloc.codegen.gpu.context import GpuContext
@@ -24,7 +23,7 @@ from hloc.codegen.llvm import Value
 from hloc.codegen.loops import Flat
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64, least
-from hloc.records import record
+from hloc.records import NamedTuple, record
 
 _STEPS = 8
 """Places along a line that a thread loads together, where each goes along a line of its own."""

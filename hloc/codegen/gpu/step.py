@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, immediate, is_alias, source
@@ -27,6 +26,7 @@ from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 from hloc.options import Options
+from hloc.records import NamedTuple
 
 ALIGNMENT = 16
 """Bytes to which arguments of kernels are aligned: what one load takes."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from math import prod
-from typing import NamedTuple
 
 from hloc.codegen.arrays import ArrayRef, Register, flattened
 from hloc.codegen.bodies import Leaf
@@ -24,7 +23,7 @@ from hloc.codegen.llvm import Value
 from hloc.codegen.loops import Flat, index_key
 from hloc.codegen.routines import i64, least
 from hloc.ir.shapes import ArrayShape
-from hloc.records import record
+from hloc.records import NamedTuple, record
 
 _SIDE = 64
 """Elements along a side of a tile."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from hloc.codegen.device_program import DeviceCode
 from hloc.codegen.targets.occupancy import Occupancy, occupancy
 from hloc.codegen.targets.ptxas import assemble
+from hloc.records import NamedTuple
 
 
 class KernelStats(NamedTuple):

@@ -6,7 +6,7 @@ registers are given out as `cuda_occupancy.h` of the CUDA toolkit does it: by wa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from hloc.records import NamedTuple
 
 _KIB = 1024
 _REGISTERS = 64 * _KIB

@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from hloc.errors import HloError
+from hloc.records import NamedTuple
 
 _WHEELS = ("nvidia/cuda_nvcc/bin", "nvidia/cu13/bin", "nvidia/cuda_cuobjdump/bin", "nvidia/cuda_nvdisasm/bin")
 """Where the packages of PyPI put NVIDIA's tools, below `site-packages`."""

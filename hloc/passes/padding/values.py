@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from hloc.ir.dtypes import PRED, S32, S64, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape, Shape, TupleShape, array
 from hloc.passes.emit import Emit
+from hloc.records import NamedTuple
 from hloc.reference.custom_calls import SIZE_CHECK
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import NamedTuple
 
 from hloc.codegen import scalar
 from hloc.codegen.gpu.context import GpuContext
@@ -26,6 +25,7 @@ from hloc.codegen.loops import delinearize
 from hloc.codegen.routines import i64
 from hloc.ir.dtypes import S32, U32, U64
 from hloc.ir.instruction import Instruction
+from hloc.records import NamedTuple
 
 _THREADS = 256
 """Of a block; as many as a byte has values."""
