@@ -92,16 +92,18 @@ def _erfc_exponent(x):
     return -mp.log(mp.erfc(x))
 
 
-def _erfc_slope(x):
-    return -mp.log(mp.erfc(x)) / x - 1
+def _fourth_of_erf(x):
+    return 4 * (1 - mp.root(mp.erfc(x), 4)) / x - 1
 
 
 def _sine_share(z):
     return mp.mpf(z) * mp.sqrt(z) / mp.sin(mp.sqrt(z)) if z > 0 else SMALL
 
 
-def _erfc_share(x):
-    return x * mp.erfc(x) / mp.erf(x) if x > 0 else mp.sqrt(mp.pi) / 2
+def _share_of_fourth(x):
+    """What an error does to erf: little at the end, where it is still to round to 1."""
+    share = x * mp.erfc(x) ** mp.mpf(0.75) / mp.erf(x) if x > 0 else mp.sqrt(mp.pi) / 2
+    return max(share, mp.mpf("1.6e-5"))
 
 
 THIRD, SIXTH, HALF_LN2 = mp.mpf(1) / 3, mp.mpf(1) / 6, mp.mpf("0.3466") * mp.mpf("1.003")
@@ -145,9 +147,10 @@ _ROWS = {
     # atan x = x + x^3 p(x^2) for single precision results, x - x^3/3 + x^5 p(x^2) in double precision
     "atan_single": (_odd(mp.atan, [1]), (-THIRD, 0.2), 1e-14, 0, ROOT**2, (None, 5), _weight(1)),
     "atan": (_odd(mp.atan, [1, -THIRD]), (mp.mpf(1) / 5, 0), 1e-12, 0, ROOT**2, (None, 10), _weight(2)),
-    # erf x = x + x p(x^2) below 1; -log(erfc(x)) above, up to where erf rounds to 1; single: x + x p(x)
+    # erf x = x + x p(x^2) below 1; -log(erfc(x)) above, up to where erf rounds to 1
     "erf": (_erf, (2 / mp.sqrt(mp.pi) - 1, 0), 1e-20, 0, mp.mpf("1.001"), (None, 12), _flat),
-    "erfc_single": (_erfc_slope, (2 / mp.sqrt(mp.pi) - 1, 0.63), 1e-12, 0, mp.mpf("3.93"), (8, None), _erfc_share),
+    # erf x = 1 - (1 - (x + x p(x)) / 4)^4
+    "erf_single": (_fourth_of_erf, (2 / mp.sqrt(mp.pi) - 1, 0.48), 1e-12, 0, 4, (9, None), _share_of_fourth),
     "erfc": (_erfc_exponent, (0, 0), 0, 1, 6, (None, 20), mp.erfc),
 }
 PROBLEMS = {

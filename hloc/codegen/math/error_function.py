@@ -1,13 +1,13 @@
 """erf: x + x q(x^2) below 1, 1 - exp(-p(x)) above, both minimax (tools/minimax.py, `erf` and `erfc`).
 
-In single precision 1 - exp(-x - x p(x)) all along, which takes half the time (`erfc_single`).
+In single precision 1 - (1 - v / 4)^4 all along, v a polynomial, which takes a third of the time (`erf_single`).
 """
 
 from __future__ import annotations
 
 from .double_double import Pair, scale, two_product, two_sum
-from .exponential import exp_reduced, expm1_single, reduce_by_ln2
-from .expression import Num, horner, power_of_two, scalar
+from .exponential import exp_reduced, reduce_by_ln2
+from .expression import Num, by_halves, horner, power_of_two, scalar
 from .functions import function
 
 ERF_TAIL = (
@@ -25,7 +25,7 @@ ERF_TAIL = (
     -1.1373404067814567e-09,
     5.957986180417568e-11,
 )
-# -log(erfc(x)) from 1 to where erf rounds to 1; in single precision -log(erfc(x)) / x - 1 from 0 on.
+# -log(erfc(x)) from 1 to where erf rounds to 1.
 ERFC_EXPONENT = (
     -2.667042873327273e-08,
     1.1283795076256624,
@@ -49,18 +49,20 @@ ERFC_EXPONENT = (
     1.2452672063365508e-12,
     -2.2488199266071957e-14,
 )
-ERFC_EXPONENT_SINGLE = (
-    0.12837916612625122,
-    0.6366193890571594,
-    0.10277783125638962,
-    -0.019153065979480743,
-    -0.00016039126785472035,
-    0.0016670225886628032,
-    -0.000632834155112505,
-    0.00011764051305362955,
-    -9.25617860048078e-06,
+# 4 (1 - erfc(x)^(1/4)) / x - 1, up to where erf rounds to 1.
+FOURTH_OF_ERF = (
+    0.12837915122509003,
+    0.47746652364730835,
+    -0.06186968460679054,
+    -0.07441367954015732,
+    0.004698392003774643,
+    0.007976735942065716,
+    -0.0009464941103942692,
+    -0.0004983354010619223,
+    0.00013998452050145715,
+    -1.068741585186217e-05,
 )
-ONE_FROM = {"float": 3.95, "double": 6.0}
+ONE_FROM = {"float": 4.0, "double": 6.0}
 
 
 def _erfc_exponent(x: Num) -> Pair:
@@ -73,10 +75,11 @@ def _erfc_exponent(x: Num) -> Pair:
 
 
 def _erf_single(size: Num) -> Num:
-    """1 - exp(-g), g = -log(erfc(size)), which is about size near 0: its relative error is the result's."""
+    """1 - (1 - v / 4)^4, by two steps of 1 - (1 - w / 2)^2 = w - w^2 / 4: none cancels or passes 1."""
     size = size.min_with(ONE_FROM["float"])
-    g = horner(size, ERFC_EXPONENT_SINGLE).fma(size, size)
-    return -expm1_single(-g)
+    v = size.fma(by_halves(size, FOURTH_OF_ERF), size)
+    w = (v * -0.125).fma(v, v)
+    return (w * -0.25).fma(w, w)
 
 
 @function("erf")
@@ -84,7 +87,7 @@ def erf(x: Num) -> Num:
     """The error function."""
     size = x.abs()
     if scalar(x) == "float":
-        return _erf_single(size).copysign(x)
+        return _erf_single(size).with_sign_of(x)
     near = size.fma(horner(size * size, ERF_TAIL), size)
     exponent = _erfc_exponent(size.min_with(ONE_FROM["double"]))
     _, k, r = reduce_by_ln2(-exponent.high)

@@ -166,6 +166,11 @@ class Num:
         """This magnitude with the sign of another float."""
         return self.intrinsic("llvm.copysign", sign)
 
+    def with_sign_of(self, sign):
+        """This float, whose sign bit is clear, with the sign of another: an operation less than `copysign`."""
+        lowest = -1 << (63 if "double" in self.v.type else 31)
+        return (self.bits() | (sign.bits() & lowest)).as_float(self.v.type)
+
     def fma(self, factor, term):
         """self * factor + term, rounded once."""
         return self._wrap(self.b.fma(self.v, self.of(factor).v, self.of(term).v))

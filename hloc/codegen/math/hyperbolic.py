@@ -61,7 +61,7 @@ def tanh(x: Num) -> Num:
     """Hyperbolic tangent: 1 - 2 / (exp(2 |x|) + 1) away from 0."""
     size = x.abs()
     if scalar(x) == "float":
-        return _tanh_single(size).copysign(x)
+        return _tanh_single(size).with_sign_of(x)
     far = 1.0 - 2.0 / (exp(size + size) + 1.0)
     return (size < TANH_NEAR).select(odd(size, TANH_TAIL), far).copysign(x)
 
