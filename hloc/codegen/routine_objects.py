@@ -13,28 +13,37 @@ from hloc.codegen.llvm import Module
 from hloc.codegen.targets.target import Target
 from hloc.options import Options
 
-_made: dict[str, bytes] = {}
-"""The files of this process, by their names in the cache folder."""
+_made: dict[bytes, bytes] = {}
+"""The files of this process, by digests of their stages and texts."""
 
 
 def object_files(parts: Iterable[Module], target: Target, options: Options) -> tuple[bytes, ...]:
-    """The object files of modules that hold a routine each. RuntimeError if LLVM refuses one."""
+    """The object files of modules that hold routines. RuntimeError if LLVM refuses one."""
     return tuple(_object_file(part, target, options) for part in parts)
 
 
 def _object_file(part: Module, target: Target, options: Options) -> bytes:
     text = str(part)
-    digest = hashlib.blake2b(f"{cache.compiler()}\0{part.stage}\0{text}".encode(), digest_size=20).hexdigest()
-    name = f"routine-{digest}"
-    data = _made.get(name)
-    if data is None and options.cache:
-        data = cache.read(name, digest.encode())
+    digest = hashlib.blake2b(f"{part.stage}\0{text}".encode(), digest_size=20).digest()
+    if digest not in _made:
+        make = _kept if options.cache else _lowered
+        _made[digest] = make(part, text, target, options)
+    return _made[digest]
+
+
+def _kept(part: Module, text: str, target: Target, options: Options) -> bytes:
+    """The file from the cache folder, where it is from now on."""
+    key = hashlib.blake2b(f"{cache.compiler()}\0{part.stage}\0{text}".encode(), digest_size=20).hexdigest()
+    name = f"routine-{key}"
+    data = cache.read(name, key.encode())
     if data is None:
-        try:
-            data = target.lower(text, part.stage, options)
-        except RuntimeError as error:
-            raise RuntimeError(f"{error}\nin routine {part.name}") from None
-        if options.cache:
-            cache.write(name, digest.encode(), data, f"routine {part.name} for {target.name}")
-    _made[name] = data
+        data = _lowered(part, text, target, options)
+        cache.write(name, key.encode(), data, f"routine {part.name} for {target.name}")
     return data
+
+
+def _lowered(part: Module, text: str, target: Target, options: Options) -> bytes:
+    try:
+        return target.lower(text, part.stage, options)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}\nin routine {part.name}") from None
