@@ -106,6 +106,7 @@ PASSES: dict[str, Pass] = {
         Pass("cse"),
         Pass("dce"),
         Pass("layout_assignment"),
+        Pass("operand_packing", concerns=having("while")),
         Pass("attention_fusion", "attention_fusion:AttentionFusion", _FUSION, having("dot")),
         Pass("softmax_attention_fusion", "attention_fusion:SoftmaxAttentionFusion", _FUSION, having("dot")),
         Pass("row_fusion", "row_fusion:RowFusion", _FUSION, having("reduce")),
@@ -188,7 +189,8 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
             "layout_assignment",
             "after all rules: they would undo copies, and make arrays without thought of layouts",
         ),
-        ("cse", "equal copies for several users"),
+        ("operand_packing", "once it is known how arrays lie"),
+        ("cse", "equal copies for several users, and equal panels for several loops"),
         ("barrier_removal", "kernels may go across, once nothing is merged or moved any more"),
         ("attention_fusion", "before its softmax becomes a kernel of its own"),
         (
@@ -215,10 +217,12 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
         ("schedule", "the order to run in, last"),
     ),
 }
-_OF_GPUS: dict[str, Row] = {
+_OF_GPUS: dict[str, Row | None] = {
+    "operand_packing": None,
     "attention_fusion": ("softmax_attention_fusion", "before its softmax becomes a kernel of its own"),
 }
-PIPELINES["gpu"] = tuple(_OF_GPUS.get(row[0], row) if isinstance(row, tuple) else row for row in PIPELINES["cpu"])
+_REPLACED = (_OF_GPUS.get(row[0], row) if isinstance(row, tuple) else row for row in PIPELINES["cpu"])
+PIPELINES["gpu"] = tuple(filter(None, _REPLACED))
 """`cpu` is what the CPU backend runs, `gpu` what devices run; `none` only what they cannot do without."""
 
 ORDER: tuple[tuple[str, str, str], ...] = (
@@ -245,6 +249,9 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("layout_assignment", "fusion", "whether a reshape is free is seen from layouts"),
     ("layout_assignment", "row_fusion", "whether a row's elements are neighbours is seen from layouts"),
     ("layout_assignment", "attention_fusion", "products are read where they lie"),
+    ("loop_invariant_code_motion", "operand_packing", "what is multiplied in front of a loop is none of its products"),
+    ("layout_assignment", "operand_packing", "it would give panels another layout, rather than to make them"),
+    ("operand_packing", "fusion", "products have other operands and results after it"),
     ("attention_fusion", "row_fusion", "it would take the softmax out of the attention"),
     ("attention_fusion", "fusion", "it would take the products' operands and results elsewhere"),
     ("layout_assignment", "softmax_attention_fusion", "products are read where they lie"),
