@@ -6,6 +6,8 @@ from math import prod
 
 from hloc.analysis.effects import Effects
 from hloc.analysis.panels import panel_width
+from hloc.ir.attributes import PadDim, SliceDim
+from hloc.ir.dtypes import F32, F64, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import array
@@ -30,7 +32,8 @@ def run(module: Module) -> bool:
     A product packs its right operand, but for one that lies so already (`analysis.panels`). For few rows packing takes
     as long as multiplying. A matrix that a loop does not change is packed once, in front of the loop, or of the
     outermost one that does not change it; the result has the columns of each panel as a dimension of its own, and is
-    reshaped. Loops are left alone if they are not in explicit form.
+    reshaped. Floats below f32 are widened to what they are summed in. Loops that are not in explicit form are left
+    alone.
 
     Requires: layouts; loops in explicit form, by while_simplifier.
     Ensures: no product in such a loop packs what it could find packed.
@@ -69,17 +72,25 @@ def _products(loop: Loop, effects: Effects) -> list[Instruction]:
 
 def _is_worth_it(dot: Instruction) -> bool:
     lhs, rhs = (operand.shape for operand in dot.operands)
-    width = panel_width(dot.shape.dtype)
-    if not width or not lhs.dtype is rhs.dtype is dot.shape.dtype or dot.get("lhs_batch_dims"):
+    sums = _summing_type(dot)
+    if sums is None or dot.get("lhs_batch_dims") or dot.get("algorithm") != "unset":
         return False
     if rhs.rank != 2 or len(dot.get("rhs_contracting_dims")) != 1 or any(s.is_dynamic for s in (lhs, rhs)):
         return False
     if dot.shape.minor_to_major != tuple(reversed(range(dot.shape.rank))):
         return False
-    columns, rows = dot.shape.dims[-1], prod(dot.shape.dims[:-1])
-    if columns % width or columns == width or not _LEAST < rhs.byte_size <= _MOST:
+    columns, rows, size = dot.shape.dims[-1], prod(dot.shape.dims[:-1]), rhs.count * sums.itemsize
+    if columns <= panel_width(sums) or not _LEAST < size <= _MOST:
         return False
-    return _FEWEST_ROWS <= rows <= _MOST_ROWS and not (rows <= _FEW_ROWS and rhs.byte_size >= _LARGE)
+    return _FEWEST_ROWS <= rows <= _MOST_ROWS and not (rows <= _FEW_ROWS and size >= _LARGE)
+
+
+def _summing_type(dot: Instruction) -> DType | None:
+    """The type of panels: that of the products' sums, into which smaller floats are converted without loss."""
+    types = [shape.dtype for shape in (dot.operands[0].shape, dot.operands[1].shape, dot.shape)]
+    if all(dtype is F64 for dtype in types):
+        return F64
+    return F32 if all(dtype.is_float and dtype.bits <= 32 for dtype in types) else None
 
 
 def _pack(dot: Instruction, made: dict[tuple[Instruction, int], Instruction]) -> None:
@@ -88,21 +99,31 @@ def _pack(dot: Instruction, made: dict[tuple[Instruction, int], Instruction]) ->
     lhs, rhs = dot.operands
     (step,) = dot.get("rhs_contracting_dims")
     if (rhs, step) not in made:
-        made[rhs, step] = _panels(emit, rhs, step)
+        made[rhs, step] = _panels(emit, rhs, step, _summing_type(dot))
     panels = made[rhs, step]
+    number, _, width = panels.shape.dims
     *rows, columns = dot.shape.dims
-    width = panels.shape.dims[2]
+    sums = panels.shape.dtype
+    if lhs.shape.dtype is not sums:
+        lhs = emit.op("convert", lhs.shape.with_dtype(sums), (lhs,))
     attributes = dot.attributes | {"rhs_contracting_dims": (1,)}
-    shape = array(dot.shape.dtype, *rows, columns // width, width)
-    product = emit.op("dot", shape, (lhs, panels), **attributes)
-    dot.computation.replace_uses(dot, emit.reshape(product, dot.shape.dims))
+    product = emit.op("dot", array(sums, *rows, number, width), (lhs, panels), **attributes)
+    result = emit.reshape(product, (*rows, number * width))
+    if number * width != columns:
+        result = emit.slice(result, [SliceDim(0, size) for size in dot.shape.dims])
+    dot.computation.replace_uses(dot, emit.convert(result, dot.shape.dtype))
     dot.computation.remove(dot)
 
 
-def _panels(emit: Emit, matrix: Instruction, step: int) -> Instruction:
-    """The panels of a matrix: their numbers, steps, and columns."""
-    width = panel_width(matrix.shape.dtype)
+def _panels(emit: Emit, matrix: Instruction, step: int, dtype: DType) -> Instruction:
+    """The panels of a matrix: their numbers, steps, and columns, of which the last panel may have more."""
+    width = panel_width(dtype)
     steps, columns = matrix.shape.dims[step], matrix.shape.dims[1 - step]
+    number = -(-columns // width)
+    matrix = emit.convert(matrix, dtype)
+    if number * width != columns:
+        edges = [PadDim(0, number * width - columns if d != step else 0) for d in range(2)]
+        matrix = emit.pad(matrix, emit.scalar(0, dtype), edges)
     if step == 0:
-        return emit.transpose(emit.reshape(matrix, (steps, columns // width, width)), (1, 0, 2))
-    return emit.transpose(emit.reshape(matrix, (columns // width, width, steps)), (0, 2, 1))
+        return emit.transpose(emit.reshape(matrix, (steps, number, width)), (1, 0, 2))
+    return emit.transpose(emit.reshape(matrix, (number, width, steps)), (0, 2, 1))
