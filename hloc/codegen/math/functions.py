@@ -54,6 +54,9 @@ PASSING = ("asinh", "atanh", "expm1", "log1p", "sin", "tan")
 """Functions that give small operands as they are: denormals among these are made zeros first, where they count as
 zeros. (XLA's log-plus-one does the same; its sine, tan and exponential-minus-one give denormals for denormals.)"""
 
+FLUSHING = ("log1p",)
+"""Those of them that have arithmetic flush such operands, where code runs so."""
+
 ATTRIBUTES = "alwaysinline nounwind willreturn memory(none) mustprogress nosync nofree"
 
 
@@ -105,7 +108,7 @@ def call(builder: Builder, name: str, args: Sequence[Value]) -> Value:
 
     def body(b: Builder) -> Value:
         args = b.function.args
-        if name in PASSING:
+        if name in PASSING and not (name in FLUSHING and b.module.flushes_denormals):
             return emit(*[_flushed(Num(b, arg)) for arg in args]).v
         return emit(*[Num(b, arg) for arg in args]).v
 
