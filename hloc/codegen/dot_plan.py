@@ -283,7 +283,7 @@ class DotPlan:
 
     def gemm(self, vector_bytes: int) -> GemmPlan:
         # A pair's product takes a register more: broad tiles leave none.
-        broad = self.terms == 1 and not self.finishes_blocks
+        broad = self.terms == 1
         width = panel_width(self.dtype) if self.rhs.in_panels else 0
         plan = GemmPlan.of(
             self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps, broad, self.terms, width

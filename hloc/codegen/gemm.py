@@ -25,8 +25,8 @@ from hloc.codegen.tiles import Tile, unpack_routine
 from hloc.ir.dtypes import DType
 from hloc.records import record, replace
 
-GROUP = 64
-"""Columns of a block of results that are finished together: such a block stays in the innermost cache."""
+GROUP = 96
+"""Columns of a block of results that are finished together, whole tiles: such a block stays in the innermost cache."""
 
 IN_PLACE = "place"
 """An operand that is not packed: beside the orders of `packing`, what is known of where an operand lies."""
@@ -278,8 +278,8 @@ class GemmPlan:
         width: int = 0,
     ) -> GemmPlan:
         """`dtype` is the summing type; `keeps` says whether sums over some steps have to be kept in scratch, `broad`
-        whether tiles may be those of which a GROUP of columns is no multiple, `terms` how many a packed step has,
-        `width` how many columns a tile must have, if it must.
+        whether tiles may leave a single register free, `terms` how many a packed step has, `width` how many columns a
+        tile must have, if it must.
         """
         lanes = max(vector_bytes // dtype.itemsize, 2)
         tile = _tile_of_width(width, dtype, lanes) if width else replace(_tile(m, n, dtype, lanes, broad), terms=terms)
@@ -299,13 +299,15 @@ class GemmPlan:
 
 
 def _tile(m: int, n: int, dtype: DType, lanes: int, broad: bool) -> Tile:
-    """Of two tiles with twelve vectors of sums the broader one, if it may be, where it leaves less of the last tiles
-    unused.
+    """Of two tiles with twelve vectors of sums the broader one, if it may be, unless it leaves more of the last tiles
+    unused: it takes fewer loads a step, and so leaves more to whoever else runs on the same core.
     """
     if n <= lanes:
         return Tile(dtype, 4 if _whole(m, 4) < _whole(m, 6) else 6, 1, lanes)
-    this, other = (_whole(m, rows) * _whole(n, vectors * lanes) for rows, vectors in ((4, 3), (6, 2)))
-    return Tile(dtype, 4, 3, lanes) if broad and 1.02 * this < other else Tile(dtype, 6, 2, lanes)
+    rest = n % (3 * lanes)
+    this = _whole(m, 4) * (n - rest + (_whole(rest, 2 * lanes) if rest <= 2 * lanes else 3 * lanes))
+    other = _whole(m, 6) * _whole(n, 2 * lanes)
+    return Tile(dtype, 4, 3, lanes) if broad and this <= 1.02 * other else Tile(dtype, 6, 2, lanes)
 
 
 def _tile_of_width(width: int, dtype: DType, lanes: int) -> Tile:

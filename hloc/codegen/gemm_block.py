@@ -12,6 +12,9 @@ from hloc.codegen.routines import PLAIN, Routines, i64, least
 from hloc.codegen.tiles import Tile, unpack_routine
 from hloc.records import NamedTuple
 
+_NARROW = 2
+"""Vectors of the tiles of the last columns, at most."""
+
 
 class Operand(NamedTuple):
     """Lines of an operand: rows of the left one, columns of the right one.
@@ -71,14 +74,14 @@ class _BlockWriter:
         self.b, self.p, self.tile = b, p, tile
         self.unpack = unpack_routine(routines, tile.dtype, tile.dtype, tile.lanes)
         self.vector, self.align = vector_type(tile.type, tile.lanes), tile.dtype.itemsize
-        self.places = [(i, v) for i in range(tile.rows) for v in range(tile.vectors)]
         self.add = partial(add_pairs, target=routines.target) if tile.terms == 2 else multiply_add
-        self.sums = b.alloca(self.vector, len(self.places), align=64)
+        self.sums = b.alloca(self.vector, tile.rows * tile.vectors, align=64)
 
     def at(self, start: Value, offset: Value) -> Value:
         return self.b.gep(self.tile.type, start, offset)
 
     def write(self) -> None:
+        """Tile by tile; those of the last columns are narrower where that does."""
         b, p, tile = self.b, self.p, self.tile
         with (
             b.for_loop(i64(0), p.n, tile.columns, unroll=False) as column,
@@ -87,36 +90,49 @@ class _BlockWriter:
             i, j = least(b, row, p.a_last), least(b, column, p.b_last)
             address = self.at(p.c, b.add(b.mul(i, p.c_row), b.mul(j, p.c_column)))
             for line in range(tile.rows):
-                b.prefetch(self.at(address, b.mul(p.c_row, i64(line))), write=True)
-            sums = self.tile_sums(self.at(p.a, b.mul(i, p.a_line)), self.at(p.b, b.mul(j, p.b_line)))
-            rows, columns = b.sub(p.m, i), b.sub(p.n, j)
-            self.store(sums, address, rows, columns)
+                for lane in range(0, tile.columns, max(64 // self.align, 1)):
+                    b.prefetch(self.at(address, b.add(b.mul(p.c_row, i64(line)), i64(lane))), write=True)
+            places = self.at(p.a, b.mul(i, p.a_line)), self.at(p.b, b.mul(j, p.b_line)), address
+            sizes = b.sub(p.m, i), b.sub(p.n, j)
+            if tile.vectors <= _NARROW:
+                self.tile_of(tile.vectors, places, sizes)
+            else:
+                b.if_else(
+                    b.icmp_signed("<=", sizes[1], i64(_NARROW * tile.lanes)),
+                    lambda: self.tile_of(_NARROW, places, sizes),
+                    lambda: self.tile_of(tile.vectors, places, sizes),
+                )
 
-    def tile_sums(self, a: Value, start: Value) -> list[Value]:
+    def tile_of(self, vectors: int, places: tuple[Value, Value, Value], sizes: tuple[Value, Value]) -> None:
+        """A tile of so many vectors; `sizes` are the rows and columns that are left."""
+        a, start, address = places
+        self.store(self.tile_sums(a, start, vectors), address, *sizes, vectors)
+
+    def tile_sums(self, a: Value, start: Value, vectors: int) -> list[Value]:
         b, p, tile = self.b, self.p, self.tile
 
         def step(s: Value, sums: list[Value]) -> list[Value]:
             b_at, a_at = self.at(start, b.mul(s, p.b_step)), self.at(a, b.mul(s, p.a_step))
-            columns = [
-                b.load(self.vector, self.at(b_at, i64(v * tile.lanes)), align=self.align) for v in range(tile.vectors)
-            ]
+            parts = [self.at(b_at, i64(v * tile.lanes)) for v in range(vectors)]
+            columns = [b.load(self.vector, part, align=self.align) for part in parts]
             rows = [b.load(tile.type, self.at(a_at, b.mul(p.a_row, i64(i)))) for i in range(tile.rows)]
             spread = [b.splat(row, tile.lanes) for row in rows]
-            pairs = zip(self.places, sums, strict=True)
-            return [self.add(b, spread[i], columns[v], value) for (i, v), value in pairs]
+            pairs = [(row, column) for row in spread for column in columns]
+            return [self.add(b, x, y, value) for (x, y), value in zip(pairs, sums, strict=True)]
 
-        zeros = [zero(self.vector)] * len(self.places)
-        return b.for_loop_carrying(0, p.k, zeros, step, vectorize=False, unroll=False)
+        zeros = [zero(self.vector)] * (tile.rows * vectors)
+        hints = b.module.loop_metadata(vectorize=False, unroll=False, align=64)
+        return b.for_loop_carrying(0, p.k, zeros, step, metadata=hints)
 
-    def store(self, sums: list[Value], address: Value, rows: Value, columns: Value) -> None:
+    def store(self, sums: list[Value], address: Value, rows: Value, columns: Value, vectors: int) -> None:
         """Straight into the result where the tile is whole and its rows contiguous, else by way of memory."""
         b, p, tile = self.b, self.p, self.tile
-        whole = b.and_(
-            b.icmp_signed(">=", rows, i64(tile.rows)), b.icmp_signed(">=", columns, i64(tile.columns))
-        )
+        width = i64(vectors * tile.lanes)
+        whole = b.and_(b.icmp_signed(">=", rows, i64(tile.rows)), b.icmp_signed(">=", columns, width))
         direct = b.and_(whole, b.icmp_signed("==", p.c_column, i64(1)))
-        start, stride = b.select(direct, address, self.sums), b.select(direct, p.c_row, i64(tile.columns))
-        places = [self.at(start, b.add(b.mul(stride, i64(i)), i64(v * tile.lanes))) for i, v in self.places]
+        start, stride = b.select(direct, address, self.sums), b.select(direct, p.c_row, width)
+        offsets = [(b.mul(stride, i64(i)), i64(v * tile.lanes)) for i in range(tile.rows) for v in range(vectors)]
+        places = [self.at(start, b.add(line, column)) for line, column in offsets]
 
         def total() -> list[Value]:
             there = [b.load(self.vector, place, align=self.align) for place in places]
@@ -126,5 +142,5 @@ class _BlockWriter:
         for place, value in zip(places, values, strict=True):
             b.store(value, place, align=self.align)
         with b.if_then(b.not_(direct)):
-            sizes = least(b, rows, i64(tile.rows)), least(b, columns, i64(tile.columns))
-            b.call(self.unpack, [self.sums, address, *sizes, i64(tile.columns), p.c_row, p.c_column, p.accumulate])
+            sizes = least(b, rows, i64(tile.rows)), least(b, columns, width)
+            b.call(self.unpack, [self.sums, address, *sizes, width, p.c_row, p.c_column, p.accumulate])

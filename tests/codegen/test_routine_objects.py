@@ -52,7 +52,7 @@ def test_a_process_compiles_a_routine_once(lowered: list[str]) -> None:
     check(30, Options(cache=False))
     assert len(lowered) > 1
     del lowered[:]
-    check(36, Options(cache=False))
+    check(42, Options(cache=False))
     assert len(lowered) == 1
     assert not any(entry.about.startswith("routine") for entry in cache.entries())
 
@@ -62,7 +62,7 @@ def test_a_machine_compiles_a_routine_once(lowered: list[str]) -> None:
     assert any(entry.about.startswith("routine hloc.gemm") for entry in cache.entries())
     del lowered[:]
     routine_objects._made.clear()
-    check(36, Options())
+    check(42, Options())
     assert len(lowered) == 1
 
 

@@ -303,8 +303,12 @@ class Module:
         width: int = 0,
         interleave: int = 0,
         unroll: bool | int | None = None,
+        align: int = 0,
     ) -> str:
-        """A new `llvm.loop` node. None leaves a choice to LLVM; `unroll` is off, on, or a count."""
+        """A new `llvm.loop` node. None leaves a choice to LLVM; `unroll` is off, on, or a count.
+
+        The loop's code begins at a multiple of `align` bytes, if that is given.
+        """
         hints = []
         if vectorize is not None:
             hints.append(f'!{{!"llvm.loop.vectorize.enable", i1 {"true" if vectorize else "false"}}}')
@@ -316,6 +320,8 @@ class Module:
             hints.append(f'!{{!"llvm.loop.unroll.count", i32 {unroll}}}')
         elif unroll is not None:
             hints.append('!{!"llvm.loop.unroll.enable"}' if unroll else '!{!"llvm.loop.unroll.disable"}')
+        if align:
+            hints.append(f'!{{!"llvm.loop.align", i32 {align}}}')
         return self.distinct_metadata(*[self.metadata(hint) for hint in hints])
 
     def add_named_metadata(self, name: str, nodes: Iterable[str]) -> None:

@@ -195,6 +195,15 @@ def test_operands_are_read_in_place_while_they_are_small(m: int, n: int, k: int)
     )
 
 
+@pytest.mark.parametrize("rest", [1, 7, 8, 9, 15, 16, 17, 23, 31, 32, 33, 47])
+def test_the_last_columns_take_narrower_tiles(rest: int) -> None:
+    """Of vectors of every target; rows are whole tiles, and all but one row are."""
+    n = 96 + rest
+    parameters = ["f32[16,700]", "f32[15,700]", f"f32[700,{n}]", f"f32[{n},700]"]
+    ops = [dot(p, "p2", f"f32[{m},{n}]", "- - 1 0") for p, m in (("p0", 16), ("p1", 15))]
+    check(parameters, [*ops, dot("p0", "p3", f"f32[16,{n}]", "- - 1 1"), dot("p2", "p1", f"f32[{n},15]", "- - 0 1")])
+
+
 def test_elements_of_tuples_lie_in_memory_as_arrays_do() -> None:
     """Equal kernels share their code, so where an operand comes from must not change what they need."""
     module = parse(
