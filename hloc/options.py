@@ -54,7 +54,7 @@ class Options:
     unroll_growth: int = 2_000
     """Instructions that writing out loops may add to a module."""
 
-    fusion_instructions: int = 250
+    fusion_instructions: int = 300
     """Instructions in one fusion at most."""
 
     fusion_operands: int = 64

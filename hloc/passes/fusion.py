@@ -33,7 +33,7 @@ class Fusion:
     Leaves: single ops as they are. A reshape or transpose that moves nothing stays outside, where it is free.
     """
 
-    instructions: int = 250
+    instructions: int = 300
     operands: int = 64
     explain: bool = False
     limit: int | None = None
