@@ -34,10 +34,15 @@ _LOGIC: dict[str, Callable[[bool, bool], bool]] = {
 class Choice:
     """A choice whose fold may be split in parts, if the places grow in the order of the fold.
 
-    Of two parts, the one of lesser place is the left. `ties_apart`: of equal values it takes another one than the one
-    that it takes the place of; then the sign of a zero depends on the order of all.
+    Of two parts, the one of lesser place is the left. It takes the greater value (`operation` "maximum") or the lesser
+    one, of equal ones the `first` place or the last, and any NaN, the first of several if `first_nan`. `ties_apart`: of
+    equal values it takes another one than the one that it takes the place of; then the sign of a zero depends on the
+    order of all.
     """
 
+    operation: str
+    first: bool
+    first_nan: bool
     ties_apart: bool
 
     @staticmethod
@@ -73,7 +78,9 @@ def choice_of(computation: Computation) -> Choice | None:
         keeps_nan = always("left", left) and always("right", right) and (always("both", left) or always("both", right))
         if not keeps_nan:
             return None
-    return Choice(value.dtype.is_float and equal[0] not in (left, right))
+    operation = "maximum" if always(">", left) else "minimum"
+    first, ties_apart = equal[0][1] == "i0", value.dtype.is_float and equal[0] not in (left, right)
+    return Choice(operation, first, value.dtype.is_float and always("both", left), ties_apart)
 
 
 def _grows(places: Instruction, dimension: int) -> bool:

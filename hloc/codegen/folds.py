@@ -1,8 +1,8 @@
 """Loops that fold values into running ones held in registers, for one reducer or several side by side.
 
 LLVM splits the running values of known operations into several, so that the loops vectorize. Sums of floats are made
-of sums of at most about CHUNK elements, which bounds their rounding errors. Choices of values and their places are made
-in lanes side by side, which are in memory.
+of sums of at most about CHUNK elements, which bounds their rounding errors. Choices of values and their places look for
+the place of the value that is chosen.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from math import prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
+from hloc.codegen.extremes import LEAST, MOST, Extreme
 from hloc.codegen.kernel import Index, KernelContext
-from hloc.codegen.lanes import LEAST, MOST, Lanes
-from hloc.codegen.llvm import const
+from hloc.codegen.llvm import Value, const
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 
@@ -46,9 +46,9 @@ class Folds:
 
     def run(self, initial: Values) -> Values:
         """The running values after all elements, beginning with the `initial` ones."""
-        alone = len(self.reducers) == len(self.sizes) == 1
-        if alone and self.repeatable and LEAST <= self.sizes[0] <= MOST and self.reducers[0].choice is not None:
-            return [self._choice(initial)]
+        is_choice = all(reducer.choice is not None for reducer in self.reducers)
+        if is_choice and self.repeatable and len(self.sizes) == 1 and LEAST <= self.sizes[0] <= MOST:
+            return self._choices(initial)
         if not any(reducer.is_float_sum for reducer in self.reducers) or prod(self.sizes) <= CHUNK:
             return self._loop(self.sizes, initial, lambda index: index)
         split = len(self.sizes) - 1
@@ -67,21 +67,31 @@ class Folds:
         if self.reducers[0].operation is not None:
             return self.run([reducer.identity() for reducer in self.reducers])
         if LEAST <= self.sizes[0] <= MOST:
-            (reducer,) = self.reducers
-            return [Lanes(self.k, reducer, self.sizes[0], lambda i: self.elements((i,))[0]).run()]
+            return Extreme(self.k, self.reducers[0], self.sizes[0], self._each()).run()
         # A choice between an element and itself is that element.
         return self._loop(self.sizes, self.elements((i64(0),)), lambda index: index)
 
-    def _choice(self, initial: Values) -> list[Register]:
-        """The choice from the lanes; where its zeros may differ in sign, in order."""
-        (reducer,), b = self.reducers, self.b
-        chosen = Lanes(self.k, reducer, self.sizes[0], lambda i: self.elements((i,))[0]).run()
-        result = reducer.apply(self.k, initial[0], chosen)
+    def _each(self) -> list[Callable[[Value], list[Register]]]:
+        """The elements of each fold of one dimension."""
+        return [lambda i, number=number: self.elements((i,))[number] for number in range(len(self.reducers))]
+
+    def _choices(self, initial: Values) -> Values:
+        """Choices by the same reducer; where zeros that are chosen may differ in sign, in order."""
+        reducer, b = self.reducers[0], self.b
+        found = Extreme(self.k, reducer, self.sizes[0], self._each()).run()
+        results = [reducer.apply(self.k, start, chosen) for start, chosen in zip(initial, found, strict=True)]
         if not reducer.choice.ties_apart:
-            return result
-        wide = scalar.widen(b, reducer.dtypes[0], chosen[0])
-        is_zero = b.fcmp_ordered("==", wide, const(wide.type, 0))
-        return b.if_else(is_zero, lambda: self._loop(self.sizes, initial, lambda index: index)[0], lambda: result)
+            return results
+        wide = [scalar.widen(b, reducer.dtypes[0], chosen[0]) for chosen in found]
+        zeros = [b.fcmp_ordered("==", value, const(value.type, 0)) for value in wide]
+
+        def in_order(number: int) -> list[Register]:
+            return self._loop(self.sizes, initial, lambda index: index)[number]
+
+        return [
+            b.if_else(is_zero, lambda number=number: in_order(number), lambda result=result: result)
+            for number, (is_zero, result) in enumerate(zip(zeros, results, strict=True))
+        ]
 
     def _chunks_of_last(self, outer: Index, totals: Values) -> Values:
         """The last dimension, longer than a chunk, in chunks of equal length and a rest."""

@@ -38,6 +38,9 @@ _FEW_RESULTS, _WIDEST, _LEAST_ROWS = 32, 1 << 15, 16
 _STREAMS = 4
 """Places of memory that a long fold reads at once: processors fetch more of several than of a single one in advance."""
 
+_LONG, _LARGE = 1 << 11, 1 << 23
+"""Bytes of a fold, and of all that is read, from which on several folds side by side read so many places."""
+
 
 class _Plan:
     """Which dimensions are folded, in which order to go through them, and the form to use."""
@@ -144,16 +147,33 @@ class _Reduce:
     # Running values in registers
 
     def in_registers(self) -> None:
-        plan = self.plan
+        plan, sizes = self.plan, self.sizes(self.plan.results)
+        streams = self._streams_of_results()
+        if streams > 1:
+            sizes[0] //= streams
 
         def results(outer: Index) -> None:
-            index = self.index(plan.results, outer)
-            row = [self.index(plan.row, at, index) for at in _positions(self.sizes(plan.row))]
+            row = []
+            for stream in range(streams):
+                at = (self.b.add(outer[0], i64(stream * sizes[0])), *outer[1:]) if streams > 1 else outer
+                index = self.index(plan.results, at)
+                row += [self.index(plan.row, at, index) for at in _positions(self.sizes(plan.row))]
             totals = self.fold(row)
             for position, at in enumerate(row):
                 self.store(at, totals[position * plan.count : (position + 1) * plan.count])
 
-        self.k.loop_nest(self.sizes(plan.results), results)
+        self.k.loop_nest(sizes, results)
+
+    def _streams_of_results(self) -> int:
+        """How many results, far from each other, are made side by side: of large arrays that lie in memory."""
+        plan, operand = self.plan, self.k.instruction.operands[0].shape
+        fold = prod(self.sizes(plan.folded)) * operand.dtype.itemsize
+        if fold < _LONG or operand.byte_size < _LARGE or not plan.results or not self.k.is_in_memory(0):
+            return 1
+        if plan.places > 1 or (plan.reducer.operation is None and plan.reducer.choice is None):
+            return 1
+        most = _STREAMS if plan.reducer.operation is not None else _STREAMS // 2
+        return next(n for n in (most, 2, 1) if plan.dims[plan.results[0]] % n == 0)
 
     def fold(self, row: list[list[Value]]) -> list[Register]:
         """The folds of everything that belongs to each place of a row."""

@@ -194,17 +194,19 @@ class Memory(Core):
         *,
         overloads: Iterable[str] | None = None,
         pure: bool = True,
+        flags: str = "",
     ) -> Value | None:
         """Calls an LLVM intrinsic; no declaration is needed.
 
         `name` is without the suffix of its overloaded types, `overloads` are these types (the return
-        type if not given): `intrinsic("llvm.fptosi.sat", "i32", [x], overloads=["i32", "float"])`.
+        type if not given), `flags` say what LLVM may assume of floats:
+        `intrinsic("llvm.fptosi.sat", "i32", [x], overloads=["i32", "float"])`.
         """
         suffix = "".join(
             ["." + mangled(type) for type in ([return_type] if overloads is None else overloads)]
         )
         actual = ", ".join([f"{arg.type} {arg.text}" for arg in args])
-        text = f"call {return_type} @{name}{suffix}({actual})"
+        text = f"call {flags}{' ' if flags else ''}{return_type} @{name}{suffix}({actual})"
         if return_type == "void":
             return self._effect(text)
         return self._numbered(return_type, text) if pure else self._result(return_type, text)

@@ -10,6 +10,7 @@ import pytest
 from emitter_cases import NONE, check, computation, program, value
 
 import hloc
+from hloc.options import Options
 
 ADD = computation("f", "add", "f32")
 
@@ -160,3 +161,22 @@ ENTRY main {
     x = value("f32[30,50]")
     (got,) = hloc.compile(text, options=NONE).execute(x)
     assert np.allclose(got, np.exp(x).sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["36,65536", "35,65536", "6,17,32768", "4,16,33000"])
+@pytest.mark.parametrize(("opcode", "initial"), [("add", 0.5), ("maximum", -1.0)])
+def test_several_long_folds_at_once(shape: str, opcode: str, initial: float) -> None:
+    """Of a large array: rows far from each other, by one thread and by several, with the same bits."""
+    kept = shape.rpartition(",")[0]
+    dimension = kept.count(",") + 1
+    ops = [f"f32[{kept}] reduce(p0, p1), dimensions={{{dimension}}}, to_apply=f", f"f32[{kept}] negate(r0)"]
+    text = program([f"f32[{shape}]", "f32[]"], ops, computation("f", opcode, "f32"))
+    x = value(f"f32[{shape}]")
+    expected = (np.sum if opcode == "add" else np.max)(x.astype(np.float64), -1) + initial * (opcode == "add")
+    results = []
+    for threads in (1, 2, 3):
+        results += hloc.compile(text, options=Options(num_threads=threads)).execute(x, np.float32(initial))
+    np.testing.assert_allclose(results[0], expected, atol=1e-3)
+    for result in results[2::2]:
+        assert np.array_equal(result, results[0])
+    assert np.array_equal(results[1], -results[0])

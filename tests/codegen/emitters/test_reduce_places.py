@@ -188,3 +188,50 @@ def test_which_computations_are_choices() -> None:
     assert of(chooser("GT").replace("select(first, a, b)", "select(first, b, a)")) is None
     assert of(chooser("GT").replace("direction=GT", "direction=GT, type=TOTALORDER")) is None
     assert of(chooser("EQ")) is None
+    assert of(LAST) == Choice("maximum", first=False, first_nan=False, ties_apart=False)
+    assert of(LAST.replace("GT", "LT")).operation == "minimum"
+    assert of(chooser("LT")) == Choice("minimum", first=True, first_nan=True, ties_apart=True)
+
+
+LAST = """f {
+  a = f32[] parameter(0)
+  i = s32[] parameter(1)
+  b = f32[] parameter(2)
+  j = s32[] parameter(3)
+  greater = pred[] compare(a, b), direction=GT
+  nan = pred[] compare(a, a), direction=NE
+  number = pred[] compare(b, b), direction=EQ
+  alone = pred[] and(nan, number)
+  first = pred[] or(greater, alone)
+  value = f32[] select(first, a, b)
+  index = s32[] select(first, i, j)
+  ROOT r = (f32[], s32[]) tuple(value, index)
+}
+
+"""
+
+
+@pytest.mark.parametrize("size", [64, 511, 512, 1025, 1500])
+def test_the_last_of_equals(size: int) -> None:
+    rows = np.random.default_rng(5).integers(-3, 4, (5, size)).astype(np.float32)
+    rows[3, [7, size - 9]] = np.nan
+    rows[4] = -np.inf
+    values, places = run(rows, -np.inf, LAST)
+    wanted = [size - 1 - (row[::-1] == np.nanmax(row)).argmax() for row in rows]
+    wanted[3] = size - 9
+    assert places.tolist() == wanted
+    assert np.array_equal(values, rows[range(5), wanted], equal_nan=True)
+
+
+@pytest.mark.parametrize(("direction", "count"), [("GT", 36), ("LT", 35)])
+def test_several_rows_at_once(direction: str, count: int) -> None:
+    """Of a large array, rows far from each other, if there are even numbers of them."""
+    generator = np.random.default_rng(6)
+    rows = generator.standard_normal((count, 1 << 16)).astype(np.float32)
+    rows[2, [9, 700]] = np.nan
+    rows[3] = 0
+    rows[20, [40000, 65000]] = rows[20].max() if direction == "GT" else rows[20].min()
+    values, places = run(rows, -np.inf if direction == "GT" else np.inf, chooser(direction))
+    wanted = (np.argmax if direction == "GT" else np.argmin)(rows, 1)
+    assert np.array_equal(places, wanted)
+    assert np.array_equal(values, rows[range(count), wanted], equal_nan=True)
