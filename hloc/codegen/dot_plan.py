@@ -41,6 +41,9 @@ _WIDEST = 64
 _WHOLE_TILES = 6, 48
 """Rows and columns of the largest tiles of all targets."""
 
+_PANEL_ROWS = 12
+"""Rows of the largest tiles for operands in panels."""
+
 _FEW_DOTS, _SHORT = 8192, 128
 """Multiplications of a product written in place by vectors along its sums, and of one column of it."""
 
@@ -254,7 +257,7 @@ class DotPlan:
         if lines > _NEAR_LINES or lines * self.k * self.dtype.itemsize > most:
             return False
         if operand:
-            return self.m >= rows
+            return self.m >= (_PANEL_ROWS if self.rhs.in_panels else rows)
         last = self.n % GROUP if self.finishes_blocks else self.n
         return side.strides[1] == 1 and self.n >= columns and (last == 0 or last >= columns)
 

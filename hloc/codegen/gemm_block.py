@@ -10,7 +10,7 @@ from hloc.codegen.pair_products import add_pairs
 from hloc.codegen.products import added, multiply_add
 from hloc.codegen.routines import PLAIN, Routines, i64, least
 from hloc.codegen.tiles import Tile, unpack_routine
-from hloc.records import NamedTuple
+from hloc.records import NamedTuple, replace
 
 _NARROW = 2
 """Vectors of the tiles of the last columns, at most."""
@@ -36,17 +36,18 @@ class Operand(NamedTuple):
         return Operand(start, steps, i64(1), i64(width), lines)
 
 
-def block_routine(routines: Routines, tile: Tile) -> Function:
+def block_routine(routines: Routines, tile: Tile, is_level: bool = False) -> Function:
     """`block(...)`: c = a b, or that added to c, in the type of sums; see `multiply_block`.
 
-    Where a tile would add to a result twice, operands must be packed.
+    Where a tile would add to a result twice, operands must be packed. If it `is_level`, some tiles have a row less
+    rather than that rows are computed in vain: the left operand must be in place.
     """
     params = (
         "ptr a, ptr b, ptr c, i64 a_line, i64 a_row, i64 a_step, i64 a_last, i64 b_line, i64 b_step, i64 b_last, "
         "i64 m, i64 n, i64 k, i64 c_row, i64 c_column, i1 accumulate"
     )
-    name = f"hloc.gemm_block.{tile.name}"
-    return routines.get(name, params, lambda b, p: _BlockWriter(routines, b, p, tile).write(), stage=PLAIN)
+    name = f"hloc.gemm_block.{tile.name}" + (".level" if is_level else "")
+    return routines.get(name, params, lambda b, p: _write_block(routines, b, p, tile, is_level), stage=PLAIN)
 
 
 def multiply_block(
@@ -67,11 +68,32 @@ def multiply_block(
     b.call(routine, [*places, *sizes, c_row, c_column, accumulate])
 
 
-class _BlockWriter:
-    """Writes the body of a block routine with parameters `p`; sums are listed row by row."""
+def _write_block(routines: Routines, b: Builder, p: SimpleNamespace, tile: Tile, is_level: bool) -> None:
+    """The body of a block routine."""
+    tiles = _TileWriter(routines, b, p, tile, p.a_last)
+    if not is_level:
+        with (
+            b.for_loop(i64(0), p.n, tile.columns, unroll=False) as column,
+            b.for_loop(i64(0), p.m, tile.rows, unroll=False) as row,
+        ):
+            tiles.write(row, column)
+        return
+    lower = _TileWriter(routines, b, p, replace(tile, rows=tile.rows - 1), b.add(p.a_last, i64(1)))
+    count = b.udiv(b.add(p.m, i64(tile.rows - 1)), i64(tile.rows))
+    missing = b.sub(b.mul(count, i64(tile.rows)), p.m)
+    whole = b.mul(b.sub(count, least(b, missing, count)), i64(tile.rows))
+    with b.for_loop(i64(0), p.n, tile.columns, unroll=False) as column:
+        with b.for_loop(i64(0), whole, tile.rows, unroll=False) as row:
+            tiles.write(row, column)
+        with b.for_loop(whole, p.m, tile.rows - 1, unroll=False) as row:
+            lower.write(row, column)
 
-    def __init__(self, routines: Routines, b: Builder, p: SimpleNamespace, tile: Tile):
-        self.b, self.p, self.tile = b, p, tile
+
+class _TileWriter:
+    """Writes tiles of a block with parameters `p`, which begin at row `last` at most; sums are listed row by row."""
+
+    def __init__(self, routines: Routines, b: Builder, p: SimpleNamespace, tile: Tile, last: Value):
+        self.b, self.p, self.tile, self.last = b, p, tile, last
         self.unpack = unpack_routine(routines, tile.dtype, tile.dtype, tile.lanes)
         self.vector, self.align = vector_type(tile.type, tile.lanes), tile.dtype.itemsize
         self.add = partial(add_pairs, target=routines.target) if tile.terms == 2 else multiply_add
@@ -80,28 +102,24 @@ class _BlockWriter:
     def at(self, start: Value, offset: Value) -> Value:
         return self.b.gep(self.tile.type, start, offset)
 
-    def write(self) -> None:
-        """Tile by tile; those of the last columns are narrower where that does."""
+    def write(self, row: Value, column: Value) -> None:
+        """The tile at a row and a column; one of the last columns is narrower where that does."""
         b, p, tile = self.b, self.p, self.tile
-        with (
-            b.for_loop(i64(0), p.n, tile.columns, unroll=False) as column,
-            b.for_loop(i64(0), p.m, tile.rows, unroll=False) as row,
-        ):
-            i, j = least(b, row, p.a_last), least(b, column, p.b_last)
-            address = self.at(p.c, b.add(b.mul(i, p.c_row), b.mul(j, p.c_column)))
-            for line in range(tile.rows):
-                for lane in range(0, tile.columns, max(64 // self.align, 1)):
-                    b.prefetch(self.at(address, b.add(b.mul(p.c_row, i64(line)), i64(lane))), write=True)
-            places = self.at(p.a, b.mul(i, p.a_line)), self.at(p.b, b.mul(j, p.b_line)), address
-            sizes = b.sub(p.m, i), b.sub(p.n, j)
-            if tile.vectors <= _NARROW:
-                self.tile_of(tile.vectors, places, sizes)
-            else:
-                b.if_else(
-                    b.icmp_signed("<=", sizes[1], i64(_NARROW * tile.lanes)),
-                    lambda: self.tile_of(_NARROW, places, sizes),
-                    lambda: self.tile_of(tile.vectors, places, sizes),
-                )
+        i, j = least(b, row, self.last), least(b, column, p.b_last)
+        address = self.at(p.c, b.add(b.mul(i, p.c_row), b.mul(j, p.c_column)))
+        for line in range(tile.rows):
+            for lane in range(0, tile.columns, max(64 // self.align, 1)):
+                b.prefetch(self.at(address, b.add(b.mul(p.c_row, i64(line)), i64(lane))), write=True)
+        places = self.at(p.a, b.mul(i, p.a_line)), self.at(p.b, b.mul(j, p.b_line)), address
+        sizes = b.sub(p.m, i), b.sub(p.n, j)
+        if tile.vectors <= _NARROW:
+            self.tile_of(tile.vectors, places, sizes)
+        else:
+            b.if_else(
+                b.icmp_signed("<=", sizes[1], i64(_NARROW * tile.lanes)),
+                lambda: self.tile_of(_NARROW, places, sizes),
+                lambda: self.tile_of(tile.vectors, places, sizes),
+            )
 
     def tile_of(self, vectors: int, places: tuple[Value, Value, Value], sizes: tuple[Value, Value]) -> None:
         """A tile of so many vectors; `sizes` are the rows and columns that are left."""

@@ -281,12 +281,12 @@ class _Product:
         """A product whose operands are read in place, or lie in panels, as one block."""
         plan, b = self.plan, self.b
         (_, row, step), (_, column, b_step), (_, *c_strides) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
-        m, n = self.extent
+        (m, n), is_level = self.extent, plan.m % tile.rows != 0
         left = Operand(lhs, i64(row), i64(row), i64(step), b.sub(m, i64(tile.rows)))
         line, last = (i64(column), n) if plan.rhs.in_panels else (i64(1), b.sub(n, i64(tile.columns)))
         right = Operand(rhs, line, i64(1), i64(b_step), last)
         to, sizes = (out, *map(i64, c_strides)), (m, n, i64(plan.k))
-        multiply_block(b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", 0))
+        multiply_block(b, block_routine(self.routines, tile, is_level), (left, right), to, sizes, integer("i1", 0))
 
     def _sizes(self) -> dict[str, Value]:
         """The parameters of a packed product that are known from the plan."""
