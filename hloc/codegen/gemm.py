@@ -107,7 +107,7 @@ class Gemm:
         self.keeps = self.out is not tile.dtype if keeps is None else keeps
         self.pack_a, self.pack_b = pack_a or self._pack_a, pack_b or self._pack_b
         self.packs_b = self.b_order not in (IN_PLACE, PANELS)
-        self.block = block_routine(routines, tile)
+        self.block = block_routine(routines, tile, self.a_order == IN_PLACE and self.b_order == PANELS)
 
     def packed(self, steps: Value) -> Value:
         """How many packed steps so many steps are."""

@@ -42,6 +42,13 @@ def test_what_lies_in_panels() -> None:
     assert not plan(9, "f32[8,40,16]{2,0,1}", "f32[9,8,16]").rhs.in_panels
 
 
+@pytest.mark.parametrize("m", range(11, 26))
+def test_every_rest_of_rows(m: int) -> None:
+    """Tiles of a row less among the whole ones."""
+    shapes, op = dot(m, 64, 40, 16)
+    check(shapes, [op], tolerance=1e-4)
+
+
 @pytest.mark.parametrize("k", [100, 900])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_panels_in_a_fusion(k: int, threads: int) -> None:
