@@ -29,13 +29,15 @@ class Reducer:
     """A way to fold values of element types `dtypes`: a computation, or the known operation that it is.
 
     `sums` are the types in which running values are kept: f32 for sums and products of narrower floats. `choice` says
-    that values and places are folded which grow, by a computation that chooses one of two.
+    that values and places are folded which grow, by a computation that chooses one of two. Of `numbers` the greater
+    one is wanted, and anything if one is NaN.
     """
 
     computation: Computation
     dtypes: tuple[DType, ...]
     operation: str | None
     choice: Choice | None = None
+    numbers: bool = False
 
     @staticmethod
     def of_reduce(reduce: Instruction) -> Reducer:
@@ -83,6 +85,8 @@ class Reducer:
         """
         if self.operation is None:
             return k.apply(self.computation, [*running, *values])
+        if self.numbers:
+            return [k.b.greater_number(running[0], values[0])]
         before = k.b.fast
         if regroup:
             k.b.fast = " ".join(dict.fromkeys([*before.split(), "reassoc"]))

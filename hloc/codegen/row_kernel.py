@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 
+from hloc.analysis.row_softmax import tells_nans_by_powers
 from hloc.codegen import streams
 from hloc.codegen.arrays import ArrayRef, Register
 from hloc.codegen.bodies import Leaf
@@ -14,11 +15,13 @@ from hloc.codegen.graphs import operands_of, shape_of
 from hloc.codegen.kernel import Index, KernelContext, index_constant
 from hloc.codegen.llvm import Value
 from hloc.codegen.loops import index_key, reshape_index
+from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 from hloc.codegen.row_stages import Place, RowLoop, RowStages, inputs_of, kept_bytes, reducer_of
 from hloc.codegen.rows import Row, Strip, held_bytes, row_bytes
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
+from hloc.records import replace
 
 _TOGETHER = 4
 """Columns folded in one pass over the running values."""
@@ -173,7 +176,7 @@ class RowWriter(RowParts):
         if block:
             self._stream(loop, row, block)
             return
-        reducers = [reducer_of(reduce) for reduce, _ in loop.reduces]
+        reducers = [_reducer(reduce) for reduce, _ in loop.reduces]
 
         def elements(column: Index) -> Values:
             found = [self.folded(reduce, place, row, column) for reduce, place in loop.reduces]
@@ -308,6 +311,12 @@ class _StripWriter(RowWriter):
     def _total(self, reduce: Instruction, number: int, index: Index) -> Register:
         row = self.running[reduce]
         return row.reducer.narrow(self.b, row.get(self.at))[number]
+
+
+def _reducer(reduce: Instruction) -> Reducer:
+    """How a row's reduce folds: loosely the greatest one of a softmax, whose powers tell of NaNs."""
+    reducer = reducer_of(reduce)
+    return replace(reducer, numbers=True) if reducer.sums[0].is_float and tells_nans_by_powers(reduce) else reducer
 
 
 def _given(value: Register, index: Index) -> Register:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from hloc.codegen import scalar
+from hloc.analysis.row_softmax import is_power, is_weight
+from hloc.codegen import math, scalar
 from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant
+from hloc.codegen.llvm import const
 from hloc.codegen.program import CONTEXT_FIELDS
+from hloc.ir.dtypes import F32, F64
 from hloc.ir.instruction import Instruction
 from hloc.ir.opcodes import OPS
 
@@ -24,6 +27,12 @@ def elementwise(
     values = _at(instruction, operands, index)
     types = [operand.shape.dtype for operand in instruction.operands]
     result = instruction.shape.dtype
+    if k.b.module.vector_bytes and result in (F32, F64):
+        if is_power(instruction):
+            return math.call(k.b, "exp_of_negative", values)
+        if is_weight(instruction):
+            # Of a row's total once: a division takes as long as five products.
+            return k.b.fmul(values[0], k.b.fdiv(const(values[1].type, 1), values[1]))
     try:
         return scalar.emit(k.b, instruction.opcode, values, types, result, instruction.attributes)
     except scalar.UnsupportedScalar as error:

@@ -9,7 +9,7 @@ is picked beside the polynomial, so that nothing waits for k.
 from __future__ import annotations
 
 from .double_double import Pair, divide, fast_two_sum
-from .expression import EXPONENT_BIAS, MANTISSA_BITS, Num, horner, power_of_two, round_to_integer, scalar
+from .expression import EXPONENT_BIAS, MANTISSA_BITS, Num, by_halves, horner, power_of_two, round_to_integer, scalar
 from .functions import function
 
 LOG2_E = 1.4426950408889634
@@ -45,6 +45,8 @@ EXP_TAIL = {
 EXPM1_TAIL_SINGLE = (0.5, 0.16666541993618011, 0.04166627675294876, 0.00836678221821785, 0.0013946803519502282)
 # Beyond these exp is infinite, or 0 also among the subnormals: the clamp keeps k small, NaN passes it.
 EXP_RANGE = {"float": (-104.5, 89.0), "double": (-746.0, 710.0)}
+# The exponential has k = -127 (-1023) here, of which `power_of_two` makes 0, and is less than any normal number.
+FLUSHED_FROM = {"float": -87.9, "double": -709.0}
 # A power of two below 2**-k for all k of results above the subnormals: subnormal ones come from it in one rounding.
 LIFT = {"float": 63, "double": 511}
 EXPM1_RANGE = {"float": (-20.0, 89.0), "double": (-40.0, 710.0)}
@@ -66,12 +68,7 @@ def scale_by_power(x: Num, k: Num) -> Num:
 
 def exp_reduced(r: Num) -> Num:
     """exp(r) for |r| <= ln 2 / 2."""
-    return horner(r, EXP_TAIL[scalar(r)]).fma(r * r, r) + 1.0
-
-
-def exp_with_one(r: Num) -> Num:
-    """exp(r) for |r| <= ln 2 / 2, by one chain of products: the shorter way if nobody waits for it."""
-    return horner(r, (1.0, 1.0, *EXP_TAIL[scalar(r)]))
+    return by_halves(r, EXP_TAIL[scalar(r)]).fma(r * r, r) + 1.0
 
 
 def lifted(x: Num, k_bits: Num, lift: Num | int) -> Num:
@@ -91,15 +88,18 @@ def exp(x: Num) -> Num:
     is_negative, (low, high), lift = x.bits() < 0, EXP_RANGE[kind], LIFT[kind]
     _, k, r = reduce_by_ln2(x.min_with(high).max_with(low))
     scale = is_negative.select(k.of(power_bits(lift, kind)), power_bits(-1, kind))
-    return lifted(exp_with_one(r), k, scale) * is_negative.select(x.of(2.0**-lift), 2.0)
+    return lifted(exp_reduced(r), k, scale) * is_negative.select(x.of(2.0**-lift), 2.0)
 
 
 @function("exp_of_negative")
 def exp_of_negative(x: Num) -> Num:
-    """e to the x for x <= 0."""
+    """e to the x for x <= 0. Where subnormal results are zeros, they come of a zero in place of their power of two."""
     kind = scalar(x)
+    if x.b.module.flushes_denormals:
+        _, k, r = reduce_by_ln2(x.max_with(FLUSHED_FROM[kind]))
+        return exp_reduced(r) * power_of_two(k, x.type)
     _, k, r = reduce_by_ln2(x.max_with(EXP_RANGE[kind][0]))
-    return lifted(exp_with_one(r), k, power_bits(LIFT[kind], kind)) * 2.0 ** -LIFT[kind]
+    return lifted(exp_reduced(r), k, power_bits(LIFT[kind], kind)) * 2.0 ** -LIFT[kind]
 
 
 @function("expm1")
