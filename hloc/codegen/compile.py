@@ -19,7 +19,7 @@ from hloc.codegen.kernel_code import KernelCode, function_attributes
 from hloc.codegen.llvm import Builder, Module
 from hloc.codegen.program import ENTRY, WORKER, Guards, MemoryPlan, ParameterLeaf, Program, ResultLeaf
 from hloc.codegen.routine_objects import object_files
-from hloc.codegen.routines import OPTIMIZED, QUICK, Routines
+from hloc.codegen.routines import LIGHT, OPTIMIZED, QUICK, Routines
 from hloc.codegen.schedule import Schedule, schedule
 from hloc.codegen.targets.target import Target, target_named
 from hloc.codegen.threads_code import worker_entry
@@ -33,6 +33,7 @@ from hloc.passes.pipeline import run_pipeline
 from hloc.records import record
 
 if TYPE_CHECKING:
+    from hloc.analysis.costs import ModuleCost
     from hloc.codegen.gpu.generate import DeviceParts
 
 device_program = lazy("hloc.codegen.device_program")
@@ -40,6 +41,9 @@ gpu = lazy("hloc.codegen.gpu.generate")
 
 STAGES = ("hlo", "llvm", "llvm-opt", "asm", "obj", "ptx", "cubin", "sass")
 """What `emit_stage` can write: the module after its passes, and what becomes of it; each target has some of them."""
+
+_LITTLE, _TRANSCENDENTAL = 1 << 20, 8
+"""The work of a run up to which code may be LIGHT, as operations and bytes; and what a function counts there."""
 
 _COMMENT = {"llvm-opt": ";", "asm": "#", "ptx": "//"}
 """What begins a comment in the text that LLVM writes at a stage."""
@@ -53,7 +57,8 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
     if target.device is not None:
         return _compile_for_device(module, target, options)
     code = _generate(module, target, options, apart=True)
-    stage = QUICK if code.kernels.only_calls else OPTIMIZED
+    cost = cost_of(module)
+    stage = QUICK if code.kernels.only_calls else LIGHT if _is_little(cost) else OPTIMIZED
     try:
         object_code = target.lower(str(code.llvm), stage, options)
     except RuntimeError as error:
@@ -62,6 +67,7 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         module,
         target,
         options,
+        cost=cost,
         object_code=object_code,
         routines=object_files(code.llvm.parts.values(), target, options),
         arena_bytes=code.memory[-1].arena_bytes,
@@ -73,6 +79,14 @@ def compile_module(module: HloModule, target: Target, options: Options) -> Progr
         guards=code.guards,
         donors=_donors(module, options),
     )
+
+
+def _is_little(cost: ModuleCost) -> bool:
+    """Whether a run takes so little that its code need not be the best."""
+    if cost.unknown_loops or cost.opaque_calls:
+        return False
+    work = cost.flops + _TRANSCENDENTAL * cost.transcendentals + cost.integer_ops + cost.bytes_accessed
+    return work <= _LITTLE
 
 
 def _program(module: HloModule, target: Target, options: Options, **parts: Any) -> Program:
@@ -89,7 +103,6 @@ def _program(module: HloModule, target: Target, options: Options, **parts: Any) 
         aliases=module.input_output_alias,
         replica_count=module.replica_count,
         num_partitions=module.num_partitions,
-        cost=cost_of(module),
         **parts,
     )
 
@@ -108,6 +121,7 @@ def _compile_for_device(module: HloModule, target: Target, options: Options) -> 
         module,
         target,
         options,
+        cost=cost_of(module),
         object_code=b"",
         arena_bytes=parts.memory[-1].arena_bytes,
         constants=parts.constants.block(),

@@ -18,9 +18,10 @@ Writer = Callable[[Builder, SimpleNamespace], Value | None]
 """Writes a body, given the parameters by name; what it gives is returned."""
 
 
-OPTIMIZED, PLAIN, QUICK = "obj", "plain-obj", "quick-obj"
-"""How a routine is compiled: with LLVM's passes; without them, since it is written as they would leave it; or in the
-least time, since it mostly calls others.
+OPTIMIZED, LIGHT, PLAIN, QUICK = "obj", "light-obj", "plain-obj", "quick-obj"
+"""How code is compiled: with LLVM's passes; with them, but leaving out what code generation gains least by, since it
+has little to do; without them, since it is written as they would leave it; or in the least time, since it mostly calls
+others.
 """
 
 

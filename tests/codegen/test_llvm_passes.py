@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import hloc
 from hloc.codegen.targets.target import target_named
 from hloc.options import Options
 
@@ -19,7 +22,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's figures of a process")
-@pytest.mark.parametrize("stage", ["obj", "plain-obj", "quick-obj"])
+@pytest.mark.parametrize("stage", ["obj", "light-obj", "plain-obj", "quick-obj"])
 def test_memory_stays(stage: str) -> None:
     lower = target_named("cpu").lower
     for _ in range(50):
@@ -34,3 +37,39 @@ def test_llvm_says_nothing_of_functions_that_it_leaves_alone(capfd: pytest.Captu
     for _ in range(2):
         target_named("cpu").lower(TINY.replace(") {", ") optnone noinline {"), "obj", Options())
     assert capfd.readouterr() == ("", "")
+
+
+TANH = "HloModule m\nENTRY e {{\n  x = f32[{0}] parameter(0)\n  ROOT y = f32[{0}] tanh(x)\n}}\n"
+LOOP = """HloModule m
+more {
+  x = f32[] parameter(0)
+  c = f32[] constant(1e9)
+  ROOT p = pred[] compare(x, c), direction=LT
+}
+next {
+  x = f32[] parameter(0)
+  ROOT y = f32[] multiply(x, x)
+}
+ENTRY e {
+  x = f32[] parameter(0)
+  ROOT y = f32[] while(x), condition=more, body=next
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [(TANH.format(1000), "light-obj"), (TANH.format(1_000_000), "obj"), (LOOP, "obj")],
+    ids=["little", "much", "nobody knows"],
+)
+def test_code_of_little_work_is_made_lightly(text: str, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, used = target_named("cpu"), []
+
+    def noted(name: str, lower: Callable[[str, Options], bytes], text: str, options: Options) -> bytes:
+        used.append(name)
+        return lower(text, options)
+
+    for name in ("obj", "light-obj"):
+        monkeypatch.setitem(machine.stages, name, partial(noted, name, machine.stages[name]))
+    hloc.compile(text, options=Options(cache=False, num_threads=1))
+    assert used == [stage]

@@ -12,7 +12,7 @@ import pytest
 import hloc
 from hloc import cache
 from hloc.codegen import routine_objects
-from hloc.codegen.routines import OPTIMIZED, PLAIN, QUICK
+from hloc.codegen.routines import LIGHT, OPTIMIZED, PLAIN, QUICK
 from hloc.codegen.targets.target import target_named
 from hloc.options import Options
 
@@ -36,7 +36,7 @@ def lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         texts.append(text)
         return compiled(text, options)
 
-    for stage in (OPTIMIZED, PLAIN, QUICK):
+    for stage in (OPTIMIZED, LIGHT, PLAIN, QUICK):
         monkeypatch.setitem(machine.stages, stage, partial(counted, machine.stages[stage]))
     return texts
 
@@ -92,7 +92,7 @@ def test_a_routine_that_llvm_refuses_is_named(lowered: list[str], monkeypatch: p
             return b""
         raise RuntimeError("no")
 
-    for stage in (OPTIMIZED, PLAIN, QUICK):
+    for stage in (OPTIMIZED, LIGHT, PLAIN, QUICK):
         monkeypatch.setitem(target_named("cpu").stages, stage, refuse)
     with pytest.raises(RuntimeError, match=r"no\nin routine hloc\."):
         hloc.compile(PRODUCT.format(m=30), options=Options(cache=False))
@@ -101,8 +101,8 @@ def test_a_routine_that_llvm_refuses_is_named(lowered: list[str], monkeypatch: p
 def test_what_only_calls_routines_is_not_optimized(lowered: list[str]) -> None:
     """Of a program of long products alone, nothing but what they call."""
     machine = target_named("cpu")
-    before, optimized = machine.stages[OPTIMIZED], []
-    machine.stages[OPTIMIZED] = lambda text, options: optimized.append(text) or before(text, options)
+    before, optimized = machine.stages[LIGHT], []
+    machine.stages[LIGHT] = lambda text, options: optimized.append(text) or before(text, options)
     check(40, Options(cache=False))
     assert not any("@hloc_entry" in text for text in optimized)
     check(2, Options(cache=False))

@@ -43,6 +43,7 @@ def target() -> Target:
             "llvm-opt": optimized_text,
             "asm": assembly,
             "obj": object_code,
+            "light-obj": light_object_code,
             "plain-obj": plain_object_code,
             "quick-obj": quick_object_code,
         },
@@ -109,15 +110,15 @@ def _leave_unchanged(b: Builder, before: Value) -> None:
     return None
 
 
-def _builder() -> llvm.PassBuilder:
+def _builder(machine: llvm.TargetMachine) -> llvm.PassBuilder:
     # LLVM's first level takes 5 % less time, but loops of small steps come out a tenth slower. Vector loops are
     # interleaved as they are; unrolling them again doubles the time of a compile.
-    return pass_builder(_machine(), 2, loop_vectorization=True, loop_unrolling=False)
+    return pass_builder(machine, 2, loop_vectorization=True, loop_unrolling=False)
 
 
-def _optimized(llvm_ir: str) -> llvm.ModuleRef:
+def _optimized(llvm_ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     module = read(llvm_ir)
-    run_default(module, _builder())
+    run_default(module, _builder(machine))
     _drop_passes()
     return module
 
@@ -130,17 +131,25 @@ def _drop_passes() -> None:
 
 def optimized_text(llvm_ir: str, options: Options) -> str:
     """LLVM IR after LLVM's passes."""
-    return str(_optimized(llvm_ir))
+    return str(_optimized(llvm_ir, _machine()))
 
 
 def assembly(llvm_ir: str, options: Options) -> str:
     """Assembly text."""
-    return _machine().emit_assembly(_optimized(llvm_ir))
+    return _machine().emit_assembly(_optimized(llvm_ir, _machine()))
 
 
 def object_code(llvm_ir: str, options: Options) -> bytes:
     """An object file."""
-    return _machine().emit_object(_optimized(llvm_ir))
+    return _machine().emit_object(_optimized(llvm_ir, _machine()))
+
+
+def light_object_code(llvm_ir: str, options: Options) -> bytes:
+    """An object file made in a twentieth less time: its instructions stand in the order in which they were chosen.
+
+    Long vector loops take 2 % less time in an order that fits the processor.
+    """
+    return _machine(1).emit_object(_optimized(llvm_ir, _machine(1)))
 
 
 def plain_object_code(llvm_ir: str, options: Options) -> bytes:
