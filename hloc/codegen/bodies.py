@@ -123,6 +123,11 @@ class Body:
         """Whether an array that is read lies there."""
         return any(array.pointer.text == pointer.text for array in self._arrays.values())
 
+    def arrays_like(self, shape: ArrayShape) -> list[ArrayRef]:
+        """The arrays that are read which have the same sizes and layout."""
+        form = shape.dims, shape.minor_to_major
+        return [array for array in self._arrays.values() if (array.shape.dims, array.shape.minor_to_major) == form]
+
     def element(self, k: KernelContext, instruction: Instruction, leaf: tuple[int, ...] = ()) -> Element:
         """A leaf as an Element."""
         return partial(self.evaluate, k, instruction, leaf)

@@ -26,6 +26,9 @@ from hloc.records import replace
 _TOGETHER = 4
 """Columns folded in one pass over the running values."""
 
+_NEAR = 1 << 16
+"""Bytes of a row at most which is fetched while the one before it is worked on: a part of the second cache."""
+
 
 def write_rows(k: KernelContext, stages: RowStages, roots: Sequence[Leaf]) -> None:
     """The code of a row kernel whose outputs are `roots`."""
@@ -209,13 +212,25 @@ class RowWriter(RowParts):
         """The columns of large roots, block by block."""
         stream = streams.Streams(self.k, [self.k.outputs[root] for root, _ in loop.roots], block)
         roots, place = [self.roots[root] for root, _ in loop.roots], loop.roots[0][1]
+        following = self._following(shape_of(roots[0]), place)
 
         def one(column: Index) -> None:
             first = (*column[:-1], self.b.mul(column[-1], i64(block)))
             index = self.index(roots[0], place, row, first)
+            for array, ahead in following:
+                stream.prefetch(array, index, ahead)
             stream.fill(index, lambda at: [self.k.body.evaluate(self.k, *root, at) for root in roots])
 
         self.k.loop_nest([*loop.sizes[:-1], loop.sizes[-1] // block], one)
+
+    def _following(self, shape: ArrayShape, place: Place) -> list[tuple[ArrayRef, int]]:
+        """Large inputs whose next row is near, and how many elements it is ahead.
+
+        Memory would rest while a row that is in a cache is gone through again.
+        """
+        ahead = min((shape.strides[d] for d in place.rows if shape.dims[d] > 1), default=0)
+        inputs = [array for array in self.k.body.arrays_like(shape) if ahead * array.shape.dtype.itemsize <= _NEAR]
+        return [(array, ahead) for array in inputs if ahead and array.shape.byte_size >= streams.LEAST_BYTES]
 
 
 class _StripWriter(RowWriter):

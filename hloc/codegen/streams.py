@@ -23,6 +23,11 @@ LEAST_BYTES = 32 << 20
 _BLOCK, _EVEN, _LINE = 256, 64, 64
 """Elements of a block at most, what their number is a multiple of, and the bytes that are stored at once."""
 
+_PLACES, _LEFT = 8, 16
+"""Places of memory that are read and written in turn: processors fetch more of several in advance than of a single one;
+of too many they lose sight. Turns of the loop over the outermost dimension that there still are at least.
+"""
+
 
 def block_of(shape: ArrayShape) -> int:
     """How many elements along the fastest dimension are stored at once; 0 if that is not for arrays of the shape."""
@@ -30,6 +35,16 @@ def block_of(shape: ArrayShape) -> int:
         return 0
     size = shape.dims[shape.minor_to_major[0]]
     return next((block for block in range(_BLOCK, 0, -_EVEN) if size % block == 0), 0)
+
+
+def pieces(arrays: Sequence[ArrayShape], size: int) -> int:
+    """Into how many pieces a loop over an outermost dimension is divided whose blocks are made in turn.
+
+    `arrays` are all that are read and written; that a piece has its part of each is assumed of the large ones.
+    """
+    large = sum(shape.byte_size >= LEAST_BYTES for shape in arrays)
+    fits = (n for n in (4, 2) if n * large <= _PLACES and size % n == 0 and size // n >= _LEFT)
+    return next(fits, 1)
 
 
 class Streams:
@@ -59,6 +74,15 @@ class Streams:
         routine = stream_routine(Routines(self.b.module, self.k.target))
         for held, output in zip(self.held, self.outputs, strict=True):
             self.b.call(routine, [output.address(index), held.pointer, i64(held.shape.byte_size)])
+
+    def prefetch(self, array: ArrayRef, index: Index, ahead: int) -> None:
+        """Has the second cache fetch what an array has so many elements behind a block; any place will do."""
+        itemsize = array.shape.dtype.itemsize
+        start = self.b.gep("i8", array.address(index), i64(ahead * itemsize))
+        reading, second, data = (integer("i32", hint) for hint in (0, 2, 1))
+        for line in range(0, self.block * itemsize, _LINE):
+            given = [self.b.gep("i8", start, i64(line)), reading, second, data]
+            self.b.intrinsic("llvm.prefetch", "void", given, overloads=["ptr"], pure=False)
 
 
 def stream_routine(routines: Routines) -> Function:
