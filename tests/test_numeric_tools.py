@@ -7,6 +7,7 @@ from hloc.codegen.math.error_function import FOURTH_OF_ERF
 from hloc.codegen.math.exponential import EXPM1_TAIL_SINGLE
 from hloc.codegen.math.hyperbolic import SINH_TAIL
 from hloc.codegen.math.logarithm import LOG_REST
+from hloc.codegen.math.power import EXP2_SINGLE, LOG2_SINGLE
 from hloc.codegen.math.trigonometric import SIN_HALF
 from tools import minimax, ulp
 
@@ -17,6 +18,8 @@ from tools import minimax, ulp
     ("erf_single", "f32", FOURTH_OF_ERF),
     ("expm1_single", "f32", EXPM1_TAIL_SINGLE),
     ("sin_half", "f64", SIN_HALF),
+    ("exp2_single", "f64", EXP2_SINGLE),
+    ("log2_single", "f64", LOG2_SINGLE),
 ])  # fmt: skip
 def test_coefficients_are_found_again(name, type, known):
     problem = minimax.PROBLEMS[name]

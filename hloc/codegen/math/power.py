@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from .double_double import Pair, fast_two_sum, scale, two_product
 from .exponential import EXP_RANGE, EXP_TAIL, LN2, LOG2_E, scale_by_power
-from .expression import Num, horner, power_of_two, round_to_integer, scalar
+from .expression import Num, by_halves, horner, power_of_two, round_to_integer, scalar
 from .functions import function
-from .logarithm import ATANH_TAIL, INFINITY, NAN, log_of, split
+from .logarithm import INFINITY, NAN, log_of, split_any
 
-# exp(r) = 1 + r + r^2 p(r) to 34 bits, with double coefficients.
-EXP_TAIL_SINGLE = (
-    0.5000000079304079,
-    0.16666666864092058,
-    0.04166626519527922,
-    0.008333263549359418,
-    0.0013946414730201338,
-    0.00019918835928527188,
+# 2^r for |r| <= 1/2, and log2((1 + s) / (1 - s)) / s in s^2, |s| <= 1/5, for single precision results.
+EXP2_SINGLE = (
+    0.999999999959405,
+    0.6931471805349486,
+    0.2402265121493754,
+    0.055504109763686284,
+    0.009618025426654278,
+    0.001333342242989637,
+    0.00015469787816652566,
+    1.5316512659299835e-05,
 )
+LOG2_SINGLE = (
+    2.885390081777417,
+    0.9617966948360854,
+    0.5770777532427892,
+    0.4122263533156375,
+    0.3192794617546536,
+    0.2908913803323837,
+)
+# Beyond these, powers of two are no single precision numbers.
+EXP2_RANGE_SINGLE = (-160.0, 130.0)
 
 
 @function("sqrt")
@@ -56,16 +68,15 @@ def _power_of_positive(x: Num, y: Num) -> Num:
 
 
 def _power_of_positive_single(x: Num, y: Num) -> Num:
-    """The same of floats widened to double, to about 32 bits: no pairs are needed."""
-    e, m = split(x)
-    s = (m - 1.0) / (m + 1.0)
-    z = s * s
-    log_m = (s * z).fma(horner(z, (2.0 / 3.0, *ATANH_TAIL[:5])), s + s)
-    t = y * e.fma(sum(LN2["double"]), log_m)
-    t = t.min_with(EXP_RANGE["double"][1]).max_with(-200.0)
-    k, bits = round_to_integer(t * LOG2_E)
-    r = k.fma(-sum(LN2["double"]), t)
-    return (horner(r, EXP_TAIL_SINGLE).fma(r * r, r) + 1.0) * power_of_two(bits, x.type)
+    """The same of floats, as 2^(y log2 x), to about 32 bits: doubles will do, and no pairs are needed."""
+    exponent, mantissa = split_any(x)
+    f = (mantissa - 1.0).widen()
+    s = f / (f + 2.0)
+    t = y.widen() * s.fma(by_halves(s * s, LOG2_SINGLE), exponent.widen())
+    low, high = EXP2_RANGE_SINGLE
+    t = t.min_with(high).max_with(low)
+    k, bits = round_to_integer(t)
+    return (by_halves(t - k, EXP2_SINGLE) * power_of_two(bits, t.type)).narrow()
 
 
 @function("power")
@@ -76,7 +87,7 @@ def power(x: Num, y: Num) -> Num:
     zero, infinite = size.equals(0.0), size.equals(INFINITY)
     ordinary = (zero | infinite).select(1.0, size)
     if kind == "float":
-        result = _power_of_positive_single(ordinary.widen(), y.widen()).narrow()
+        result = _power_of_positive_single(ordinary, y)
     else:
         result = _power_of_positive(ordinary, y)
     up = infinite ^ (y < 0.0)
