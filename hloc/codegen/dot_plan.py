@@ -41,9 +41,6 @@ _WIDEST = 64
 _WHOLE_TILES = 6, 48
 """Rows and columns of the largest tiles of all targets."""
 
-_PANEL_ROWS = 12
-"""Rows of the largest tiles for operands in panels."""
-
 _FEW_DOTS, _SHORT = 8192, 128
 """Multiplications of a product written in place by vectors along its sums, and of one column of it."""
 
@@ -257,7 +254,7 @@ class DotPlan:
         if lines > _NEAR_LINES or lines * self.k * self.dtype.itemsize > most:
             return False
         if operand:
-            return self.m >= (_PANEL_ROWS if self.rhs.in_panels else rows)
+            return self.m >= rows
         last = self.n % GROUP if self.finishes_blocks else self.n
         return side.strides[1] == 1 and self.n >= columns and (last == 0 or last >= columns)
 
@@ -371,4 +368,8 @@ class DotPlan:
             return fixed + self.m * self.k * self.dtype.itemsize
         if self.is_row_sum or self.has_few_rows:
             return fixed
-        return fixed + max(self.gemm(width).scratch_bytes for width in (16, 32, 64))
+        return fixed + max(self._packed_bytes(width) for width in (16, 32, 64))
+
+    def _packed_bytes(self, vector_bytes: int) -> int:
+        plan = self.gemm(vector_bytes)
+        return replace(plan, n_block=0).scratch_bytes if self.rhs.in_panels and not self.keeps else plan.scratch_bytes

@@ -282,7 +282,8 @@ class GemmPlan:
         tile must have, if it must.
         """
         lanes = max(vector_bytes // dtype.itemsize, 2)
-        tile = _tile_of_width(width, dtype, lanes) if width else replace(_tile(m, n, dtype, lanes, broad), terms=terms)
+        tile = _tile_of_width(m, width, dtype, lanes) if width else _tile(m, n, dtype, lanes, broad)
+        tile = replace(tile, terms=terms)
         k_block = _even(k, 8 * terms, (_ALONE if k <= _ALONE else _STEPS) // 8)
         m_block = _even(m, tile.rows, _TILES)
         room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize // terms)
@@ -310,10 +311,10 @@ def _tile(m: int, n: int, dtype: DType, lanes: int, broad: bool) -> Tile:
     return Tile(dtype, 4, 3, lanes) if broad and this <= 1.02 * other else Tile(dtype, 6, 2, lanes)
 
 
-def _tile_of_width(width: int, dtype: DType, lanes: int) -> Tile:
-    """A tile with twelve vectors of sums, of so many columns."""
+def _tile_of_width(m: int, width: int, dtype: DType, lanes: int) -> Tile:
+    """A tile with twelve vectors of sums, of so many columns, or with all rows if these are fewer."""
     vectors = width // lanes
-    return Tile(dtype, 12 // vectors, vectors, lanes)
+    return Tile(dtype, min(12 // vectors, m), vectors, lanes)
 
 
 def _whole(size: int, unit: int) -> int:
