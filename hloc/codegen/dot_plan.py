@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 
 from hloc.analysis.panels import panel_width
 from hloc.codegen import few_rows
@@ -33,6 +33,11 @@ _NEAR_LEFT, _NEAR_RIGHT, _NEAR_STEPS, _NEAR_LINES = 160_000, 40_000, 512, 1024
 """Bytes of a left and of a right operand that is read in place, how long its sums may be then, and how many lines it
 may have: it is one block. Columns of the right one lie far apart, where lines of the innermost cache displace each
 other.
+"""
+
+_WIDE, _ALIKE = 192, 1 << 13
+"""Columns of a product whose left operand is read where it lies though it is large; a multiple of so many bytes may not
+lie between its rows: too many of them would have the same places in the second cache.
 """
 
 _WIDEST = 64
@@ -247,6 +252,10 @@ class DotPlan:
 
     def in_place(self, side: Side) -> bool:
         """Whether a packed product reads an operand where it lies."""
+        return self._is_near(side) or (self.lhs.number == side.number and self.reads_rows)
+
+    def _is_near(self, side: Side) -> bool:
+        """Whether an operand is small enough to be read where it lies as one block."""
         (rows, columns), operand = _WHOLE_TILES, self.lhs.number == side.number
         if self.k > _NEAR_STEPS or self.dtype.is_complex or side.copied or side.shape.dtype is not self.dtype:
             return False
@@ -257,6 +266,20 @@ class DotPlan:
             return self.m >= rows
         last = self.n % GROUP if self.finishes_blocks else self.n
         return side.strides[1] == 1 and self.n >= columns and (last == 0 or last >= columns)
+
+    @cached_property
+    def reads_rows(self) -> bool:
+        """Whether blocks of the left operand's rows, of whole tiles, are read where they lie: then a part of the result
+        may have few columns and all rows, and nothing is packed twice.
+        """
+        side = self.lhs
+        if self._is_near(side) or not self.is_packed or self.dtype.is_complex or self.rhs.in_panels:
+            return False
+        if side.shape.dtype is not self.dtype or side.copied or side.strides[2] != 1:
+            return False
+        if self.n < _WIDE or gcd(side.strides[1] * self.dtype.itemsize, _ALIKE) == _ALIKE:
+            return False
+        return all(self.m % self._blocks(width).tile.rows == 0 for width in (16, 32, 64))
 
     def order(self, side: Side) -> str:
         """What is known of where an operand of a packed product lies: an order of `packing`, or IN_PLACE."""
@@ -281,17 +304,21 @@ class DotPlan:
         """How many terms of a sum a lane of packed operands holds."""
         return terms_a_lane(self.dtype, self.lhs.shape.dtype, self.rhs.shape.dtype)
 
-    def gemm(self, vector_bytes: int) -> GemmPlan:
+    def _blocks(self, vector_bytes: int) -> GemmPlan:
+        """The plan of operands that are packed."""
         # A pair's product takes a register more: broad tiles leave none.
         broad = self.terms == 1
         width = panel_width(self.dtype) if self.rhs.in_panels else 0
-        plan = GemmPlan.of(
+        return GemmPlan.of(
             self.m, self.n, self.k, self.dtype.real_part, vector_bytes, self.keeps, broad, self.terms, width
         )
+
+    def gemm(self, vector_bytes: int) -> GemmPlan:
+        plan = self._blocks(vector_bytes)
         left, right = self.in_place(self.lhs), self.in_place(self.rhs)
-        if left or right:
+        if right or (left and not self.reads_rows):
             plan = replace(plan, k_block=self.k)
-        if left:
+        if left and (right or not self.reads_rows):
             plan = replace(plan, m_block=self.m, m_part=self.m if plan.m_part else 0)
         return replace(plan, n_block=self.n) if right else plan
 

@@ -10,9 +10,14 @@ from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.routines import i64, least
 from hloc.records import record
 
-_TILES, _NEAR_TILES = 8, 4
+_TILES, _NEAR_TILES, _FAR_TILES = 8, 4, 2
 """Tiles along each side of a part of a product, at least: what is packed is packed again for each part, what is read
-in place costs nothing more.
+in place costs nothing more; along columns if rows of a large operand are read in place.
+"""
+
+_WORK, _MOST = 1 << 24, 8
+"""Multiplications of a part, where there are more parts than two for each worker, and parts for each at most. A thread
+whose processor is slower than others' at the time, since others use it too, does fewer of them.
 """
 
 
@@ -49,7 +54,9 @@ class Units:
 
     @staticmethod
     def of(plan: DotPlan, workers: int, vector_bytes: int) -> Units:
-        """Two parts for each worker, or more if there are many matrices, unless parts would be too small."""
+        """About two parts for each worker, or more if there are many matrices or more cost nothing, unless parts
+        would be too small.
+        """
         matrices, tile = prod(plan.batch), plan.gemm(vector_bytes).tile
         row, column = tile.rows, GROUP if plan.finishes_blocks else tile.columns
         rows, columns = Split(plan.m, 1, row), Split(plan.n, 1, column)
@@ -57,8 +64,10 @@ class Units:
             return Units(matrices, rows, columns)
         left, right = plan.in_place(plan.lhs), plan.in_place(plan.rhs)
         least_rows = (_NEAR_TILES if right else _TILES) * row if plan.is_packed else plan.m
-        least_columns = (_NEAR_TILES if left else _TILES) * tile.columns
-        while matrices * rows.count * columns.count < (1 if left else 2) * workers:
+        tiles = _FAR_TILES if plan.reads_rows else _NEAR_TILES if left else _TILES
+        least_columns = max(tiles * tile.columns, column)
+        parts = _parts(plan, matrices, workers)
+        while matrices * rows.count * columns.count < parts:
             wide = columns.size // columns.count >= rows.size // rows.count or (left and not right)
             if columns.halved(least_columns) and (wide or not rows.halved(least_rows)):
                 columns = Split(plan.n, 2 * columns.count, column)
@@ -75,3 +84,11 @@ class Units:
     @property
     def count(self) -> int:
         return self.matrices * self.rows.count * self.columns.count
+
+
+def _parts(plan: DotPlan, matrices: int, workers: int) -> int:
+    """How many parts of a product are wanted."""
+    if not plan.reads_rows:
+        return (1 if plan.in_place(plan.lhs) else 2) * workers
+    work = matrices * plan.m * plan.n * plan.k
+    return max(min(work // (workers * _WORK), _MOST), 2) * workers

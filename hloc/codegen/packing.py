@@ -21,6 +21,9 @@ ANYHOW, LINES, STEPS = "", "lines", "steps"
 TOGETHER = 4
 """Panels that are packed in one pass over the steps, so that whole cache lines are read at a time."""
 
+_AHEAD = 8
+"""Steps by which lines side by side are asked for before they are read: each step's are far from the last one's."""
+
 _BLOCK = 16
 """Bytes within which vectors are shuffled at once."""
 
@@ -125,7 +128,9 @@ class _Lines(_Writer):
         b = self.b
         places = [b.add(first, i64(number * self.width)) for number in range(count)]
         with b.for_loop(0, self.p.steps, vectorize=False, unroll=False) as step:
-            start = self.at(first, step)
+            start, later = self.at(first, step), self.at(first, b.add(step, i64(_AHEAD)))
+            for offset in range(0, count * self.width * self.source.itemsize, 64):
+                b.prefetch(b.gep("i8", later, i64(offset)))
             for number, place in enumerate(places):
                 offset = i64(number * self.width)
                 values = self.load(b.gep(scalar.memory_type(self.source), start, offset), self.width)

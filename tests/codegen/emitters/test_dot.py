@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emitter_cases import check
+from emitter_cases import check, program
 
 from hloc.codegen.dot_plan import DotPlan
 from hloc.text.parser import parse
@@ -202,6 +202,17 @@ def test_the_last_columns_take_narrower_tiles(rest: int) -> None:
     parameters = ["f32[16,700]", "f32[15,700]", f"f32[700,{n}]", f"f32[{n},700]"]
     ops = [dot(p, "p2", f"f32[{m},{n}]", "- - 1 0") for p, m in (("p0", 16), ("p1", 15))]
     check(parameters, [*ops, dot("p0", "p3", f"f32[16,{n}]", "- - 1 1"), dot("p2", "p1", f"f32[{n},15]", "- - 0 1")])
+
+
+@pytest.mark.parametrize("k", [600, 2048])
+@pytest.mark.parametrize("m", [24, 25, 84])
+def test_rows_of_a_large_left_operand_are_read_in_place(m: int, k: int) -> None:
+    """Block by block, if they are whole tiles and do not displace each other in the caches."""
+    parameters = [f"f32[{m},{k}]", f"f32[{k},200]", f"f32[200,{k}]"]
+    ops = [dot("p0", "p1", f"f32[{m},200]", "- - 1 0"), dot("p0", "p2", f"f32[{m},200]", "- - 1 1")]
+    check(parameters, ops)
+    module = parse(program(parameters, ops[:1]))
+    assert DotPlan(module.entry.root.operands[0]).reads_rows == (m != 25 and k == 600)
 
 
 def test_elements_of_tuples_lie_in_memory_as_arrays_do() -> None:
