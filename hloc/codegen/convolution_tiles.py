@@ -7,11 +7,12 @@ are i64 and count elements.
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from hloc.codegen import scalar
-from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
+from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type, zero
 from hloc.codegen.products import load_as, multiply_add
-from hloc.codegen.routines import Routines, blocks, i64
+from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.codegen.tiles import Tile
 from hloc.ir.dtypes import DType
 
@@ -33,60 +34,77 @@ def positions_routine(routines: Routines, tile: Tile) -> Function:
 def block_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
     """`block(image, places, tiles, weights, offsets, starts, runs, together, run, step, feature, features, ...)`.
 
-    The sums over all runs for so many features, as `positions_routine` makes them with the same `panel_kernel`, `sums`
-    and `panel_sums`; the kernel is packed before, `together` runs at a time. In memory, run o of the weights, which are
-    of type `kernel`, begins at starts[o]; terms are a `step` and features a `feature` apart.
+    The sums over all runs for so many features, as `positions_routine` makes them with the same `sums` and
+    `panel_sums`, `together` runs at a time. In memory, run o of the weights, which are of type `kernel`, begins at
+    starts[o]; terms are a `step` and features a `feature` apart. A panel is packed as it is needed: by the first tile
+    that it is multiplied with, where its features lie side by side.
     """
     params = (
         "ptr image, ptr places, i64 tiles, ptr weights, ptr offsets, ptr starts, i64 runs, i64 together, i64 run, "
-        "i64 step, i64 feature, i64 features, ptr packed, i64 panel_kernel, ptr sums, i64 panel_sums"
+        "i64 step, i64 feature, i64 features, ptr packed, ptr sums, i64 panel_sums"
     )
 
     def write(b: Builder, p: SimpleNamespace) -> None:
         pack, convolve = _pack_routine(routines, tile, kernel), positions_routine(routines, tile)
-        panels = b.udiv(b.add(p.features, i64(tile.columns - 1)), i64(tile.columns))
-        with blocks(b, p.runs, p.together) as (first, count):
+        columns, one = i64(tile.columns), i64(1)
+        dense = b.icmp_signed("==", p.feature, one) if kernel is tile.dtype else integer("i1", 0)
+
+        def panel(feature: Value, first: Value, count: Value) -> None:
             offsets, starts = (b.gep("i64", table, first) for table in (p.offsets, p.starts))
-            to = [p.packed, p.panel_kernel]
-            b.call(pack, [p.weights, starts, count, p.run, p.step, p.feature, p.features, *to])
-            sums = [p.sums, p.panel_sums, b.icmp_signed(">", first, i64(0))]
-            b.call(convolve, [p.image, p.places, p.tiles, offsets, count, p.run, *to, panels, *sums])
+            weights = b.gep(scalar.memory_type(kernel), p.weights, b.mul(feature, p.feature))
+            sums = b.gep(tile.type, p.sums, b.mul(b.udiv(feature, columns), p.panel_sums))
+            adds = b.icmp_signed(">", first, i64(0))
+            left = least(b, b.sub(p.features, feature), columns)
+
+            def multiply(places: Value, tiles: Value, sums: Value) -> None:
+                panels = [p.packed, i64(0), one, sums, i64(0), adds]
+                b.call(convolve, [p.image, places, tiles, offsets, count, p.run, *panels])
+
+            def while_packing() -> None:
+                first = SimpleNamespace(image=p.image, offsets=offsets, count=count, run=p.run, adds=adds)
+                source = _Source(weights, starts, p.step)
+                _PositionsWriter(b, first, tile).block(p.places, p.packed, sums, source)
+                behind = b.gep("i64", p.places, i64(tile.rows)), b.sub(p.tiles, one)
+                multiply(*behind, b.gep(tile.type, sums, i64(tile.rows * tile.columns)))
+
+            def once_packed() -> None:
+                b.call(pack, [weights, starts, count, p.run, p.step, p.feature, left, p.packed])
+                multiply(p.places, p.tiles, sums)
+
+            b.if_else(b.and_(dense, b.icmp_signed("==", left, columns)), while_packing, once_packed)
+
+        with (
+            blocks(b, p.runs, p.together) as (first, count),
+            b.for_loop(i64(0), p.features, tile.columns, unroll=False) as feature,
+        ):
+            panel(feature, first, count)
 
     return routines.get(f"hloc.convolve_block.{kernel.name}.{tile.name}", params, write)
 
 
-def _pack_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
-    """`pack(weights, starts, count, run, step, feature, features, to, panel_kernel)`: panels of some runs.
+class _Source(NamedTuple):
+    """Where the weights of a panel lie: of run o from weights[starts[o]] on, a line of columns every `step`."""
 
-    What is missing of the last panel stays as it is.
+    weights: Value
+    starts: Value
+    step: Value
+
+
+def _pack_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
+    """`pack(weights, starts, count, run, step, feature, features, to)`: some runs of a panel, or of a part of it.
+
+    What is missing of it stays as it is.
     """
-    params = (
-        "ptr weights, ptr starts, i64 count, i64 run, i64 step, i64 feature, i64 features, ptr noalias to, "
-        "i64 panel_kernel"
-    )
+    params = "ptr weights, ptr starts, i64 count, i64 run, i64 step, i64 feature, i64 features, ptr noalias to"
 
     def write(b: Builder, p: SimpleNamespace) -> None:
-        columns = tile.columns
-
-        def line(source: Value, target: Value, stride: Value, count: Value) -> None:
-            with b.for_loop(i64(0), count) as column:
-                address = b.gep(scalar.memory_type(kernel), source, b.mul(column, stride))
-                b.store(load_as(b, kernel, tile.dtype, address), b.gep(tile.type, target, column))
-
         with b.for_loop(i64(0), p.count, unroll=False) as run, b.for_loop(i64(0), p.run, unroll=False) as step:
             start = b.add(b.load("i64", b.gep("i64", p.starts, run)), b.mul(step, p.step))
-            place = b.mul(b.add(b.mul(run, p.run), step), i64(columns))
-            with blocks(b, p.features, i64(columns)) as (first, count):
-                source = b.gep(scalar.memory_type(kernel), p.weights, b.add(start, b.mul(first, p.feature)))
-                panel = b.mul(b.udiv(first, i64(columns)), p.panel_kernel)
-                target = b.gep(tile.type, p.to, b.add(panel, place))
-                whole = b.icmp_signed("==", count, i64(columns))
-                dense = b.icmp_signed("==", p.feature, i64(1))
-                b.if_else(
-                    b.and_(whole, dense),
-                    lambda source=source, target=target: line(source, target, i64(1), i64(columns)),
-                    lambda source=source, target=target, count=count: line(source, target, p.feature, count),
-                )
+            target = b.gep(tile.type, p.to, b.mul(b.add(b.mul(run, p.run), step), i64(tile.columns)))
+            source = b.gep(scalar.memory_type(kernel), p.weights, start)
+            with b.for_loop(i64(0), p.features) as column:
+                address = b.gep(scalar.memory_type(kernel), source, b.mul(column, p.feature))
+                b.store(load_as(b, kernel, tile.dtype, address), b.gep(tile.type, target, column))
 
     return routines.get(f"hloc.convolve_pack.{kernel.name}.{tile.name}", params, write)
 
@@ -168,8 +186,8 @@ class _PositionsWriter:
                 places = b.gep("i64", p.places, b.mul(number, i64(tile.rows)))
                 self.block(places, kernel, self.at(sums, b.mul(number, i64(tile.rows * tile.columns))))
 
-    def block(self, places: Value, kernel: Value, sums: Value) -> None:
-        """One tile."""
+    def block(self, places: Value, kernel: Value, sums: Value, source: _Source | None = None) -> None:
+        """One tile. If there is a source, the panel comes from there, and is packed."""
         b, p, tile = self.b, self.p, self.tile
         targets = [self.at(sums, i64(i * tile.columns + v * tile.lanes)) for i, v in self.cells]
         starts = [self.at(p.image, b.load("i64", b.gep("i64", places, i64(i)))) for i in range(tile.rows)]
@@ -183,18 +201,36 @@ class _PositionsWriter:
             offset = b.load("i64", b.gep("i64", p.offsets, o))
             rows = [self.at(start, offset) for start in starts]
             panel = self.at(kernel, b.mul(b.mul(o, p.run), i64(tile.columns)))
-            return b.for_loop_carrying(i64(0), p.run, values, lambda s, now: self.step(rows, panel, s, now))
+            weights = None if source is None else self.at(source.weights, b.load("i64", b.gep("i64", source.starts, o)))
+
+            def step(s: Value, now: list[Value]) -> list[Value]:
+                at = self.at(panel, b.mul(s, i64(tile.columns)))
+                columns = self.columns(at) if weights is None else self.packed(at, weights, b.mul(s, source.step))
+                return self.step(rows, columns, s, now)
+
+            return b.for_loop_carrying(i64(0), p.run, values, step)
 
         for target, value in zip(targets, b.for_loop_carrying(i64(0), p.count, first, run), strict=True):
             b.store(value, target, align=self.align)
 
-    def step(self, rows: list[Value], panel: Value, s: Value, sums: list[Value]) -> list[Value]:
+    def columns(self, line: Value) -> list[Value]:
+        """A line of a panel."""
+        places = [self.at(line, i64(v * self.tile.lanes)) for v in range(self.tile.vectors)]
+        return [self.b.load(self.vector, place, align=self.align) for place in places]
+
+    def packed(self, line: Value, weights: Value, offset: Value) -> list[Value]:
+        """A line that is packed on its way; that of the next panel, behind it, is asked for."""
+        b, tile = self.b, self.tile
+        source = self.at(weights, offset)
+        b.prefetch(self.at(source, i64(tile.columns)))
+        columns = self.columns(source)
+        for v, vector in enumerate(columns):
+            b.store(vector, self.at(line, i64(v * tile.lanes)), align=self.align)
+        return columns
+
+    def step(self, rows: list[Value], columns: list[Value], s: Value, sums: list[Value]) -> list[Value]:
         """Adds one term to every sum."""
         b, tile = self.b, self.tile
-        start = self.at(panel, b.mul(s, i64(tile.columns)))
-        columns = [
-            b.load(self.vector, self.at(start, i64(v * tile.lanes)), align=self.align) for v in range(tile.vectors)
-        ]
         spread = [b.splat(b.load(tile.type, self.at(row, s)), tile.lanes) for row in rows]
         pairs = zip(self.cells, sums, strict=True)
         return [multiply_add(b, spread[i], columns[v], value) for (i, v), value in pairs]

@@ -301,7 +301,7 @@ class _Blocks(_Strips):
         panels = b.udiv(b.add(features, i64(columns - 1)), i64(columns))
         first = b.add(b.mul(group, i64(plan.group_outputs)), feature)
         places = b.gep("i64", self._at("places"), self.origin)
-        packed = self._at("kernel"), i64(self.panel_kernel)
+        packed = self._at("kernel")
         sums = self._at("sums"), i64(self.panel_sums)
         runs, together = i64(len(self.runs.in_image)), i64(plan.block_runs())
         if 1 not in plan.computed:
@@ -311,12 +311,12 @@ class _Blocks(_Strips):
             starts = self.table(self.runs.in_kernel)
             given = [image, places, self._tiles(), weights, self.offsets, starts, runs, together]
             steps = [i64(self.runs.size), i64(self.runs.step), i64(feature_stride), features]
-            b.call(block_routine(self.routines, self.tile, plan.rhs.dtype), [*given, *steps, *packed, *sums])
+            b.call(block_routine(self.routines, self.tile, plan.rhs.dtype), [*given, *steps, packed, *sums])
         else:
             with blocks(b, runs, together) as (run, count):
                 self._pack((run, count), (first, features))
                 given = [image, places, self._tiles(), b.gep("i64", self.offsets, run), count, i64(self.runs.size)]
-                rest = [*packed, panels, *sums, b.icmp_signed(">", run, i64(0))]
+                rest = [packed, i64(self.panel_kernel), panels, *sums, b.icmp_signed(">", run, i64(0))]
                 b.call(positions_routine(self.routines, self.tile), [*given, *rest])
         self._finish((first, features))
 
