@@ -50,9 +50,8 @@ def test_every_rest_of_rows(m: int) -> None:
 
 
 @pytest.mark.parametrize("k", [100, 900])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_panels_in_a_fusion(k: int, threads: int) -> None:
-    """A computed left operand, and an epilogue."""
+def test_panels_in_a_fusion(k: int) -> None:
+    """A computed left operand, and an epilogue; the same for any number of threads."""
     (lhs, rhs), op = dot(70, 320, k, 16)
     text = f"""HloModule m
 ENTRY e {{
@@ -69,6 +68,10 @@ ENTRY e {{
 """
     random = np.random.default_rng(k)
     arguments = [random.standard_normal(shape, np.float32) / 8 for shape in ((70, k), (20, k, 16), (320,))]
-    executable = hloc.compile(text, options=Options(cache=False, num_threads=threads))
+    results = [
+        np.asarray(hloc.compile(text, options=Options(cache=False, num_threads=threads))(*arguments))
+        for threads in (1, 2, 3)
+    ]
     wanted = evaluate(hloc.parse(text), arguments)[0]
-    assert np.allclose(executable(*arguments), wanted, atol=1e-4)
+    assert np.allclose(results[0], wanted, atol=1e-4)
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
