@@ -27,6 +27,14 @@ def shift_out(instruction: Instruction, x: Instruction, c: Instruction) -> Instr
     return Emit.at(instruction).full(0, instruction.shape) if amount >= dtype.bits else None
 
 
+@rule(op("shift-right-logical", unknown("x"), c))
+def shift_all_out(instruction: Instruction, x: Instruction, c: Instruction) -> Instruction | None:
+    """x >> n = 0 for integers from 0 to less than 2^n (the upper halves of counters of 64 bits are often that)"""
+    low, high = integer_range(x)
+    amount = int(splat_value(c)) % 2**instruction.shape.dtype.bits
+    return Emit.at(instruction).full(0, instruction.shape) if low >= 0 and high.bit_length() <= amount else None
+
+
 @rule(*(op(name, op(name, unknown("x"), c), d) for name in ("shift-left", "shift-right-logical")))
 def join_shifts(
     instruction: Instruction, x: Instruction, c: Instruction, d: Instruction
