@@ -294,10 +294,12 @@ class ConvolutionPlan:
     # Scratch
 
     def places(self, vector_bytes: int) -> dict[str, int]:
-        """Where the parts of scratch begin, and at the name "end" how many bytes they take."""
+        """Where the parts of scratch begin, and at the name "end" how many bytes they take. One panel of a kernel is
+        packed at a time, those of a block together if it is computed.
+        """
         features, itemsize = self.block_features(vector_bytes), self.dtype.itemsize
         columns = self.tile(vector_bytes).columns
-        panels = features // columns
+        panels = features // columns if 1 in self.computed else 1
         sizes = {
             "image": 0 if self.is_direct else self.strips.images * prod(self.strips.extent) * self.image_features,
             "kernel": self.kernel_count if self.is_expanded else panels * self.panel_kernel(columns),
