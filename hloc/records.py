@@ -1,4 +1,4 @@
-"""Frozen records and named tuples: what `@dataclass(frozen=True)` and `typing.NamedTuple` make, for a tenth of the price.
+"""Frozen records and named tuples: what `dataclass(frozen=True)` and `typing.NamedTuple` make, at a tenth the price.
 
 `dataclasses` compiles six methods of each class whenever the program starts, a millisecond a class; `typing` compiles
 the type of each field. Here the methods are shared, and the one that makes an object, which must be fast, is compiled
