@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from hloc.ir.dtypes import F4E2M1FN, F6E2M3FN, F6E3M2FN
+from hloc.ir.dtypes import F4E2M1FN, F6E2M3FN, F6E3M2FN, F8E8M0FNU
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.reference import machine
@@ -96,9 +96,13 @@ def equal(got: np.ndarray, expected: np.ndarray, signs: bool) -> np.ndarray:
 
 def _vanishing(got: np.ndarray, expected: np.ndarray, summed: bool) -> np.ndarray:
     """Where both are zero or denormal; or no more than sums of some terms that may count as zero or not."""
+    of_powers = expected.dtype == F8E8M0FNU.numpy
     least = float(ml_dtypes.finfo(expected.dtype).smallest_normal)
     least *= _TERMS if summed and expected.dtype.itemsize >= 4 else 1
-    return (np.abs(_wide(got)) < least) & (np.abs(_wide(expected)) < least)
+    got, expected = np.abs(_wide(got)), np.abs(_wide(expected))
+    if of_powers:  # the least number is denormal as f32, and zero is NaN
+        return (np.isnan(got) | (got == least)) & (np.isnan(expected) | (expected == least))
+    return (got < least) & (expected < least)
 
 
 def evaluated(module: Module, arguments: list[np.ndarray]) -> list[np.ndarray]:
