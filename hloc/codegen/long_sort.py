@@ -103,8 +103,6 @@ class LongSort:
     def begin(self, chunk: Value, flags: Value) -> None:
         """In turn 0, when the entries of a chunk are made: they are at `first`, and there are flags, an i32, of it."""
         self.b.store(flags, self._flags(chunk))
-        with self.b.if_then(self.b.icmp_signed("==", chunk, i64(0))):
-            self.b.store(integer("i32", 0), self._word(i64(0)))
 
     def flags(self, chunk: Value | None = None) -> Value:
         """The flags of a chunk, or those of all chunks together."""
@@ -121,11 +119,14 @@ class LongSort:
         return self.b.select(self._moved(turn), self.second, self.first)
 
     def _moved(self, turn: Value) -> Value:
+        """Whether the entries are at `second`. Nobody says so of the first digit: whoever did, others may be ahead."""
         b = self.b
-        return b.icmp_signed("!=", b.load("i32", self._word(turn)), integer("i32", 0))
+        is_later = b.icmp_signed(">", turn, i64(1))
+        said = b.icmp_signed("!=", b.load("i32", self._word(turn)), integer("i32", 0))
+        return b.select(is_later, said, integer("i1", 0))
 
     def _word(self, turn: Value) -> Value:
-        """Says whether the entries are at `second` when a digit is counted and moved, in an even turn and the next."""
+        """Says whether the entries are at `second` when a later digit is counted and moved, in two turns."""
         return self.b.gep("i32", self.memory, self.b.lshr(turn, i64(1)))
 
     def _table(self, number: Value) -> Value:
