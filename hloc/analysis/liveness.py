@@ -84,7 +84,7 @@ def chains_of(flow: Flow, least_result: int = 0) -> dict[Value, Chain]:
     """The chain of every value that a step makes, and of the arguments where these may be written over.
 
     Results of fewer than `least_result` bytes do not give their memory to values before them, unless they are
-    arguments too.
+    arguments too; nor do such values lie there that are read again.
     """
     find_lifetimes(flow)
     chains = _chains(flow)
@@ -167,11 +167,12 @@ def _give_results(flow: Flow, chains: dict[Value, Chain], least: int) -> None:
         if slot is not None and slot != OWN:
             free_from[slot], owned[slot] = chains[value].end, True
     taken: set[int] = set()
+    read = {value for step in flow.steps for value in step.inputs}
     for number, value in enumerate(flow.results):
         chain = chains.get(value)
         if chain is None or chain.slot is not None or number in taken or chain.start <= free_from[number]:
             continue
-        if chain.bytes < least and not owned[number]:
+        if chain.bytes < least and not owned[number] and not read.isdisjoint(chain.values):
             continue
         chain.slot = number
         taken.add(number)

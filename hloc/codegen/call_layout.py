@@ -30,7 +30,7 @@ CALL = (
     "entry",  # ptr to the program's entry
     "constants",  # ptr
     "context",  # ptr
-    "arena_class",  # i64: the size class of the arena
+    "arena_class",  # i64: the size class of the arena; -1 if there is none
     "releases",  # i64: whether other Python threads go on meanwhile
     "parameters",  # ptr to rows of PARAMETER
     "parameter_count",  # i64

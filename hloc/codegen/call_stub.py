@@ -22,7 +22,7 @@ from hloc.codegen.call_layout import (
     at,
 )
 from hloc.codegen.llvm import Block, Builder, Module, Value, const
-from hloc.codegen.pool_code import PoolCode, load, store, word
+from hloc.codegen.pool_code import SELDOM, PoolCode, load, store, word
 from hloc.codegen.targets.target import Target
 from hloc.options import Options
 
@@ -40,7 +40,7 @@ _NULL = const("ptr", 0)
 
 def object_code(target: Target) -> bytes:
     """The functions named in `call_layout`, as an object file for a CPU."""
-    return target.lower(str(module(target)), "quick-obj", Options())
+    return target.lower(str(module(target)), "plain-obj", Options())
 
 
 def module(target: Target) -> Module:
@@ -54,6 +54,7 @@ class CallStub:
     def __init__(self, target: Target):
         self.module = Module("call", target.triple, target.data_layout)
         self.attributes = target.function_attributes
+        self._seldom = f"{self.attributes} {SELDOM}"
         self.pool = PoolCode(self.module, self.attributes)
         self._new_array = self._write_new_array()
         self._drop = self._write_drop()
@@ -96,7 +97,7 @@ class CallStub:
     def _write_drop(self):
         """Gives up the references to objects, from `first` to `end` in a list of pointers."""
         params = ("ptr", "objects"), ("i64", "first"), ("i64", "end")
-        function = self.module.function("drop", "void", params, self.attributes, "internal")
+        function = self.module.function("drop", "void", params, self._seldom, "internal")
         b = Builder(function)
         objects, first, end = function.args
         with b.for_loop(first, end) as i:
@@ -107,7 +108,7 @@ class CallStub:
     def _write_structured(self):
         """The value that the steps of a structure make of the leaves, to which it takes over the references."""
         params = ("ptr", "state"), ("ptr", "leaves"), ("ptr", "stack")
-        function = self.module.function("structured", "ptr", params, self.attributes, "internal")
+        function = self.module.function("structured", "ptr", params, self._seldom, "internal")
         b = Builder(function)
         state, leaves, stack = function.args
         none = load(b, "ptr", load(b, "ptr", state, at(CALL, "host")), at(HOST, "none"))
@@ -175,14 +176,24 @@ class CallStub:
         leaves = b.gep("ptr", outputs, result_count)
         pool = load(b, "ptr", host, at(HOST, "pool"))
         self._make_results(b, state, host, args, outputs, leaves, slow)
-        arena = b.call(self.pool.take, [pool, load(b, "i64", state, at(CALL, "arena_class"))])
+        arena_class = load(b, "i64", state, at(CALL, "arena_class"))
         no_arena = b.append_block("no_arena", b.block)
-        _require(b, b.icmp_unsigned("!=", arena, _NULL), no_arena)
+
+        def taken() -> Value:
+            block = b.call(self.pool.take, [pool, arena_class])
+            _require(b, b.icmp_unsigned("!=", block, _NULL), no_arena)
+            return block
+
+        arena = b.if_else(b.icmp_signed("<", arena_class, word(0)), lambda: _NULL, taken)
         status = self._run(b, state, inputs, outputs, arena)
-        b.call(self.pool.free, [pool, arena, word(0)])
+        with b.if_then(b.icmp_unsigned("!=", arena, _NULL)):
+            b.call(self.pool.free, [pool, arena, word(0)])
         with b.if_then(b.icmp_signed("!=", status, const("i32", 0))):
             b.call(self._drop, [leaves, word(0), result_count])
             b.ret(self._failed(b, host, callable, status))
+        is_one = b.icmp_unsigned("==", load(b, "i64", state, at(CALL, "structure_count")), word(1))
+        with b.if_then(b.and_(is_one, b.icmp_unsigned("==", result_count, word(1)))):
+            b.ret(b.load("ptr", leaves))
         b.ret(b.call(self._structured, [state, leaves, b.gep("ptr", leaves, result_count)]))
         b.position_at_end(no_arena)
         b.call(self._drop, [leaves, word(0), result_count])
@@ -251,7 +262,7 @@ class CallStub:
     def _write_are_apart(self):
         """Whether no argument reaches into the memory of one that a result is written into."""
         params = ("ptr", "state"), ("ptr", "inputs")
-        function = self.module.function("are_apart", "i1", params, self.attributes, "internal")
+        function = self.module.function("are_apart", "i1", params, self._seldom, "internal")
         b = Builder(function)
         state, inputs = function.args
         rows, count = load(b, "ptr", state, at(CALL, "parameters")), load(b, "i64", state, at(CALL, "parameter_count"))

@@ -29,6 +29,9 @@ _SHIFTS, _SHIFT = 16, 4096 + UNIT
 fall on would be the same for all arrays else."""
 _LAZY_BYTES = 4 << 20
 
+SELDOM = "optnone noinline"
+"""Attributes of functions that are not worth LLVM's time."""
+
 _NULL = const("ptr", 0)
 
 
@@ -77,8 +80,11 @@ class PoolCode:
         self._write_size_class()
         self.free = self._write_handler()
 
-    def _function(self, name: str, type: str, *params: tuple[str, str], outside: bool = False) -> Function:
-        return self.module.function(name, type, params, self.attributes, "" if outside else "internal")
+    def _function(
+        self, name: str, type: str, *params: tuple[str, str], outside: bool = False, often: bool = False
+    ) -> Function:
+        attributes = self.attributes if often else f"{self.attributes} {SELDOM}"
+        return self.module.function(name, type, params, attributes, "" if outside else "internal")
 
     def _write_release(self) -> Function:
         """Takes a block out of the lists of idle ones, and gives it to the system."""
@@ -167,7 +173,7 @@ class PoolCode:
 
     def _write_take(self) -> Function:
         """The address of a block of a class; null if there is no memory."""
-        function = self._function("take", "ptr", ("ptr", "pool"), ("i64", "class"))
+        function = self._function("take", "ptr", ("ptr", "pool"), ("i64", "class"), often=True)
         pool, number = function.args
         b = Builder(function)
         with b.if_then(b.icmp_unsigned(">=", number, word(CLASS_COUNT))):
@@ -236,7 +242,7 @@ class PoolCode:
 
     def _write_free(self, name: str) -> Function:
         params = ("ptr", "pool"), ("ptr", "block"), ("i64", "size")
-        function = self._function(name, "void", *params, outside=True)
+        function = self._function(name, "void", *params, outside=True, often=True)
         b = Builder(function)
         pool, block, _ = function.args
         with b.if_then(b.icmp_unsigned("==", block, _NULL)):

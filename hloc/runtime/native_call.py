@@ -170,7 +170,7 @@ class NativeCall:
             "entry": entry,
             "constants": constants,
             "context": context,
-            "arena_class": host.size_class(program.arena_bytes),
+            "arena_class": host.size_class(program.arena_bytes) if program.arena_bytes else -1,
             "releases": int(is_long(program)),
             "parameters": rows.address(parameters),
             "parameter_count": len(parameters),

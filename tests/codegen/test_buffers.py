@@ -89,6 +89,17 @@ def test_a_loop_carried_array_is_updated_in_its_own_memory() -> None:
     assert not buffers.copies
 
 
+def test_a_small_result_that_no_step_reads_is_made_in_its_place() -> None:
+    plan, buffers = planned("""
+  x = f32[3] parameter(0)
+  a = f32[3] negate(x)
+  b = f32[3] exponential(a)
+  ROOT t = (f32[3], f32[3]) tuple(a, b)""")
+    assert place_of(plan, buffers, "b") == Place(RESULT, 1)
+    assert place_of(plan, buffers, "a").kind == STACK
+    assert [(view.value, number) for view, number, _ in buffers.copies] == [(plan.results[0].value, 0)]
+
+
 def test_scalars_lie_on_the_stack_until_the_end() -> None:
     plan, buffers = planned("""
   x = f32[] parameter(0)
