@@ -21,7 +21,7 @@ from hloc.codegen.graphs import post_order
 from hloc.codegen.row_stages import RowStages, in_place, inputs_of, row_stages
 from hloc.ir.clone import clone_instruction
 from hloc.ir.computation import Computation
-from hloc.ir.dtypes import DType
+from hloc.ir.dtypes import S64, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import ArrayShape, Layout
@@ -80,10 +80,11 @@ class AttentionBlocks:
 
     @property
     def rows(self) -> int:
-        """Rows of a block: whole tiles."""
+        """Rows of a block: whole tiles, blocks about equal."""
         sizes = self.plan.first.itemsize + (0 if self.is_in_place else self.plan.second.itemsize)
-        wanted = _BLOCK_BYTES // (self.plan.n * sizes)
-        return min(max(wanted // 6, 1), 16, -(-self.plan.m // 6)) * 6
+        most = min(max(_BLOCK_BYTES // (self.plan.n * sizes) // 6, 1), 16)
+        tiles = -(-self.plan.m // 6)
+        return -(-tiles // -(-tiles // most)) * 6
 
     @property
     def stride(self) -> int:
@@ -98,9 +99,13 @@ class AttentionBlocks:
         return first, GemmPlan.of(12, self.plan.width, self.plan.n, self.plan.second, vector_bytes)
 
     def places(self, vector_bytes: int) -> dict[str, int]:
-        """Where the parts of scratch begin, and at the name "end" how many bytes they take."""
+        """Where the parts of scratch begin, and at the name "end" how many bytes they take.
+
+        The first one is the number of the batch, plus 1, whose keys and values a thread has packed.
+        """
         first, second = (tiles.tile.columns for tiles in self.tiles(vector_bytes))
         elements = {
+            "packed": (1, S64),
             "keys": (_whole(self.plan.n, first) * self.plan.depth, self.plan.first),
             "values": (_whole(self.plan.width, second) * self.plan.n, self.plan.second),
             "queries": (self.rows * self.plan.depth, self.plan.first),

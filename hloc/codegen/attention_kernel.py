@@ -91,31 +91,29 @@ class _Writer:
         if k.range is None:
             with ExitStack() as stack:
                 self.batch = [stack.enter_context(b.for_loop(0, size, unroll=False)) for size in sizes]
-                self._matrix((i64(0), i64(plan.m)))
+                self._pack_matrix()
+                with blocks(b, i64(plan.m), i64(self.way.rows)) as rows:
+                    self._block(rows)
             return
-        parts, rows = self._parts(prod(sizes))
+        parts, rows, packed = -(-plan.m // self.way.rows), i64(self.way.rows), self._at("packed")
+        k.cleared = 8
         with k.ranged(prod(sizes) * parts) as limits, b.for_loop(*limits, unroll=False) as unit:
             matrix, part = delinearize(b, unit, [prod(sizes), parts])
             self.batch = delinearize(b, matrix, sizes)
-            first = b.mul(part, i64(rows))
-            self._matrix((first, least(b, i64(rows), b.sub(i64(plan.m), first))))
+            number = b.add(matrix, i64(1))
+            with b.if_then(b.icmp_signed("!=", b.load("i64", packed), number)):
+                self._pack_matrix()
+                b.store(number, packed)
+            first = b.mul(part, rows)
+            self._block((first, least(b, rows, b.sub(i64(plan.m), first))))
 
-    def _parts(self, matrices: int) -> tuple[int, int]:
-        """Parts of the rows of a batch, for several threads, and the rows of each: whole blocks."""
-        most = -(-self.plan.m // self.way.rows)
-        wanted = min(-(-2 * self.k.workers // matrices), most)
-        rows = -(-most // wanted) * self.way.rows
-        return -(-self.plan.m // rows), rows
-
-    def _matrix(self, extent: Extent) -> None:
-        """Some rows of the batch that `batch` is the index of."""
-        plan, b = self.plan, self.b
+    def _pack_matrix(self) -> None:
+        """Packs the keys and values of the batch that `batch` is the index of."""
+        plan = self.plan
         self._pack(plan.keys, (i64(0), i64(plan.n)), (0, plan.depth), self.first, "keys", columns=True)
         for start in range(0, plan.n, STEPS):
             steps = start, min(STEPS, plan.n - start)
             self._pack(plan.values, (i64(0), i64(plan.width)), steps, self.second, "values", columns=True)
-        with blocks(b, extent[1], i64(self.way.rows)) as (first, count):
-            self._block((b.add(extent[0], first), count))
 
     def _block(self, rows: Extent) -> None:
         plan = self.plan

@@ -44,7 +44,8 @@ class KernelContext:
 
     With a `range` (begin, end), the kernel is one thread's part: the outermost loop of its first nest goes through
     the range alone. `range_size` is then how many indices that loop has, 0 if there was none to divide;
-    `outer_nests` counts the nests that are in no other. There are as many threads as `workers`. What comes after
+    `outer_nests` counts the nests that are in no other. There are as many threads as `workers`; the first `cleared`
+    bytes of each one's scratch are 0 when it begins. What comes after
     `in_parts` is then left to one thread: the kernel `finishes`, in code of its own, which is written by a context that
     `is_finishing`. The kernel `is_streaming` if some of its stores have to be waited for (`streams.py`).
     """
@@ -82,6 +83,7 @@ class KernelContext:
         self.workers = 1
         self.turn: Value | None = None
         self.range_size = 0
+        self.cleared = 0
         self.outer_nests = 0
         self.finishes = False
         self.is_finishing = False

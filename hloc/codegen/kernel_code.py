@@ -102,7 +102,7 @@ class KernelCode:
                 finish = None
                 if k.finishes:
                     finish = self._written(f"{name}.finish", step, shared, attributes, is_finishing=True)[0]
-                return kernel.write(part, sharing, k.range_size, own_scratch, finish, step.turns)
+                return kernel.write(part, sharing, k.range_size, own_scratch, finish, step.turns, k.cleared)
             del self.module.functions[part.name]
         return self._written(name, step, shared, attributes, once=brief)[0]
 

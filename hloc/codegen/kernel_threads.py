@@ -104,10 +104,12 @@ class SharedKernel:
         scratch_bytes: int,
         finish: Function | None = None,
         turns: int = 1,
+        cleared: int = 0,
     ) -> Function:
         """The kernel: `size` is that of the part's outermost loop, `scratch_bytes` what each thread needs for itself.
 
-        The loop is shared in several `turns`, whose number the part is given. One thread does what is left to `finish`.
+        The first `cleared` bytes of that are 0 at the start. The loop is shared in several `turns`, whose number the
+        part is given. One thread does what is left to `finish`.
         """
         task = self._task(part, scratch_bytes, turns)
         function, b = self._begun(self.name, self.params)
@@ -123,6 +125,10 @@ class SharedKernel:
         grain, wakes = i64(sharing.grain(size)), integer("i1", sharing.wakes)
         workers = least(b, i64(sharing.workers), most)
         given = [pool, Value("ptr", task.text), frame, i64(size), grain, workers, wakes]
+        if cleared:
+            with b.for_loop(0, sharing.workers, unroll=False) as worker:
+                own = b.gep("i8", function.args[-2], b.mul(worker, i64(aligned(scratch_bytes))))
+                b.memset(own, integer("i8", 0), i64(cleared))
         if turns == 1:
             b.call(parallel, given)
         else:

@@ -112,3 +112,13 @@ def test_weights_stay_in_the_caches() -> None:
     program = Program({"a": 8, "m": 2048, "n": 1024, "d": 8, "e": 8})
     text = emit_stage(hloc.parse(program.text), "llvm", "cpu", Options())
     assert "!nontemporal" not in text
+
+
+def test_threads_pack_keys_and_values_once_each() -> None:
+    """Blocks of rows go to any thread, in any order: what it has packed is another batch's, or this one's."""
+    program = Program({"a": 3, "m": 700, "n": 200, "d": 16, "e": 24})
+    module = hloc.parse(program.text)
+    given = random_inputs(module)
+    results = [hloc.compile(module, options=Options(cache=False, num_threads=n))(*given) for n in (1, 2, 5)]
+    assert all(np.array_equal(results[0], result) for result in results[1:])
+    assert compare(results[0], hloc.evaluate(module, *given)).equal
