@@ -2,7 +2,8 @@
 
 Windows that only grow from one end of a dimension (cumulative sums) are folded in linear time, each from the
 one before it, by vectors if the operation is known. Elsewhere each result is a loop over its window; where the fastest
-dimensions have windows of one element, a row of results at a time.
+dimensions have windows of one element, a row of results at a time. Windows over the fastest dimension are folded a row
+of results at a time, too, a position of the window after the other, but those that reach over its ends.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ Store = Callable[[Value, list[Value]], None]
 _FEW = 4
 """Rows shorter than this are not held together."""
 
+_LEAST_ACROSS = 8
+"""Windows that lie in one row of the base are folded together if there are so many."""
+
+_TOGETHER = 8
+"""Positions of a window that such results take in one loop."""
+
 _LEAST_SCANNED = 32
 """Windows that grow are folded by vectors if there are so many."""
 
@@ -60,6 +67,29 @@ class _Plan:
         self.row = row_dimensions(self.sizes, trailing)
         if prod(self.sizes[d] for d in self.row) < _FEW:
             self.row = []
+        self.across = self._across()
+
+    def _across(self) -> int | None:
+        """The fastest dimension, if its windows are to be folded a row of results at a time."""
+        if self.row or self.scan is not None or not self.order:
+            return None
+        across = self.order[-1]
+        if self.windows[across].base_dilation > 1:
+            return None
+        # A window is gone through in row-major order: a computation that is not known may tell the difference.
+        if self.reducer.operation is None and any(not is_trivial(w) for w in self.windows[across + 1 :]):
+            return None
+        first, end = self.inner
+        return across if end - first >= _LEAST_ACROSS else None
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """Along the fastest dimension, the first result whose window reaches over no end, and where those end."""
+        across = self.order[-1]
+        window, size = self.windows[across], self.sizes[across]
+        first = max(-(-window.pad_low // window.stride), 0)
+        end = (size - window.dilated_size + window.pad_low) // window.stride + 1
+        return first, max(min(end, self.outputs[across]), first)
 
     @property
     def lines(self) -> list[int]:
@@ -83,6 +113,8 @@ class _Plan:
         parts = self.parts
         if parts is not None:
             return prod(self.lines) * parts.count * self.reducer.sums[0].itemsize
+        if self.across is not None:
+            return row_bytes(self.reducer, self.inner[1] - self.inner[0])
         return row_bytes(self.reducer, prod(self.sizes[d] for d in self.row)) if self.row else 0
 
 
@@ -115,6 +147,10 @@ class _ReduceWindow:
             self._in_parts(plan.parts)
             return
         dims = list(plan.outputs)
+        if plan.across is not None:
+            dims[plan.across] = 1
+            self.k.loop_nest(dims, self._across, plan.order)
+            return
         for dimension in [*plan.row, *([plan.scan] if plan.scan is not None else [])]:
             dims[dimension] = 1
         if not plan.row:
@@ -159,6 +195,49 @@ class _ReduceWindow:
 
     def _windows(self, index: Index, initial: list[Value], body) -> list[Value]:
         return self.plan.space.fold(self.b, index, initial, body)
+
+    # Windows over the fastest dimension
+
+    def _across(self, index: Index) -> None:
+        """All results along the fastest dimension."""
+        plan, d = self.plan, self.plan.across
+        first, end = plan.inner
+        for begin, behind in ((0, first), (end, plan.outputs[d])):
+            with self.b.for_loop(begin, behind, unroll=False) as o:
+                self._result((*index[:d], o, *index[d + 1 :]))
+        row = Row(Strip(self.k, [end - first]), self.reducer, self.k.scratch)
+        row.strip.run(lambda: self._across_row(row, index))
+
+    def _across_row(self, row: Row, index: Index) -> None:
+        """Those of windows that reach over no end, in a strip."""
+        plan, b, d = self.plan, self.b, self.plan.across
+        window, first = plan.windows[d], plan.inner[0]
+
+        def result(at: Index) -> Value:
+            return b.add(at[0], i64(first))
+
+        def element(place: Sequence[Value], at: Index, position: Value) -> list[Register]:
+            start = b.sub(b.mul(result(at), i64(window.stride)), i64(window.pad_low))
+            there = b.add(start, b.mul(position, i64(window.window_dilation)))
+            return self._elements((*place[:d], there, *place[d + 1 :]))
+
+        def take(place: Sequence[Value], position: Value, count: int) -> None:
+            positions = [b.add(position, i64(j)) for j in range(count)]
+            row.strip.along(lambda at, held: row.fold(held, [element(place, at, p) for p in positions]))
+
+        def fold(place: list[Value], inside: list[Value], carried: list[Value]) -> list[Value]:
+            place = list(place)
+            rest = window.size % _TOGETHER
+            with b.for_loop(0, window.size - rest, _TOGETHER, unroll=False) as position:
+                take(place, position, _TOGETHER)
+            if rest:
+                take(place, i64(window.size - rest), rest)
+            return []
+
+        others = tuple(WindowDim(1) if n == d else w for n, w in enumerate(plan.windows))
+        row.start(self.initial)
+        WindowSpace(others, plan.sizes, plan.outputs).fold(b, index, [], fold)
+        row.finish(lambda at, totals: self._store((*index[:d], result(at), *index[d + 1 :]), totals))
 
     # Windows that grow from one end
 
