@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+from hloc.analysis.log_add_exp import is_log_add_exp
 from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
 from hloc.codegen.llvm import Value
@@ -58,7 +59,7 @@ class _Plan:
         )
         self.order = base.minor_to_major[::-1]
         self.space = WindowSpace(self.windows, self.sizes, self.outputs)
-        self.scan = self.space.scanned(either_end=self.reducer.operation is not None)
+        self.scan = self.space.scanned(either_end=self._in_any_order)
         trailing: list[int] = []
         for dimension in reversed(self.order):
             if not is_trivial(self.windows[dimension]):
@@ -68,6 +69,11 @@ class _Plan:
         if prod(self.sizes[d] for d in self.row) < _FEW:
             self.row = []
         self.across = self._across()
+
+    @property
+    def _in_any_order(self) -> bool:
+        """Whether elements may be folded in another order than they come in windows."""
+        return self.reducer.operation is not None or is_log_add_exp(self.reducer.computation)
 
     def _across(self) -> int | None:
         """The fastest dimension, if its windows are to be folded a row of results at a time."""

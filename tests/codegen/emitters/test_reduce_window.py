@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emitter_cases import check, computation, same, value, window_sizes
+from emitter_cases import check, computation, program, same, value, window_sizes
 
 import hloc
+from hloc.analysis.log_add_exp import is_log_add_exp
 from hloc.options import Options
 from hloc.reference.evaluate import evaluate
 
@@ -176,3 +177,42 @@ ENTRY e {{
     executable = hloc.compile(text, options=Options(num_threads=threads))
     for got, wanted in zip(executable.execute(*arguments), expected, strict=True):
         same(got, np.asarray(wanted), {"bf16": 0.1, "f32": 1e-4}.get(dtype))
+
+
+LOG_ADD_EXP = """f {
+  a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  difference = f32[] subtract(a, b)
+  nan = pred[] compare(difference, difference), direction=NE
+  sum = f32[] add(a, b)
+  greater = f32[] maximum(a, b)
+  size = f32[] abs(difference)
+  below = f32[] negate(size)
+  ratio = f32[] exponential(below)
+  more = f32[] log-plus-one(ratio)
+  total = f32[] add(greater, more)
+  ROOT r = f32[] select(nan, sum, total)
+}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "known"),
+    [
+        ("", "", True),
+        ("select(nan, sum, total)", "add(more, greater)", True),
+        ("add(greater, more)", "add(sum, more)", False),
+        ("maximum(a, b)", "maximum(a, a)", False),
+        ("direction=NE", "direction=EQ", False),
+        ("select(nan, sum, total)", "select(nan, total, sum)", False),
+    ],
+)
+def test_sums_of_exponents_grow_from_either_end(old: str, new: str, known: bool) -> None:
+    """Sums of numbers given by their logarithms are known: windows from the end take linear time, too."""
+    text = LOG_ADD_EXP.replace(old, new) if old else LOG_ADD_EXP
+    windows = "reduce-window(p0, r0), window={size=300 pad=0_299}, to_apply=f"
+    ops = ["f32[] constant(-inf)", f"f32[300] {windows}"]
+    check(["f32[300]"], ops, text)
+    (reducer,) = (c for c in hloc.parse(program(["f32[300]"], ops, text)) if c.name == "f")
+    assert is_log_add_exp(reducer) is known
