@@ -50,6 +50,8 @@ def crossing_of(step: KernelStep) -> Crossing | None:
     found: dict[int, list[tuple[Leaf, Names]]] = {}
     for leaf, names in _names_in_result(step.form, large):
         across = names[minor(large[leaf])]
+        if along not in names:  # Each of its elements is read for all of a line of the result.
+            continue
         if across != along and min(shape.dims[across], shape.dims[along]) >= LEAST:
             found.setdefault(across, []).append((leaf, names))
     if not found:

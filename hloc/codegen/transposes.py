@@ -65,13 +65,13 @@ class _Tiles:
         self.roots, self.output = step.form.roots, k.outputs[0]
         self.dims, self.along, self.across = self.output.shape.dims, crossing.along, crossing.across
         self.block = streams.block_of(self.output.shape)
-        turned = [read for read in crossing.inputs if self._is_turned(*read)]
+        turned = [read for read in crossing.inputs if self._is_turned(read[0])]
         self.inputs = [self._input(*read) for read in turned[:_MOST_TURNED]]
         self.width = _ALONG if self.inputs else _NARROW
 
-    def _is_turned(self, leaf: Leaf, names: Names) -> bool:
+    def _is_turned(self, leaf: Leaf) -> bool:
         array = self.k.body.array(*leaf)
-        return array is not None and array.shape.dtype.itemsize in _WIDTHS and self.along in names
+        return array is not None and array.shape.dtype.itemsize in _WIDTHS
 
     def _input(self, leaf: Leaf, names: Names) -> _Input:
         array = self.k.body.array(*leaf)

@@ -97,3 +97,17 @@ def test_layouts() -> None:
         "  ROOT r = f32[90,100,40]{1,0,2} copy(x)\n}"
     )
     check(text, "f32[90,100,40]{0,2,1}")
+
+
+def test_what_is_repeated_along_the_result_is_not_turned() -> None:
+    """Each element of it is read once for a whole line."""
+    text = module(
+        "  x = f32[64,200] parameter(0)",
+        "  y = f32[64,300] parameter(1)",
+        "  a = f32[64,200,300] broadcast(x), dimensions={0,1}",
+        "  b = f32[64,200,300] broadcast(y), dimensions={0,2}",
+        "  ROOT r = f32[64,200,300] multiply(a, b)",
+    )
+    check(text, "f32[64,200]", "f32[64,300]")
+    llvm = emit_stage(hloc.parse(text), "llvm", "cpu", Options(num_threads=1))
+    assert "select" not in llvm[llvm.index("@kernel.fusion(") : llvm.index("@computation")]
