@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ArgumentError": "hloc.errors",
     "HloError": "hloc.errors",
+    "HloWarning": "hloc.errors",
     "Module": "hloc.ir.module",
     "parse": "hloc.api",
     "verify": "hloc.api",

@@ -7,6 +7,7 @@ work on a copy of the one they are given.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from hloc import program_cache
-from hloc.errors import HloError
+from hloc.errors import HloError, HloWarning
 from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.runtime.executable import Executable
@@ -43,12 +44,24 @@ Source: TypeAlias = "str | os.PathLike | Module"
 def parse(source: str | os.PathLike, name: str | None = None) -> Module:
     """Read HLO text into a Module. `name` stands for the text in messages.
 
-    Raises HloError at the first fault, with its place in the text.
+    Raises HloError at the first fault, with its place in the text. Warns of constants that the text elides.
     """
     if isinstance(source, str):
-        return parser.parse(source, name or "<string>")
-    path = Path(source)
-    return parser.parse(read_text(path), name or str(path))
+        text, name = source, name or "<string>"
+    else:
+        text, name = read_text(Path(source)), name or str(source)
+    module = parser.parse(text, name)
+    _warn_of_elided(text, name)
+    return module
+
+
+def _warn_of_elided(text: str, name: str) -> None:
+    """Constants of which the text does not have the values get some, as in XLA, which were hardly meant."""
+    count = text.count("constant({...})")
+    if count:
+        constants = "one constant is" if count == 1 else f"{count} constants are"
+        advice = "print the module with large constants for those it had (XLA's print_large_constants)"
+        warnings.warn(f"{name}: {constants} elided as {{...}}: the values are made up; {advice}", HloWarning, 3)
 
 
 def read_text(path: Path) -> str:
@@ -127,8 +140,11 @@ def compile(
         program = compile_program(source, target, options, name)
         if slot is not None:
             slot.keep(program)
-    elif options.dump_to or options.print_after:
-        _optimized(source, target, options, name)
+    else:
+        if isinstance(source, str):
+            _warn_of_elided(source, name or "<string>")
+        if options.dump_to or options.print_after:
+            _optimized(source, target, options, name)
     if program.device is not None:
         return device_executable.DeviceExecutable(program)
     return Executable(program, program_cache.new_call_code if slot is None else program_cache.call_code)

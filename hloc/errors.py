@@ -93,3 +93,7 @@ class InternalError(Exception):
         self.pass_name = pass_name
         self.reproducer = reproducer
         self.report = report
+
+
+class HloWarning(UserWarning):
+    """Something in the input that has a meaning, but hardly the one that was meant."""

@@ -102,6 +102,28 @@ def test_a_missing_or_binary_file_is_one_message(tmp_path: Path) -> None:
         assert "Traceback" not in result.output
 
 
+ELIDED = "HloModule m\nENTRY e {\n  ROOT c = s32[12] constant({...})\n}\n"
+
+
+def test_elided_constants_are_told_once(tmp_path: Path) -> None:
+    """Compiled anew or from the cache, and checked: on standard error, one line."""
+    path = tmp_path / "elided.hlo"
+    path.write_text(ELIDED)
+    for _ in range(2):
+        result = hloc_command("run", str(path), "--check")
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count("warning: ") == 1
+        assert f"{path}: one constant is elided as {{...}}: the values are made up" in result.stderr
+
+
+def test_the_api_warns_of_elided_constants() -> None:
+    for run in (hloc.parse, hloc.evaluate, hloc.compile, hloc.compile):
+        with pytest.warns(hloc.HloWarning, match="one constant is elided"):
+            run(ELIDED)
+    with pytest.warns(hloc.HloWarning, match="2 constants are elided"):
+        hloc.parse(ELIDED.replace("ROOT c", "b = s32[12] constant({...})\n  ROOT c"))
+
+
 def test_fmt_is_stable() -> None:
     once = hloc_command("fmt", SOFTMAX).output
     assert once.startswith("HloModule jit_softmax, entry_computation_layout=")

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import click
 
 from hloc import __version__
 from hloc.cli.common import fail
-from hloc.errors import HloError, InternalError
+from hloc.errors import HloError, HloWarning, InternalError
 
 VERBS = {
     "run": "hloc.cli.run",
@@ -35,6 +38,22 @@ VERBS = {
 that and `_command` where Python has taken the name."""
 
 
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Warnings of the input go to standard error, each of them once."""
+    told = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        if str(message) not in told:
+            click.echo(f"warning: {message}", err=True)
+        told.add(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", HloWarning)
+        warnings.showwarning = show
+        yield
+
+
 class Commands(click.Group):
     """Finds verbs in VERBS; turns faults of the input into one message and exit status 1."""
 
@@ -49,7 +68,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with _warnings_told():
+                return super().invoke(ctx)
         except HloError as error:
             fail(str(error))
         except BrokenPipeError:
