@@ -105,6 +105,12 @@ def test_a_custom_call_of_another_shape_is_refused() -> None:
         hloc.compile(program(["f32[9]"], [call]))
 
 
+@pytest.mark.parametrize("count", [64, 65])
+def test_as_many_as_are_put_in_order_by_ranks_and_one_more(count: int) -> None:
+    rows = np.stack([value("f32[17000]"), np.random.default_rng(4).integers(0, 9, 17000).astype(np.float32)])
+    _check_bits(program(["f32[2,17000]"], _both_ends("f32", "2,17000", [count])), rows)
+
+
 @pytest.mark.parametrize("dtype", ["f32", "f64", "s8", "u16"])
 @pytest.mark.parametrize("size", [767, 768, 900, 5000])
 def test_rows_with_many_blocks(dtype: str, size: int) -> None:
