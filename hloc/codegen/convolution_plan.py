@@ -13,7 +13,7 @@ from hloc.codegen.products import summing_type
 from hloc.codegen.routines import i64
 from hloc.codegen.tiles import Tile
 from hloc.ir.attributes import ConvDims, WindowDim
-from hloc.ir.dtypes import PRED
+from hloc.ir.dtypes import F32, PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 from hloc.records import record
@@ -40,6 +40,17 @@ row of the kernel at a time are some cache lines at least.
 
 _IMAGES_BYTES = 1 << 21
 """Whole images that are handled together."""
+
+_POINTS_BYTES, _FEWEST_TILES = 1 << 18, 24
+"""Points of the tiles of a strip (`winograd_tiles`): what the second cache holds; and tiles that share what is read of
+the weights, at least.
+"""
+
+POINTS = 16
+"""Points of a tile of 2 x 2 results."""
+
+_POINTS_PAY = 48
+"""Tiles from which on it pays to make points of the weights."""
 
 _STEPS, _KERNEL_ELEMENTS = 256, 1 << 15
 """Terms of each sum that are added at a time: so many rows of a panel stay in the first cache, all panels of a block
@@ -102,6 +113,7 @@ class ConvolutionPlan:
         self.windows: tuple[WindowDim, ...] = window.dims if window is not None else ()
         self.groups = instruction.get("feature_group_count")
         self.batch_groups = instruction.get("batch_group_count")
+        self.is_precise = "highest" in (instruction.get("operand_precision") or ())
         self.dtype = summing_type(self.lhs.dtype, self.rhs.dtype, self.out.dtype)
         labels = self.labels
         self.images = self.out.dims[labels.output_batch]
@@ -120,6 +132,26 @@ class ConvolutionPlan:
     def is_expanded(self) -> bool:
         """Whether input features are repeated, an input feature an output feature."""
         return self.groups * self.batch_groups > 1 and self.group_outputs < 8
+
+    @cached_property
+    def is_winograd(self) -> bool:
+        """Whether sums are made by way of points (`winograd.py`): of windows of 3 x 3 places side by side, in f32."""
+        sizes = [(w.size, w.stride, w.window_dilation, w.base_dilation) for w in self.windows]
+        if sizes != [(3, 1, 1, 1)] * 2 or self.groups * self.batch_groups > 1 or 1 in self.computed:
+            return False
+        if any(dtype is not F32 for dtype in (self.lhs.dtype, self.rhs.dtype, self.dtype)) or self.is_precise:
+            return False
+        return self.features % 16 == self.outputs % 32 == 0 and self.images * self.image_tiles >= _POINTS_PAY
+
+    @property
+    def image_tiles(self) -> int:
+        """Tiles of 2 x 2 results of an image."""
+        return prod(-(-size // 2) for size in self.positions)
+
+    @property
+    def room_tiles(self) -> int:
+        """Tiles that a strip may have."""
+        return max(_POINTS_BYTES // (POINTS * self.features * self.dtype.itemsize), _FEWEST_TILES)
 
     def input_index(self, batch: Value, channel: Value, place: Sequence[Value]) -> Index:
         """The input's index of an image, an input feature, and a place."""
@@ -224,11 +256,16 @@ class ConvolutionPlan:
         while rows > 1 and rows * inner > _FEW and self._strip_bytes(rows) > _STRIP_BYTES:
             rows -= 1
         rows = _even(first, rows)
+        if self.is_winograd:
+            across = -(-inner // 2)
+            rows = min(2 * _even(-(-first // 2), max(self.room_tiles // across, 1)), first)
         images = 1
         if rows == first and self.batch_groups == 1 and not self.is_expanded:
             room = _POSITIONS // max(rows * inner, 1)
             if not self.is_direct:
                 room = min(room, _IMAGES_BYTES // max(self._strip_bytes(rows), 1))
+            if self.is_winograd:
+                room = min(room, self.room_tiles // self.image_tiles)
             images = _even(self.images, max(min(self.images, room), 1))
         each = -(-first // rows)
         count = -(-self.batches // images) * each
@@ -255,7 +292,18 @@ class ConvolutionPlan:
     def block_positions(self) -> int:
         """Positions of a block, in whole tiles."""
         most = self.strips.images * self.strips.rows * prod(self.positions[1:])
-        return -(-min(most, _POSITIONS) // _MOST_ROWS) * _MOST_ROWS
+        return -(-(most if self.is_winograd else min(most, _POSITIONS)) // _MOST_ROWS) * _MOST_ROWS
+
+    @property
+    def points_room(self) -> int:
+        """Tiles of a strip, and as many more as a block of rows may reach beyond them."""
+        across = -(-self.positions[1] // 2)
+        return self.strips.images * -(-self.strips.rows // 2) * across + _MOST_ROWS
+
+    @property
+    def points_slab(self) -> int:
+        """Elements of a point of all tiles of a strip: a cache line more, so that points are in different sets."""
+        return self.points_room * self.features + 16
 
     @property
     def is_padded(self) -> bool:
@@ -269,6 +317,8 @@ class ConvolutionPlan:
 
     @property
     def _wanted_features(self) -> int:
+        if self.is_winograd:
+            return _FEATURES
         few = 20 * _MOST_ROWS // max(self.block_positions, 1)
         return max(min(_FEATURES * few, _MOST_FEATURES), _FEATURES)
 
@@ -295,16 +345,25 @@ class ConvolutionPlan:
 
     def places(self, vector_bytes: int) -> dict[str, int]:
         """Where the parts of scratch begin, and at the name "end" how many bytes they take. One panel of a kernel is
-        packed at a time, those of a block together if it is computed.
+        packed at a time, those of a block together if it is computed. By way of points, the first one is the number,
+        plus 1, of the part of the features whose weights a thread has.
         """
         features, itemsize = self.block_features(vector_bytes), self.dtype.itemsize
         columns = self.tile(vector_bytes).columns
         panels = features // columns if 1 in self.computed else 1
         sizes = {
+            "part": 16 if self.is_winograd else 0,
             "image": 0 if self.is_direct else self.strips.images * prod(self.strips.extent) * self.image_features,
             "kernel": self.kernel_count if self.is_expanded else panels * self.panel_kernel(columns),
             "sums": self.outputs if self.is_expanded else self.block_positions * features,
         }
+        if self.is_winograd:
+            sizes |= {
+                "level": prod(self.strips.extent),
+                "points": POINTS * self.points_slab,
+                "weights": POINTS * self.features * features,
+                "products": POINTS * self.points_room * columns,
+            }
         found, end = {}, 0
         for name, count in sizes.items():
             found[name] = end

@@ -28,6 +28,7 @@ from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize, row_major_strides
 from hloc.codegen.plain_convolution import plain_convolution
 from hloc.codegen.routines import Routines, blocks, i64, least
+from hloc.codegen.winograd import WinogradConvolution
 from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
 
@@ -58,7 +59,8 @@ def convolution(k: KernelContext, instruction: Instruction) -> None:
     if plan.is_plain:
         plain_convolution(k, plan)
     else:
-        (_Expanded if plan.is_expanded else _Blocks)(k, plan).write()
+        way = _Winograd if plan.is_winograd else _Expanded if plan.is_expanded else _Blocks
+        way(k, plan).write()
 
 
 class _Strips:
@@ -234,20 +236,23 @@ class _Blocks(_Strips):
 
         def strip(first: Value, end: Value) -> None:
             b = self.b
-            if not self.plan.is_direct:
-                features = self.plan.features * self.plan.groups
-                self.copy([features], lambda batch, place, at: self.input(batch, at[0], place))
+            self.copy_strip()
             end = least(b, b.mul(end, i64(each)), i64(count)) if count % each else b.mul(end, i64(each))
             self._strip(b.mul(first, i64(each)), end)
 
         self.each_strip(shares, strip)
 
+    def copy_strip(self) -> None:
+        if not self.plan.is_direct:
+            features = self.plan.features * self.plan.groups
+            self.copy([features], lambda batch, place, at: self.input(batch, at[0], place))
+
     def _strip(self, first: Value, end: Value) -> None:
         """The results of a strip: those of some parts of the output features."""
         plan, b = self.plan, self.b
         inner, strips = prod(plan.positions[1:]), plan.strips
-        image = self._image()
-        self._fill_places()
+        image = self.image()
+        self.fill_places()
         size = b.mul(b.mul(*self.count), i64(inner))
         is_one = strips.images * strips.rows * inner <= plan.block_positions
         whole = nullcontext((i64(0), size))
@@ -257,9 +262,9 @@ class _Blocks(_Strips):
         ):
             group, part = delinearize(b, number, [self.groups, self.parts])
             source = self.element(image, b.mul(group, i64(plan.features)))
-            self._block(source, group, b.mul(part, i64(self.panels * self.tile.columns)))
+            self.finish(self.block(source, group, b.mul(part, i64(self.panels * self.tile.columns))))
 
-    def _image(self) -> Value:
+    def image(self) -> Value:
         """The address of the strip's first position."""
         plan, b = self.plan, self.b
         if not plan.is_direct:
@@ -270,7 +275,7 @@ class _Blocks(_Strips):
             offset = b.add(offset, b.mul(self.row, i64(plan.windows[0].stride * plan.image_strides[0])))
         return self.element(self.k.input_array(0).pointer, offset)
 
-    def _fill_places(self) -> None:
+    def fill_places(self) -> None:
         """Where in the image each position of the strip is; the last one again to fill the last tile."""
         plan, b = self.plan, self.b
         strides = [w.stride * stride for w, stride in zip(plan.windows, plan.image_strides, strict=True)]
@@ -290,8 +295,8 @@ class _Blocks(_Strips):
     def _tiles(self) -> Value:
         return self.b.udiv(self.b.add(self.positions, i64(self.tile.rows - 1)), i64(self.tile.rows))
 
-    def _block(self, image: Value, group: Value, feature: Value) -> None:
-        """A block of results: of features of a group from `feature` on."""
+    def block(self, image: Value, group: Value, feature: Value) -> Extent:
+        """The sums of a block of results, of features of a group from `feature` on; which features."""
         plan, b, columns = self.plan, self.b, self.tile.columns
         if plan.batch_groups > 1:
             group = b.udiv(self.batch, i64(plan.images))
@@ -318,7 +323,7 @@ class _Blocks(_Strips):
                 given = [image, places, self._tiles(), b.gep("i64", self.offsets, run), count, i64(self.runs.size)]
                 rest = [packed, i64(self.panel_kernel), panels, *sums, b.icmp_signed(">", run, i64(0))]
                 b.call(positions_routine(self.routines, self.tile), [*given, *rest])
-        self._finish((first, features))
+        return first, features
 
     def _pack(self, runs: Extent, features: Extent) -> None:
         """The kernel's part of some runs and features: [panel][step][column]."""
@@ -351,7 +356,7 @@ class _Blocks(_Strips):
             with b.if_then(b.not_(whole)):
                 write(first, left)
 
-    def _finish(self, features: Extent) -> None:
+    def finish(self, features: Extent) -> None:
         """Stores a block of results, or what the epilogue makes of it."""
         plan, b, out = self.plan, self.b, self.plan.out
         spatial = [out.strides[d] for d in plan.labels.output_spatial if out.dims[d] > 1]
@@ -386,6 +391,10 @@ class _Blocks(_Strips):
         index = dict(zip(labels.output_spatial, place, strict=True))
         index |= {labels.output_batch: batch, labels.output_feature: feature}
         return tuple(index[d] for d in range(plan.out.rank))
+
+
+class _Winograd(WinogradConvolution, _Blocks):
+    """Of windows of 3 x 3."""
 
 
 def _visible(size: int, window: WindowDim, extent: int) -> tuple[int, int]:
