@@ -11,7 +11,7 @@ from hloc.codegen import few_rows
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gemm import GROUP, IN_PLACE, PANELS, GemmPlan
 from hloc.codegen.matvec import MOST_ROWS
-from hloc.codegen.packing import ANYHOW, order_of
+from hloc.codegen.packing import ANYHOW, TOGETHER, order_of
 from hloc.codegen.pair_products import terms_a_lane
 from hloc.codegen.products import summing_type
 from hloc.codegen.strided import Strided
@@ -22,6 +22,9 @@ from hloc.records import replace
 
 _SMALL = 2048
 """Up to this many multiplications a product is written in place."""
+
+_LEAST_LEFT = 32
+"""Rows or columns that are left where others are gone through one by one."""
 
 _LONG = 1 << 15
 """Multiplications that take so long that the code around them does not matter."""
@@ -59,6 +62,31 @@ def _stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
     return wide[-1][1] if wide else 1
 
 
+def _taken_apart(
+    operand: Instruction,
+    other: Instruction,
+    dims: Sequence[int],
+    results: Sequence[int],
+    strides: Sequence[int],
+    is_fused: bool,
+) -> int:
+    """How many of an operand's free dimensions, which are `results` of the dot, to go through one by one.
+
+    None if all have a stride together, in memory and in the result, if few rows or columns were left, or if the other
+    operand would be computed again for each.
+    """
+    place, own = Strided.of(operand, is_fused), Strided.of(other, is_fused)
+    if own is None:
+        return 0
+    sizes = [operand.shape.dims[d] for d in dims]
+    count = 0
+    while place is not None and _stride(sizes[count:], [place.strides[d] for d in dims[count:]]) is None:
+        count += 1
+    while _stride(sizes[count:], [strides[d] for d in results[count:]]) is None:
+        count += 1
+    return count if prod(sizes[count:]) >= _LEAST_LEFT else 0
+
+
 def _padded(size: int) -> int:
     return -(-size // 64) * 64
 
@@ -66,6 +94,7 @@ def _padded(size: int) -> int:
 class Side:
     """Operand `number`, or the result (None): where its batch dimensions, rows and columns lie.
 
+    A batch dimension is None where it is the other operand's alone: this one is the same for each index of it.
     `shape` has its sizes, and the element type and strides that it has in memory; an operand whose elements are
     `computed` lies nowhere. One whose rows or columns have no one stride is copied, row-major in the order batch,
     rows, columns, and so is a computed one that is not packed at once.
@@ -75,7 +104,7 @@ class Side:
         self,
         number: int | None,
         value: Instruction,
-        batch: Sequence[int],
+        batch: Sequence[int | None],
         rows: Sequence[int],
         columns: Sequence[int],
         is_fused: bool,
@@ -104,7 +133,7 @@ class Side:
 
     @property
     def order(self) -> tuple[int, ...]:
-        return (*self.batch, *self.rows, *self.columns)
+        return (*(d for d in self.batch if d is not None), *self.rows, *self.columns)
 
     @property
     def parts(self) -> int:
@@ -133,11 +162,14 @@ class Side:
         strides = self.given
         if self.in_panels:
             step = _stride(self.sizes(self.columns), [strides[d] for d in self.columns])
-            return tuple(strides[d] for d in self.batch), prod(self.sizes(self.columns)), step
+            return self._batch_strides(strides), prod(self.sizes(self.columns)), step
         if self.copied:
             strides = [stride for _, stride in sorted(zip(self.order, self.dense.strides, strict=True))]
         rows, columns = (_stride(self.sizes(d), [strides[i] for i in d]) for d in (self.rows, self.columns))
-        return tuple(strides[d] for d in self.batch), rows or 0, columns or 0
+        return self._batch_strides(strides), rows or 0, columns or 0
+
+    def _batch_strides(self, strides: Sequence[int]) -> tuple[int, ...]:
+        return tuple(0 if d is None else strides[d] for d in self.batch)
 
     @property
     def copy_bytes(self) -> int:
@@ -149,7 +181,8 @@ class DotPlan:
 
     `is_fused` says that it is one of a fused computation, where operands may be computed; `holder` is the output in
     whose memory the result can lie before the `epilogue` is applied to it, if there is such an output. Rather than at
-    most `few_rows` columns, the product has as few rows.
+    most `few_rows` columns, the product has as few rows. If `splits`, free dimensions that have no stride together
+    are taken apart: the outer ones are gone through as batch dimensions are.
     """
 
     def __init__(
@@ -158,6 +191,7 @@ class DotPlan:
         epilogue: Epilogue | None = None,
         is_fused: bool = False,
         few_rows: int = MOST_ROWS,
+        splits: bool = True,
     ):
         self.epilogue = epilogue
         self.holder = None if epilogue is None else epilogue.holder()
@@ -176,11 +210,17 @@ class DotPlan:
         columns = sorted(range(second, out.rank), key=lambda d: -out.strides[d])
         lhs_rows = [lhs_free[d - first] for d in rows]
         rhs_columns = [rhs_free[d - second] for d in columns]
-        self.lhs = Side(0, lhs, lhs_batch, lhs_rows, [pair[0] for pair in pairs], is_fused)
-        self.rhs = Side(1, rhs, rhs_batch, rhs_columns, [pair[1] for pair in pairs], is_fused)
-        self.out = Side(None, instruction, range(first), rows, columns, is_fused)
-        self.batch = tuple(out.dims[:first])
-        self.m, self.n = prod(self.lhs.sizes(lhs_rows)), prod(self.rhs.sizes(rhs_columns))
+        strides = out.strides
+        apart = _taken_apart(lhs, rhs, lhs_rows, rows, strides, is_fused) if splits else 0
+        also = _taken_apart(rhs, lhs, rhs_columns, columns, strides, is_fused) if splits else 0
+        batches = [*range(first), *rows[:apart], *columns[:also]]
+        lhs_batch = [*lhs_batch, *lhs_rows[:apart], *[None] * also]
+        rhs_batch = [*rhs_batch, *[None] * apart, *rhs_columns[:also]]
+        self.lhs = Side(0, lhs, lhs_batch, lhs_rows[apart:], [pair[0] for pair in pairs], is_fused)
+        self.rhs = Side(1, rhs, rhs_batch, rhs_columns[also:], [pair[1] for pair in pairs], is_fused)
+        self.out = Side(None, instruction, batches, rows[apart:], columns[also:], is_fused)
+        self.batch = tuple(out.dims[d] for d in batches)
+        self.m, self.n = prod(self.lhs.sizes(self.lhs.rows)), prod(self.rhs.sizes(self.rhs.rows))
         self.k = prod(self.lhs.sizes(self.lhs.columns))
         self.dtype = summing_type(lhs.shape.dtype, rhs.shape.dtype, out.dtype)
         _, row, column = self.out.strides
@@ -320,6 +360,8 @@ class DotPlan:
             plan = replace(plan, k_block=self.k)
         if left and (right or not self.reads_rows):
             plan = replace(plan, m_block=self.m, m_part=self.m if plan.m_part else 0)
+        if self.reads_rows:
+            plan = replace(plan, n_block=min(plan.n_block, TOGETHER * plan.tile.columns))
         return replace(plan, n_block=self.n) if right else plan
 
     @property
@@ -399,4 +441,4 @@ class DotPlan:
 
     def _packed_bytes(self, vector_bytes: int) -> int:
         plan = self.gemm(vector_bytes)
-        return replace(plan, n_block=0).scratch_bytes if self.rhs.in_panels and not self.keeps else plan.scratch_bytes
+        return replace(plan, n_block=0).scratch_bytes if self.rhs.in_panels and not self.keeps else 2*plan.scratch_bytes

@@ -340,7 +340,7 @@ class _Product:
 
     def _index(self, side: Side, row: Value, column: Value) -> Index:
         """The index of a side's array at the loops' batch index."""
-        index = dict(zip(side.batch, self.loops, strict=True))
+        index = {d: value for d, value in zip(side.batch, self.loops, strict=True) if d is not None}
         for dims, value in ((side.rows, row), (side.columns, column)):
             index |= zip(dims, delinearize(self.b, value, side.sizes(dims)), strict=True)
         return tuple(index[d] for d in range(len(index)))

@@ -110,7 +110,7 @@ def _part_bytes(dot: DotPlan, splits: int) -> int:
 
 def dot_plan(instruction: Instruction, epilogue: Epilogue | None, is_fused: bool) -> DotPlan:
     """The product; of few rows rather than few columns."""
-    return DotPlan(instruction, epilogue, is_fused, THIN_ROWS)
+    return DotPlan(instruction, epilogue, is_fused, THIN_ROWS, splits=False)
 
 
 def gemm_plan(dot: DotPlan, unit: Unit | None, shared_bytes: int, has_wgmma: bool = False) -> GemmPlan:

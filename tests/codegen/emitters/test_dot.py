@@ -231,3 +231,21 @@ def test_elements_of_tuples_lie_in_memory_as_arrays_do() -> None:
     plans = [DotPlan(i) for i in module.entry if i.opcode == "dot"]
     assert [plan.lhs.computed for plan in plans] == [False, False]
     assert plans[0].scratch_bytes == plans[1].scratch_bytes
+
+
+def test_free_dimensions_that_lie_apart_are_gone_through_one_by_one() -> None:
+    """Those of either operand or of the result, alone or beside batch dimensions; if enough of them are left."""
+    parameters = ["f32[40,24]", "f32[5,24,6,8]", "f32[3,4,24,40]", "f32[5,24,3,3]", "f32[3,40,24]"]
+    ops = [
+        dot("p0", "p1", "f32[40,5,6,8]", "- - 1 1"),
+        dot("p0", "p1", "f32[40,5,6,8]{3,2,0,1}", "- - 1 1"),
+        dot("p1", "p0", "f32[5,6,8,40]", "- - 1 1"),
+        dot("p2", "p1", "f32[3,4,40,5,6,8]", "- - 2 1"),
+        dot("p0", "p3", "f32[40,5,3,3]", "- - 1 1"),
+        dot("p4", "p2", "f32[3,40,4,40]", "0 0 2 2"),
+    ]
+    check(parameters, ops)
+    entry = parse(program(parameters, ops)).entry
+    plans = [DotPlan(i) for i in entry if i.opcode == "dot"]
+    assert [plan.batch for plan in plans] == [(5,), (5,), (5,), (3, 4, 5), (), (3, 4)]
+    assert [plan.out.copied for plan in plans] == [False, False, False, False, False, False]
