@@ -298,27 +298,23 @@ def _is_streamed(k: KernelContext, nest: Sequence[int]) -> bool:
 
 
 def _streamed_loops(k: KernelContext, step: KernelStep, nest: Sequence[int]) -> None:
-    """Loops over the blocks of large results, of several pieces of them in turn."""
+    """Loops over the blocks of large results, which fetch ahead what is read at the same index."""
     shape = k.outputs[nest[0]].shape
     block = streams.block_of(shape)
     stream = streams.Streams(k, [k.outputs[number] for number in nest], block)
     roots = [step.form.roots[number] for number in nest]
     interleave = _interleaving(step)
-    hints = k.b.module.loop_metadata(interleave=interleave) if interleave else ""
+    inputs = k.body.arrays_like(shape)
+
+    def one(index: Index) -> None:
+        first = list(index)
+        first[stream.along] = k.b.mul(first[stream.along], i64(block))
+        for array in inputs:
+            stream.prefetch(array, tuple(first), streams.AHEAD)
+        stream.fill(tuple(first), lambda at: [k.body.evaluate(k, *root, at) for root in roots], interleave)
 
     dims = list(shape.dims)
     dims[stream.along] //= block
-    outer = next(d for d in reversed(shape.minor_to_major) if dims[d] > 1 or d == stream.along)
-    count = streams.pieces([view.shape for view in (*step.inputs, *step.outputs)], dims[outer])
-    dims[outer] //= count
-
-    def one(index: Index) -> None:
-        with k.b.for_loop(0, count, unroll=False) as number:
-            first = list(index)
-            first[outer] = k.b.add(first[outer], k.b.mul(number, i64(dims[outer])))
-            first[stream.along] = k.b.mul(first[stream.along], i64(block))
-            stream.fill(tuple(first), lambda at: [k.body.evaluate(k, *root, at) for root in roots], hints)
-
     k.loop_nest(dims, one, shape.minor_to_major[::-1])
 
 

@@ -224,13 +224,14 @@ class RowWriter(RowParts):
         self.k.loop_nest([*loop.sizes[:-1], loop.sizes[-1] // block], one)
 
     def _following(self, shape: ArrayShape, place: Place) -> list[tuple[ArrayRef, int]]:
-        """Large inputs whose next row is near, and how many elements it is ahead.
+        """Large inputs whose next row is near, and how many bytes it is ahead.
 
         Memory would rest while a row that is in a cache is gone through again.
         """
-        ahead = min((shape.strides[d] for d in place.rows if shape.dims[d] > 1), default=0)
-        inputs = [array for array in self.k.body.arrays_like(shape) if ahead * array.shape.dtype.itemsize <= _NEAR]
-        return [(array, ahead) for array in inputs if ahead and array.shape.byte_size >= streams.LEAST_BYTES]
+        elements = min((shape.strides[d] for d in place.rows if shape.dims[d] > 1), default=0)
+        inputs = [a for a in self.k.body.arrays_like(shape) if a.shape.byte_size >= streams.LEAST_BYTES]
+        ahead = [elements * array.shape.dtype.itemsize for array in inputs]
+        return [pair for pair in zip(inputs, ahead, strict=True) if 0 < pair[1] <= _NEAR]
 
 
 class _StripWriter(RowWriter):

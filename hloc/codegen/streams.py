@@ -20,12 +20,13 @@ from hloc.ir.shapes import ArrayShape
 LEAST_BYTES = 32 << 20
 """Of a result: as much as caches that several processors share have for one program, roughly."""
 
-_BLOCK, _EVEN, _LINE = 256, 64, 64
-"""Elements of a block at most, what their number is a multiple of, and the bytes that are stored at once."""
+AHEAD = 4096
+"""Bytes that are fetched ahead of a block: a processor does not do it fast enough while it writes past its caches."""
 
-_PLACES, _LEFT = 8, 16
-"""Places of memory that are read and written in turn: processors fetch more of several in advance than of a single one;
-of too many they lose sight. Turns of the loop over the outermost dimension that there still are at least.
+_BLOCK, _EVEN, _LINE = 128, 64, 64
+"""Elements of a block at most, what their number is a multiple of, and the bytes that are stored at once.
+
+Memory rests while a block is only made, or only stored: it is to be short.
 """
 
 
@@ -35,16 +36,6 @@ def block_of(shape: ArrayShape) -> int:
         return 0
     size = shape.dims[shape.minor_to_major[0]]
     return next((block for block in range(_BLOCK, 0, -_EVEN) if size % block == 0), 0)
-
-
-def pieces(arrays: Sequence[ArrayShape], size: int) -> int:
-    """Into how many pieces a loop over an outermost dimension is divided whose blocks are made in turn.
-
-    `arrays` are all that are read and written; that a piece has its part of each is assumed of the large ones.
-    """
-    large = sum(shape.byte_size >= LEAST_BYTES for shape in arrays)
-    fits = (n for n in (4, 2) if n * large <= _PLACES and size % n == 0 and size // n >= _LEFT)
-    return next(fits, 1)
 
 
 class Streams:
@@ -63,10 +54,10 @@ class Streams:
             self.held.append(ArrayRef(k.b, shape, k.b.room("i8", shape.byte_size, align=_LINE)))
         k.is_streaming = True
 
-    def fill(self, index: Index, body: Callable[[Index], Sequence[Register]], hints: str = "") -> None:
+    def fill(self, index: Index, body: Callable[[Index], Sequence[Register]], interleave: int = 0) -> None:
         """Makes and stores the block that begins at an index; `body` gives the outputs' elements."""
         first = index[self.along]
-        with self.b.for_loop(0, self.block, metadata=hints) as i:
+        with self.b.for_loop(0, self.block, interleave=interleave) as i:
             at = self.b.add(first, i)
             values = body((*index[: self.along], at, *index[self.along + 1 :]))
             for held, value in zip(self.held, values, strict=True):
@@ -76,12 +67,11 @@ class Streams:
             self.b.call(routine, [output.address(index), held.pointer, i64(held.shape.byte_size)])
 
     def prefetch(self, array: ArrayRef, index: Index, ahead: int) -> None:
-        """Has the second cache fetch what an array has so many elements behind a block; any place will do."""
-        itemsize = array.shape.dtype.itemsize
-        start = self.b.gep("i8", array.address(index), i64(ahead * itemsize))
+        """Has the second cache fetch what an array has so many bytes behind a block; any place will do."""
+        start = self.b.gep("i8", array.address(index), i64(ahead), inbounds=False)
         reading, second, data = (integer("i32", hint) for hint in (0, 2, 1))
-        for line in range(0, self.block * itemsize, _LINE):
-            given = [self.b.gep("i8", start, i64(line)), reading, second, data]
+        for line in range(0, self.block * array.shape.dtype.itemsize, _LINE):
+            given = [self.b.gep("i8", start, i64(line), inbounds=False), reading, second, data]
             self.b.intrinsic("llvm.prefetch", "void", given, overloads=["ptr"], pure=False)
 
 

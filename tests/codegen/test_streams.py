@@ -111,6 +111,17 @@ def test_which_are_streamed(text: str, streamed: bool) -> None:
         assert ("sfence" in llvm) == streamed
 
 
+@pytest.mark.usefixtures("any_size")
+def test_what_is_read_beside_results_is_fetched_ahead() -> None:
+    def lines(text: str, kernel: str) -> int:
+        bodies = [part.split("\n}")[0] for part in llvm_ir(text).split(f"define internal void @{kernel}")[1:]]
+        return "".join(bodies).count("call void @llvm.prefetch")
+
+    assert lines(ELEMENTWISE, "kernel.fusion") == 128 * 4 // 64  # of x alone: the row is read again and again
+    assert lines(FLAT, "kernel.r") == 128 * 8 // 64
+    assert lines(ODD, "kernel.r") == 0
+
+
 def test_small_results_stay_in_the_caches() -> None:
     assert "!nontemporal" not in llvm_ir(ROWS)
 
