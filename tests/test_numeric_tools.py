@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hloc.codegen.math.error_function import FOURTH_OF_ERF
+from hloc.codegen.math.error_function import FOURTH_OF_ERF, LOG2_PART
 from hloc.codegen.math.exponential import EXPM1_TAIL_SINGLE
 from hloc.codegen.math.hyperbolic import SINH_TAIL
 from hloc.codegen.math.logarithm import LOG_REST
@@ -20,6 +20,7 @@ from tools import minimax, ulp
     ("sin_half", "f64", SIN_HALF),
     ("exp2_single", "f64", EXP2_SINGLE),
     ("log2_single", "f64", LOG2_SINGLE),
+    ("log2_part", "f32", LOG2_PART),
 ])  # fmt: skip
 def test_coefficients_are_found_again(name, type, known):
     problem = minimax.PROBLEMS[name]

@@ -108,6 +108,31 @@ def _sine_share(z):
     return mp.mpf(z) * mp.sqrt(z) / mp.sin(mp.sqrt(z)) if z > 0 else SMALL
 
 
+def _erf_inv(size):
+    """erf_inv(x) / x where size is -log2(1 - x^2)."""
+    if size < mp.mpf("1e-20"):
+        return mp.sqrt(mp.pi) / 2
+    x = mp.sqrt(1 - mp.mpf(2) ** -mp.mpf(size))
+    return mp.erfinv(x) / x
+
+
+def _inverse(function: Callable) -> Callable:
+    """A weight: relative errors count."""
+    return lambda x: 1 / function(x)
+
+
+def _near_zero(x):
+    return abs(x) + mp.mpf("1e-3")
+
+
+def _erf_inv_by_root(s):
+    return _erf_inv((mp.mpf(s) + mp.mpf("3.7")) ** 2)
+
+
+def _log2_part(f):
+    return mp.log1p(f) / f / mp.log(2)
+
+
 def _share_of_fourth(x):
     """What an error does to erf: little at the end, where it is still to round to 1."""
     share = x * mp.erfc(x) ** mp.mpf(0.75) / mp.erf(x) if x > 0 else mp.sqrt(mp.pi) / 2
@@ -161,6 +186,18 @@ _ROWS = {
     "erf": (_erf, (2 / mp.sqrt(mp.pi) - 1, 0), 1e-20, 0, mp.mpf("1.001"), (None, 12), _flat),
     # erf x = 1 - (1 - (x + x p(x)) / 4)^4
     "erf_single": (_fourth_of_erf, (2 / mp.sqrt(mp.pi) - 1, 0.48), 1e-12, 0, 4, (9, None), _share_of_fourth),
+    # erf_inv(x) / x in -log2(1 - x^2), and in its root less 3.7; log2(1 + f) = f p(f), to a place behind the point
+    "erf_inv_near": (_erf_inv, (mp.sqrt(mp.pi) / 2, 0), 1e-9, 0, mp.mpf("7.22"), (8, None), _inverse(_erf_inv)),
+    "erf_inv_far": (
+        _erf_inv_by_root,
+        (0, 0),
+        0,
+        mp.mpf("-1.02"),
+        mp.mpf("1.097"),
+        (8, None),
+        _inverse(_erf_inv_by_root),
+    ),
+    "log2_part": (_log2_part, (1 / mp.log(2), 0), 1e-20, -THIRD, THIRD, (7, None), _near_zero),
     "erfc": (_erfc_exponent, (0, 0), 0, 1, 6, (None, 20), mp.erfc),
 }
 PROBLEMS = {

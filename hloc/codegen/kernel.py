@@ -244,13 +244,11 @@ class KernelContext:
                     index[order[position]] = part
                 return level(depth + 1, values)
 
-            hints = ""
-            if interleave and depth == len(groups) - 1:
-                hints = self.b.module.loop_metadata(interleave=interleave)
+            vectors = interleave if depth == len(groups) - 1 else 0
             if is_outer and depth == 0 and self.range is not None and not initial:
-                self._ranged_loop(prod(sizes), len(groups) == 1, iteration, hints)
+                self._ranged_loop(prod(sizes), len(groups) == 1, iteration, vectors)
                 return []
-            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration, metadata=hints)
+            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration, interleave=vectors)
 
         self._open_nests += 1
         results = grouped(level(0, flattened(initial)), initial)
@@ -258,7 +256,7 @@ class KernelContext:
         return results
 
     def _ranged_loop(
-        self, size: int, is_innermost: bool, iteration: Callable[[Value, list[Value]], object], hints: str
+        self, size: int, is_innermost: bool, iteration: Callable[[Value, list[Value]], object], interleave: int
     ) -> None:
         """The loop over a thread's part of 0 .. size - 1; the range of an innermost one is of blocks of it.
 
@@ -268,7 +266,7 @@ class KernelContext:
         block = _block_size(size) if is_innermost else 1
         self.range_size = size // block
         begin, end = (self.b.mul(limit, index_constant(block), " nuw nsw") for limit in self.range)
-        with self.b.for_loop(begin, end, metadata=hints) as number:
+        with self.b.for_loop(begin, end, interleave=interleave) as number:
             iteration(number, [])
 
     @contextmanager

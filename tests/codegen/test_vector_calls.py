@@ -88,3 +88,60 @@ def test_loops_over_wider_elements_call_a_variant_of_fewer_lanes():
     lanes = target_named("cpu").vector_bytes // 8
     text = optimized(program("sine", "f64[1000]", before="f32", after="f64"))
     assert re.search(rf"call .*<{lanes} x float> @hloc.sin.f32.v{lanes}\(", text)
+
+
+LARGE = 1 << 17
+"""Elements of arrays that several vectors are worked on at a time for."""
+
+
+def test_loops_over_large_arrays_hand_over_several_vectors():
+    lanes = target_named("cpu").vector_bytes
+    for name, function in (("sine", "sin"), ("log-plus-one", "log1p"), ("power", "power")):
+        operands = "x, x" if name == "power" else "x"
+        given = f"  x = f32[{LARGE}] parameter(0)\n"
+        text = f"HloModule m\nENTRY e {{\n{given}  ROOT r = f32[{LARGE}] {name}({operands})\n}}"
+        called = re.escape(f"@hloc.{function}.f32.v{lanes}(")
+        assert re.search(rf"call .*<{lanes} x float> {called}", optimized(text)), name
+
+
+def in_large_arrays(opcode, *arrays):
+    """What an op gives for each of a few operands, among many usual ones and alone."""
+    count = len(arrays)
+    names = ", ".join(f"p{n}" for n in range(count))
+    results = []
+    for size in (LARGE, 1):
+        shape = f"f32[{size}]"
+        parameters = "".join(f"  p{n} = {shape} parameter({n})\n" for n in range(count))
+        run = hloc.compile(f"HloModule m\nENTRY e {{\n{parameters}  ROOT r = {shape} {opcode}({names})\n}}\n")
+        if size == 1:
+            rows = zip(*arrays, strict=True)
+            results.append(np.concatenate([run(*[np.float32([x]) for x in row]) for row in rows]))
+            continue
+        wide = [np.full(LARGE, 0.5, np.float32) for _ in range(count)]
+        places = np.arange(len(arrays[0])) * 37
+        for array, values in zip(wide, arrays, strict=True):
+            array[places] = values
+        results.append(np.asarray(run(*wide))[places])
+    return results
+
+
+def test_special_operands_among_usual_ones():
+    inf, nan = np.inf, np.nan
+    x = np.float32([0, -0.0, 1e-40, -1e-40, 2e-38, -1, -2, inf, -inf, nan, 3e38, -0.9999999, 1e-10, 2.5])
+    got, alone = in_large_arrays("log-plus-one", x)
+    np.testing.assert_array_equal(got, alone)
+    assert np.signbit(got[:4]).tolist() == [False, True, False, True]
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(got[4:], np.log1p(x[4:].astype(np.float64)), rtol=3e-7)
+
+
+def test_special_bases_and_exponents_among_usual_ones():
+    inf, nan = np.inf, np.nan
+    numbers = [0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, inf, -inf, nan, 3e38, 2e-38]
+    x, y = (np.float32(array.reshape(-1)) for array in np.meshgrid(numbers, numbers))
+    got, alone = in_large_arrays("power", x, y)
+    np.testing.assert_array_equal(got, alone)
+    with np.errstate(all="ignore"):
+        want = np.power(x.astype(np.float64), y.astype(np.float64)).astype(np.float32)
+    want[np.abs(want) < np.finfo(np.float32).tiny] = 0
+    np.testing.assert_allclose(got, want, rtol=1e-7)

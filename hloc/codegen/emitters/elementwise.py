@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hloc.analysis.erf_inv import operand_of_erf_inv
 from hloc.analysis.row_softmax import is_power, is_weight
 from hloc.codegen import math, scalar
 from hloc.codegen.kernel import Element, Index, KernelContext, Register, element, index_constant
@@ -24,6 +25,10 @@ def _at(instruction: Instruction, operands: list[Element], index: Index) -> list
 def elementwise(
     k: KernelContext, instruction: Instruction, operands: list[Element], index: Index
 ) -> Register:
+    if instruction.opcode == "select" and k.b.module.vector_bytes and instruction is not k.instruction:
+        x = operand_of_erf_inv(instruction)
+        if x is not None:
+            return math.call(k.b, "erf_inv", [k.body.evaluate(k, x, (), index)])
     values = _at(instruction, operands, index)
     types = [operand.shape.dtype for operand in instruction.operands]
     result = instruction.shape.dtype

@@ -143,10 +143,14 @@ class Builder(Arithmetic, Memory):
             results.append(result)
         return results
 
-    def _loop_metadata(self, vectorize, unroll) -> str:
-        if vectorize is None and unroll is None:
+    def _loop_metadata(self, vectorize, unroll, interleave) -> str:
+        lanes, self.function.lanes = self.function.lanes, 0
+        if vectorize is None and unroll is None and not interleave:
             return ""
-        return self.module.loop_metadata(vectorize=vectorize, unroll=unroll)
+        if interleave and lanes:
+            # Functions called inside interleave the vectors themselves.
+            return self.module.loop_metadata(vectorize=vectorize, width=lanes, interleave=1, unroll=unroll)
+        return self.module.loop_metadata(vectorize=vectorize, interleave=interleave, unroll=unroll)
 
     @contextmanager
     def for_loop(
@@ -158,18 +162,19 @@ class Builder(Arithmetic, Memory):
         *,
         vectorize: bool | None = None,
         unroll: bool | int | None = None,
+        interleave: int = 0,
         metadata: str = "",
     ) -> Iterator[Phi]:
         """`for i in range(start, end, step)`: the body is what is built inside, `i` its index.
 
-        The index has the type of the bounds, i64 for Python numbers. `metadata` is a node from
-        `Module.loop_metadata`, for more than the two common hints. No value defined inside may be used
-        after the loop; see `for_loop_carrying`.
+        The index has the type of the bounds, i64 for Python numbers. `interleave` is how many vectors to work on
+        at a time, 0 what LLVM likes; `metadata` a node from `Module.loop_metadata`, for more than the common hints.
+        No value defined inside may be used after the loop; see `for_loop_carrying`.
         """
         end = self._bound(end)
         state = self._open_loop(self._bound(start), end, step, name, ())
         yield state[-1][0]
-        self._close_loop(state, end, step, (), metadata or self._loop_metadata(vectorize, unroll))
+        self._close_loop(state, end, step, (), metadata or self._loop_metadata(vectorize, unroll, interleave))
 
     def for_loop_carrying(
         self,
@@ -182,6 +187,7 @@ class Builder(Arithmetic, Memory):
         *,
         vectorize: bool | None = None,
         unroll: bool | int | None = None,
+        interleave: int = 0,
         metadata: str = "",
     ) -> list[Value]:
         """A counted loop with loop-carried values; the values after the last iteration.
@@ -191,7 +197,8 @@ class Builder(Arithmetic, Memory):
         end = self._bound(end)
         state = self._open_loop(self._bound(start), end, step, name, initial)
         carried = list(body(state[-1][0], list(state[-1][1:])))
-        return self._close_loop(state, end, step, carried, metadata or self._loop_metadata(vectorize, unroll))
+        hints = metadata or self._loop_metadata(vectorize, unroll, interleave)
+        return self._close_loop(state, end, step, carried, hints)
 
     def while_loop(
         self,

@@ -83,7 +83,8 @@ class Function(Callee):
 
     `params` are (type, name) or (type, name, attributes) with attributes as LLVM text, for instance
     `"noalias readonly align 64 dereferenceable(4096)"`. `attributes` is the text of the function's
-    attribute group, `linkage` LLVM text such as `internal`.
+    attribute group, `linkage` LLVM text such as `internal`. `lanes` is how many lanes the functions called in
+    the loop under construction take at once, 0 if none of them has variants for vectors.
     """
 
     __slots__ = (
@@ -91,6 +92,7 @@ class Function(Callee):
         "attributes",
         "block_names",
         "blocks",
+        "lanes",
         "linkage",
         "module",
         "out_of_order",
@@ -117,6 +119,7 @@ class Function(Callee):
         )
         self.attributes = attributes
         self.linkage = linkage
+        self.lanes = 0
         self.blocks: list[Block] = []
         self.block_names: dict[str, int] = {param[1]: 1 for param in params}
         self.values = 0

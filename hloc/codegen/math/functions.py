@@ -7,7 +7,8 @@ vectorizer runs. Bodies have no branches and call nothing, so loops around them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from hloc.codegen.llvm import Builder, Value, mangled, poison
 from hloc.lazy import Table, homes
@@ -21,7 +22,7 @@ _LEAST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 FUNCTIONS: Table[Callable[..., Num]] = Table(
     homes(
         {
-            "hloc.codegen.math.error_function": "erf",
+            "hloc.codegen.math.error_function": "erf erf_inv",
             "hloc.codegen.math.exponential": "exp exp_of_negative expm1 logistic",
             "hloc.codegen.math.hyperbolic": "acosh asinh atanh cosh sinh tanh",
             "hloc.codegen.math.inverse_trigonometric": "acos asin atan atan2",
@@ -33,10 +34,18 @@ FUNCTIONS: Table[Callable[..., Num]] = Table(
 )
 """Functions of floats, each loaded at its first use."""
 
-USUAL: Table[tuple[Mapping[str, float], Callable[[Num], Num]]] = Table(
-    homes({"hloc.codegen.math.trigonometric": "cos sin"})
+USUAL: Table[tuple[str, Callable[..., tuple[Num, Num]], int]] = Table(
+    homes(
+        {
+            "hloc.codegen.math.error_function": "erf_inv",
+            "hloc.codegen.math.logarithm": "log1p",
+            "hloc.codegen.math.power": "power",
+            "hloc.codegen.math.trigonometric": "cos sin",
+        }
+    )
 )
-"""Functions that have a shorter way for operands below a size, which depends on the type (no entry: there is none)."""
+"""Of functions that have a shorter way for usual operands: the type that has it, what gives the value and where it
+holds, and for how many vectors together."""
 
 COMPLEX_FUNCTIONS: Table[tuple[Callable, bool]] = Table(
     homes(
@@ -70,11 +79,14 @@ def function(name: str) -> Callable:
     return register
 
 
-def usual(name: str, below: Mapping[str, float]) -> Callable:
-    """Registers the shorter way to compute a function of operands whose magnitude is less than `below`, by type."""
+def usual(name: str, type: str, together: int) -> Callable:
+    """Registers the shorter way to compute a function of one type, for usual operands: its value, where it is right.
 
-    def register(emit: Callable[[Num], Num]) -> Callable[[Num], Num]:
-        USUAL.enter(name, (below, emit))
+    `together` is for how many vectors it is best done at a time: 1, 2, or 4.
+    """
+
+    def register(emit: Callable[..., tuple[Num, Num]]) -> Callable[..., tuple[Num, Num]]:
+        USUAL.enter(name, (type, emit, together))
         return emit
 
     return register
@@ -102,17 +114,21 @@ def call(builder: Builder, name: str, args: Sequence[Value]) -> Value:
     KeyError if there is no such function.
     """
     emit, type = FUNCTIONS[name], args[0].type
-    if name in USUAL and builder.module.vector_bytes and type in USUAL[name][0]:
-        below, usual = USUAL[name]
-        return call_by_lanes(builder, name, args[0], below[type], usual, emit)
+    by_lanes = name in USUAL and builder.module.vector_bytes and type == USUAL[name][0]
+    flushes = builder.module.flushes_denormals
+    if name in PASSING and (not flushes or name not in FLUSHING) and (flushes or not by_lanes):
+        emit = partial(_of_flushed, emit)
+    if by_lanes:
+        return call_by_lanes(builder, name, args, USUAL[name][1:], emit)
 
     def body(b: Builder) -> Value:
-        args = b.function.args
-        if name in PASSING and not (name in FLUSHING and b.module.flushes_denormals):
-            return emit(*[_flushed(Num(b, arg)) for arg in args]).v
-        return emit(*[Num(b, arg) for arg in args]).v
+        return emit(*[Num(b, arg) for arg in b.function.args]).v
 
     return call_inlined(builder, f"hloc.{name}.{mangled(type)}", type, args, body)
+
+
+def _of_flushed(emit: Callable[..., Num], *args: Num) -> Num:
+    return emit(*[_flushed(arg) for arg in args])
 
 
 def _flushed(x: Num) -> Num:

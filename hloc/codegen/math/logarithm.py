@@ -12,7 +12,7 @@ from __future__ import annotations
 from .double_double import Pair, add, add_single, divide, multiply, square, two_sum
 from .exponential import LN2
 from .expression import MANTISSA_BITS, Num, by_halves, horner, power_of_two, round_to_integer, scalar
-from .functions import function
+from .functions import function, usual
 
 LOG_REST = (
     -0.5,
@@ -38,6 +38,8 @@ ATANH_TAIL = (
 TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
 SMALLEST_NORMAL = {"float": 2.0**-126, "double": 2.0**-1022}
 ONE_BITS = {"float": 0x3F800000, "double": 0x3FF0000000000000}
+# Up to here 1 + x can be multiplied by a normal number that makes it m.
+LOG1P_USUAL_BELOW = 2.0**125
 # The least m.
 LEAST_BITS = {"float": 0x3F2AAAAB, "double": 0x3FE6A09E667F3BCD}
 # Below these f(x) = x for log1p, asinh and atanh, and squares may underflow.
@@ -162,3 +164,15 @@ def log1p(x: Num) -> Num:
     result = _log1p_single(x) if scalar(x) == "float" else log_one_plus(Pair.of(x)).value()
     # This also keeps the sign of zero. The square does not count, but that denormals are zeros, where they are to be.
     return (x.abs() < TINY[scalar(x)]).select((-x).fma(x, x), at_ends(x, x + 1.0, result))
+
+
+@usual("log1p", "float", 4)
+def log1p_usual(x: Num) -> tuple[Num, Num]:
+    """The natural logarithm of 1 + x, neither of which is huge; 1 + x is positive."""
+    one_more = x + 1.0
+    exponent, bits = exponent_of(one_more.bits())
+    scale = (exponent.of(ONE_BITS["float"]) - bits).as_float(x.type)
+    f = x.fma(scale, scale - 1.0)
+    # The sign is that of x, of zeros too.
+    result = log_near_one(exponent.to_float(x.type), f).with_sign_of(x)
+    return result, (one_more > 0.0) & (one_more < LOG1P_USUAL_BELOW)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .double_double import Pair, fast_two_sum, scale, two_product
 from .exponential import EXP_RANGE, EXP_TAIL, LN2, LOG2_E, scale_by_power
 from .expression import Num, by_halves, horner, power_of_two, round_to_integer, scalar
-from .functions import function
-from .logarithm import INFINITY, NAN, log_of, split_any
+from .functions import function, usual
+from .logarithm import INFINITY, NAN, SMALLEST_NORMAL, log_of, split_any
 
 # 2^r for |r| <= 1/2, and log2((1 + s) / (1 - s)) / s in s^2, |s| <= 1/5, for single precision results.
 EXP2_SINGLE = (
@@ -101,6 +101,12 @@ def power(x: Num, y: Num) -> Num:
     result = (undefined | x.is_nan() | y.is_nan()).select(NAN, result)
     one = x.equals(1.0) | y.equals(0.0) | (x.equals(-1.0) & y.abs().equals(INFINITY))
     return one.select(1.0, result)
+
+
+@usual("power", "float", 2)
+def power_usual(x: Num, y: Num) -> tuple[Num, Num]:
+    """x to the y for normal positive x and finite y."""
+    return _power_of_positive_single(x, y), (x >= SMALLEST_NORMAL["float"]) & (x < INFINITY) & (y.abs() < INFINITY)
 
 
 def _guess_of_inverse_root(x: Num) -> Num:

@@ -56,7 +56,7 @@ SIN_HALF = (
 )
 PI = (3.141592653589793, 1.2246467991473532e-16)
 # Below this the distance to a multiple of pi is good to 30 bits, or in two parts to 50, for every float.
-USUAL_BELOW = {"float": 2.0**22}
+USUAL_BELOW = 2.0**22
 # sin r = r - r^3/6 + r^5 p(r^2), cos r = 1 - r^2/2 + r^4/24 + r^6 q(r^2), |r| <= pi/4 (`sin`, `cos`).
 SIN_TAIL = (
     0.00833333333333333,
@@ -246,19 +246,19 @@ def _sin_of_rest(x: Num, turns: Num, parity: Num) -> Num:
     return (sine.bits() ^ (parity << 63)).as_float(x.type)
 
 
-@usual("sin", USUAL_BELOW)
-def sin_usual(x: Num) -> Num:
+@usual("sin", "float", 2)
+def sin_usual(x: Num) -> tuple[Num, Num]:
     """Sine of radians, as (-1)^k sin(x - k pi)."""
-    x = x.widen()
-    return _sin_of_rest(x, *round_to_integer(x, 1.0 / math.pi)).narrow()
+    wide = x.widen()
+    return _sin_of_rest(wide, *round_to_integer(wide, 1.0 / math.pi)).narrow(), x.abs() < USUAL_BELOW
 
 
-@usual("cos", USUAL_BELOW)
-def cos_usual(x: Num) -> Num:
+@usual("cos", "float", 2)
+def cos_usual(x: Num) -> tuple[Num, Num]:
     """Cosine of radians, as (-1)^k sin(x - (k - 1/2) pi)."""
-    x = x.widen()
-    whole, bits = round_to_integer(x.fma(1.0 / math.pi, 0.5))
-    return _sin_of_rest(x, whole - 0.5, bits).narrow()
+    wide = x.widen()
+    whole, bits = round_to_integer(wide.fma(1.0 / math.pi, 0.5))
+    return _sin_of_rest(wide, whole - 0.5, bits).narrow(), x.abs() < USUAL_BELOW
 
 
 @function("tan")
