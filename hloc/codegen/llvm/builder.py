@@ -144,7 +144,7 @@ class Builder(Arithmetic, Memory):
         return results
 
     def _loop_metadata(self, vectorize, unroll, interleave) -> str:
-        lanes, self.function.lanes = self.function.lanes, 0
+        lanes, self.function.interleave, self.function.lanes = self.function.lanes, 0, 0
         if vectorize is None and unroll is None and not interleave:
             return ""
         if interleave and lanes:
@@ -173,6 +173,7 @@ class Builder(Arithmetic, Memory):
         """
         end = self._bound(end)
         state = self._open_loop(self._bound(start), end, step, name, ())
+        self.function.interleave, self.function.lanes = interleave, 0
         yield state[-1][0]
         self._close_loop(state, end, step, (), metadata or self._loop_metadata(vectorize, unroll, interleave))
 
@@ -196,6 +197,7 @@ class Builder(Arithmetic, Memory):
         """
         end = self._bound(end)
         state = self._open_loop(self._bound(start), end, step, name, initial)
+        self.function.interleave, self.function.lanes = interleave, 0
         carried = list(body(state[-1][0], list(state[-1][1:])))
         hints = metadata or self._loop_metadata(vectorize, unroll, interleave)
         return self._close_loop(state, end, step, carried, hints)

@@ -83,8 +83,8 @@ class Function(Callee):
 
     `params` are (type, name) or (type, name, attributes) with attributes as LLVM text, for instance
     `"noalias readonly align 64 dereferenceable(4096)"`. `attributes` is the text of the function's
-    attribute group, `linkage` LLVM text such as `internal`. `lanes` is how many lanes the functions called in
-    the loop under construction take at once, 0 if none of them has variants for vectors.
+    attribute group, `linkage` LLVM text such as `internal`. Of the loop under construction, `interleave` is how many
+    vectors it works on at a time, if that is asked for, and `lanes` how many the functions take that it calls.
     """
 
     __slots__ = (
@@ -92,6 +92,7 @@ class Function(Callee):
         "attributes",
         "block_names",
         "blocks",
+        "interleave",
         "lanes",
         "linkage",
         "module",
@@ -119,7 +120,7 @@ class Function(Callee):
         )
         self.attributes = attributes
         self.linkage = linkage
-        self.lanes = 0
+        self.interleave = self.lanes = 0
         self.blocks: list[Block] = []
         self.block_names: dict[str, int] = {param[1]: 1 for param in params}
         self.values = 0
@@ -194,6 +195,7 @@ class Module:
         self._metadata_ids: dict[str, str] = {}
         self._named_metadata: list[str] = []
         self._constants: dict[tuple, Value] = {}
+        self._kept: dict[str, None] = {}
 
     def function(
         self,
@@ -219,6 +221,10 @@ class Module:
             known = (Callee(name, return_type, list(parameter_types)), attributes)
             self.declarations[name] = known
         return known[0]
+
+    def keep(self, function: Function) -> None:
+        """Let LLVM's passes not remove a function that is not called yet."""
+        self._kept[f"ptr {function.text}"] = None
 
     def part(self, name: str, stage: str) -> Module:
         """The module to write routines of that part into: one of `parts`, or this one."""
@@ -341,6 +347,9 @@ class Module:
         if self.triple:
             parts.append(f'target triple = "{self.triple}"')
         parts += ["", *self.globals.values(), ""]
+        if self._kept:
+            kept = f"[{len(self._kept)} x ptr] [{', '.join(self._kept)}]"
+            parts.append(f'@llvm.compiler.used = appending global {kept}, section "llvm.metadata"')
         for callee, attributes in self.declarations.values():
             types = ", ".join(callee.parameter_types)
             parts.append(
