@@ -66,16 +66,23 @@ def _between_integers(b: Builder, value: Value, source: DType, target: DType) ->
 
 
 def _to_integer(b: Builder, value: Value, target: DType) -> Value:
+    if target.bits <= 16:
+        return _to_narrow_integer(b, value, target)
     name = "llvm.fptosi.sat" if target.is_signed else "llvm.fptoui.sat"
     type = with_scalar(value.type, register_type(target))
-    result = b.intrinsic(name, type, [value], overloads=[type, value.type])
-    if not target.is_subbyte:
-        return result
-    high = const(type, (1 << (target.bits - int(target.is_signed))) - 1)
-    if not target.is_signed:
-        return b.intrinsic("llvm.umin", type, [result, high])
-    low = const(type, -1 << (target.bits - 1))
-    return b.intrinsic("llvm.smax", type, [b.intrinsic("llvm.smin", type, [result, high]), low])
+    return b.intrinsic(name, type, [value], overloads=[type, value.type])
+
+
+def _to_narrow_integer(b: Builder, value: Value, target: DType) -> Value:
+    """Bounded as a float, which has both ends: processors have instructions for all of it, and convert to 32 bits."""
+    half = 1 << (target.bits - 1)
+    low, high = (-half, half - 1) if target.is_signed else (0, 2 * half - 1)
+    value = b.select(b.fcmp_ordered("==", value, value), value, const(value.type, 0.0))
+    for relation, end in ((">", low), ("<", high)):
+        bound = const(value.type, float(end))
+        value = b.select(b.fcmp_ordered(relation, value, bound), value, bound)
+    whole = b.fptosi(value, with_scalar(value.type, "i32"))
+    return b.trunc(whole, with_scalar(value.type, register_type(target)))
 
 
 def _to_float(b: Builder, value: Value, source: DType, target: DType) -> Value:
