@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from emitter_cases import check, window_sizes
 
@@ -148,11 +149,43 @@ def test_images_rows_and_steps_of_every_size() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("window", ["3x3 pad=1_1x1_1", "3x3 stride=2x1 pad=1_0x1_1", "4x5 pad=2_1x2_2"])
+DEPTHWISE = [
+    "3x3 pad=1_1x1_1",
+    "3x3 stride=2x1 pad=1_0x1_1",
+    "3x2 stride=3x2 pad=0_4x6_0 rhs_reversal=0x1",
+    "2x3 pad=1_3x2_2 rhs_dilate=3x2",
+    "3x3 pad=40_1x0_1",
+    "3x3 pad=0_0x7_9",
+    "3x3 pad=1_1x-1_1",
+    "4x5 pad=2_1x2_2",
+]
+
+
+@pytest.mark.parametrize("window", DEPTHWISE)
 def test_depthwise(window: str) -> None:
-    """By vectors of features and single ones, with the kernel in registers or read for each position."""
+    """By vectors of features and single ones, with the kernel in registers or read for each position; of images that
+    are read where they lie, some rows and positions at a time, and of others.
+    """
     size = window.split()[0].replace("x", ",")
     shape = window_sizes("30,20", f"size={window}")
     labels = "dim_labels=b01f_01io->b01f, feature_group_count=21"
     op = f"f32[2,{shape},21] convolution(p0, p1), window={{size={window}}}, {labels}"
     check(["f32[2,30,20,21]", f"f32[{size},1,21]"], [op])
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 9])
+def test_depthwise_of_rows_that_are_short(width: int) -> None:
+    labels = "dim_labels=b01f_01io->b01f, feature_group_count=10"
+    op = f"f32[3,7,{width},10] convolution(p0, p1), window={{size=3x3 pad=1_1x1_1}}, {labels}"
+    check([f"f32[3,7,{width},10]", "f32[3,3,1,10]"], [op])
+
+
+def test_depthwise_takes_padding_as_zeros() -> None:
+    """Which are NaN times an infinite weight: at the corners and along two sides, here."""
+    labels = "dim_labels=b01f_01io->b01f, feature_group_count=9"
+    op = f"f32[1,6,11,9] convolution(p0, p1), window={{size=3x3 pad=1_1x1_1}}, {labels}"
+    weights = np.ones((3, 3, 1, 9), np.float32)
+    weights[0, 2] = np.inf
+    (result,) = check(["f32[1,6,11,9]", "f32[3,3,1,9]"], [op], arguments=[np.ones((1, 6, 11, 9), np.float32), weights])
+    assert np.isnan(result[0, 0]).all() and np.isnan(result[0, :, 10]).all()
+    assert np.isposinf(result[0, 1:, :10]).all()
