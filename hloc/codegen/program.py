@@ -43,6 +43,8 @@ CONTEXT_FIELDS = (
 
 POOL_WORDS = (
     "state", "next", "busy", "task", "frame", "count", "grain", "workers", "sleeping", "stop",
+    "alone",  # the time stamp of the last call that left helpers asleep
+    "row",  # how many such calls have followed on each other closely
     "free",  # a processor that no helper is bound to
     "bound",  # ptr to i64[POOL_PROCESSORS]: the system's number of the helper that is bound to a processor, or 0
     "syscall", "getcpu",  # the C library's functions

@@ -3,7 +3,9 @@
 The threads of a process share one pool, PoolLayout's words, which the runtime makes and whose helpers it starts in
 `worker`. One call at a time has the pool; whoever comes while it is busy works alone. Indices are handed out in
 chunks by an atomic ticket, and the caller works too: a helper that the system has put aside holds nobody up. A
-helper looks for work for a while after the last, then sleeps.
+helper looks for work for a while after the last, then sleeps. To wake it takes as long as some tens of microseconds of
+work: that is done for calls that have more of it, and for the last of several that follow on each other so closely
+that a helper, once awake, will stay so.
 
 The word STATE is what all agree on: its lowest bit says that a call takes helpers, the next 15 bits count those
 inside, and the rest counts calls. A helper comes in by counting itself, only while the bit is set; the caller clears
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from hloc.codegen.llvm import Builder, Function, Value
+from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.program import POOL_PROCESSORS, POOL_WORDS
 from hloc.codegen.routines import PLAIN, Routines, i64, least
 
@@ -27,6 +29,9 @@ _PART = "hloc.threads"
 _OPEN, _INSIDE, _CALL = 1, 2, 1 << 16
 _LOOKS = 4000
 """Looks for work, with a pause each, before a helper sleeps: about 50 to 150 microseconds."""
+
+_CLOSELY, _IN_A_ROW = 1 << 18, 8
+"""Time stamps between two calls, about as many as a helper looks for work, and how many such calls wake helpers."""
 
 _FUTEX, _WAIT, _WAKE = 202, 128, 129
 """Of Linux on x86-64: the number of the system call, and FUTEX_WAIT and FUTEX_WAKE for threads of one process."""
@@ -43,7 +48,7 @@ def parallel_routine(routines: Routines) -> Function:
     """`parallel(pool, task, frame, count, grain, workers, wakes)`: task(frame, begin, end, worker) for 0 .. count - 1.
 
     Chunks begin at multiples of `grain`. Workers are numbered from 0, the caller, to `workers` - 1 at most. Helpers
-    that sleep are woken only if it `wakes` them.
+    that sleep are woken if it `wakes` them, or if calls are frequent.
     """
 
     def write(b: Builder, p: SimpleNamespace) -> None:
@@ -73,7 +78,10 @@ def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
     state = _word(b, p.pool, "state")
     b.atomicrmw("add", state, i64(_CALL + _OPEN), "seq_cst")
     sleeping = b.load_atomic("i64", _word(b, p.pool, "sleeping"), "seq_cst")
-    with b.if_then(b.and_(p.wakes, b.icmp_signed(">", sleeping, i64(0)))):
+    with (
+        b.if_then(b.icmp_signed(">", sleeping, i64(0))),
+        b.if_then(b.if_else(p.wakes, lambda: integer("i1", 1), lambda: _are_frequent(b, p.pool))),
+    ):
         _futex(b, p.pool, _WAKE, i64((1 << 31) - 1))
     b.call(_chunks_routine(routines), [p.pool, p.task, p.frame, p.count, p.grain, i64(0)])
     b.atomicrmw("and", state, i64(~_OPEN), "seq_cst")
@@ -83,6 +91,18 @@ def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
         return b.icmp_signed("!=", b.and_(now, i64(_CALL - _INSIDE)), i64(0))
 
     b.while_loop([i64(0)], someone_inside, lambda carried: [_pause(routines, b, carried[0])], "leaving")
+
+
+def _are_frequent(b: Builder, pool: Value) -> Value:
+    """Whether this call is the last one in a row that found helpers asleep."""
+    before, row = _word(b, pool, "alone"), _word(b, pool, "row")
+    now = b.intrinsic("llvm.readcyclecounter", "i64", [], overloads=(), pure=False)
+    is_close = b.icmp_unsigned("<", b.sub(now, b.load("i64", before)), i64(_CLOSELY))
+    calls = b.select(is_close, b.add(b.load("i64", row), i64(1)), i64(0))
+    are_many = b.icmp_signed(">=", calls, i64(_IN_A_ROW))
+    b.store(now, before)
+    b.store(b.select(are_many, i64(0), calls), row)
+    return are_many
 
 
 def _make_way_routine(routines: Routines) -> Function:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import hloc
 from hloc.codegen.llvm import Builder, Module, Value, integer
-from hloc.codegen.program import WORKER
+from hloc.codegen.program import POOL_WORDS, WORKER
 from hloc.codegen.routines import Routines
 from hloc.codegen.targets.target import target_named
 from hloc.codegen.threads_code import parallel_routine, worker_entry
@@ -315,10 +316,13 @@ def test_a_forked_child_runs_alone() -> None:
     assert done.stdout.strip() == "0"
 
 
-@pytest.mark.skipif(
+HAS_HELPERS = pytest.mark.skipif(
     os.uname().machine != "x86_64" or processors() < 2, reason="there are no helpers"
 )
-def test_helpers_take_part() -> None:
+
+
+def sharing(stores: int, wakes: bool) -> Callable[[], set[int]]:
+    """A call that shares 64 tasks of so many stores; it gives the workers that had a part."""
     target = target_named("cpu")
     module = Module("shares", target.triple, target.data_layout)
     routines = Routines(module, target)
@@ -327,20 +331,49 @@ def test_helpers_take_part() -> None:
     task = module.function("task", "void", types, target.function_attributes, "internal")
     b = Builder(task)
     place = b.gep("i64", task.args[0], task.args[1])
-    with b.for_loop(0, 20_000):  # long enough for a helper to come
+    with b.for_loop(0, stores):
         b.store(task.args[3], place, volatile=True)
     b.ret()
     run = module.function("run", "void", [("ptr", "pool"), ("ptr", "frame")], target.function_attributes)
     b = Builder(run)
     sizes = [integer("i64", number) for number in (64, 1, 2)]
-    b.call(parallel_routine(routines), [run.args[0], Value("ptr", task.text), run.args[1], *sizes, integer("i1", 1)])
+    given = [run.args[0], Value("ptr", task.text), run.args[1], *sizes, integer("i1", int(wakes))]
+    b.call(parallel_routine(routines), given)
     b.ret()
     loaded = elf.Loaded(target.lower(str(module), "obj", Options()))
     words = pool(2, lambda: loaded.address(WORKER), loaded)
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(loaded.address("run"))
-    seen: set[int] = set()
-    for _ in range(200):
+
+    def workers() -> set[int]:
         frame = np.full(64, -1, np.int64)
         call(words, frame.ctypes.data)
-        seen |= set(frame.tolist())
+        return set(frame.tolist())
+
+    workers.loaded, workers.words = loaded, words
+    return workers
+
+
+@HAS_HELPERS
+def test_helpers_take_part() -> None:
+    call, seen = sharing(20_000, wakes=True), set()  # long enough for a helper to come
+    for _ in range(200):
+        seen |= call()
+        if 1 in seen:
+            break
+    assert seen == {0, 1}
+
+
+@HAS_HELPERS
+def test_helpers_are_woken_by_short_calls_only_if_they_follow_closely() -> None:
+    call = sharing(200, wakes=False)
+    sleeping = ctypes.c_int64.from_address(call.words + 64 * POOL_WORDS.index("sleeping"))
+    until = time.monotonic() + 20
+    while not sleeping.value and time.monotonic() < until:
+        time.sleep(0.001)
+    for _ in range(30):
+        assert call() == {0}
+        time.sleep(0.001)
+    seen = set()
+    while 1 not in seen and time.monotonic() < until:
+        seen |= call()
     assert seen == {0, 1}
