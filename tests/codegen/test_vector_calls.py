@@ -145,3 +145,20 @@ def test_special_bases_and_exponents_among_usual_ones():
         want = np.power(x.astype(np.float64), y.astype(np.float64)).astype(np.float32)
     want[np.abs(want) < np.finfo(np.float32).tiny] = 0
     np.testing.assert_allclose(got, want, rtol=1e-7)
+
+
+def test_an_operand_that_is_the_same_in_every_call():
+    """LLVM may not make a function of one parameter of that of two which the variants are of."""
+    text = """HloModule m
+
+ENTRY e {
+  p = f32[4,4] parameter(0)
+  s = f32[] parameter(1)
+  two = f32[] constant(2)
+  power = f32[] power(two, s)
+  spread = f32[4,4] broadcast(power), dimensions={}
+  ROOT quotient = f32[4,4] divide(p, spread)
+}
+"""
+    run = hloc.compile(text, options=Options(cache=False))
+    assert (run(np.full((4, 4), 24, np.float32), np.float32(3)) == 3).all()

@@ -104,6 +104,7 @@ def call_by_lanes(builder: Builder, name: str, args: Sequence[Value], way: tuple
     module, known = builder.module, builder.function
     function = LaneFunction(module, f"hloc.{name}.{mangled(args[0].type)}", args, way, other)
     scalar, counts = function.variant(0), [function.lanes, function.lanes // 2]
+    module.keep(scalar)  # LLVM would take out a parameter that is the same in all calls, which the variants still have
     if known.interleave:
         known.lanes = max(known.lanes, function.lanes * known.interleave)
         counts.insert(0, function.lanes * known.interleave)
