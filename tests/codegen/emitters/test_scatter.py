@@ -7,6 +7,7 @@ import pytest
 from emitter_cases import NONE, check, computation, program, value
 
 import hloc
+from hloc.records import replace
 
 
 def integers(low: int, high: int, shape: tuple[int, ...], dtype: type = np.int32) -> np.ndarray:
@@ -49,6 +50,60 @@ def test_implicit_index_vector() -> None:
     )
     arguments = [value("s32[20]"), integers(-3, 23, (4, 5), np.int64), value("s32[4,5]", 1)]
     check(["s32[20]", "s64[4,5]", "s32[4,5]"], [op], computation("f", "add", "s32"), arguments)
+
+
+MANY = 1 << 17
+
+FOLDS = {"add": np.add, "multiply": np.multiply, "maximum": np.maximum, "and": np.bitwise_and}
+
+
+def by_number(opcode: str, dtype: str, shape: str, windows: str = "", updates: int = MANY + 5) -> str:
+    """A program that folds updates into the rows of an array, which windows are as long as."""
+    window = ("{1}" if windows else "{}", f"{dtype}[{updates}{windows}]")
+    op = (
+        f"{dtype}[{shape}] scatter(p0, p1, p2), update_window_dims={window[0]}, inserted_window_dims={{0}}, "
+        "scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=f"
+    )
+    return program([f"{dtype}[{shape}]", f"s32[{updates}]", window[1]], [op], computation("f", opcode, dtype))
+
+
+def folded(opcode: str, base: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    inside = (indices >= 0) & (indices < len(base))
+    FOLDS[opcode].at(result := base.copy(), indices[inside], updates[inside])
+    return result
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("opcode", FOLDS)
+def test_many_updates_of_few_elements(opcode: str, threads: int) -> None:
+    base, indices = integers(-99, 99, (1000,)), integers(-5, 1007, (MANY + 5,))
+    updates = integers(-9, 9, (MANY + 5,)) | 1
+    compiled = hloc.compile(by_number(opcode, "s32", "1000"), options=replace(NONE, num_threads=threads))
+    for _ in range(2):
+        (result,) = compiled.execute(base, indices, updates)
+        assert np.array_equal(result, folded(opcode, base, indices, updates))
+
+
+def test_many_windows_are_the_same_bits_for_any_number_of_threads() -> None:
+    text = by_number("add", "f32", "300,3", ",3")
+    base, updates = value("f32[300,3]"), value(f"f32[{MANY + 5},3]", 1)
+    indices = integers(-5, 307, (MANY + 5,))
+    results = [
+        hloc.compile(text, options=replace(NONE, num_threads=threads)).execute(base, indices, updates)[0]
+        for threads in (1, 2, 5)
+    ]
+    wanted = folded("add", base.astype(np.float64), indices, updates.astype(np.float64))
+    np.testing.assert_allclose(results[0], wanted, rtol=1e-3, atol=1e-3)
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_elements_without_updates_stay_as_they_are() -> None:
+    """Denormals, NaNs with all that they carry, and zeros of either sign."""
+    base = np.array([1, 1 << 31, 0x7F812345, 0xFFC00001, 0x80000001, 0], np.uint32).view(np.float32)
+    updates = np.ones(MANY + 5, np.float32)
+    (result,) = hloc.compile(by_number("add", "f32", "6")).execute(base, np.full(MANY + 5, 5, np.int32), updates)
+    assert np.array_equal(result[:5].view(np.uint32), base[:5].view(np.uint32))
+    assert result[5] == MANY + 5
 
 
 def test_several_operands() -> None:
