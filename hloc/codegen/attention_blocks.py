@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from hloc.analysis.attention import Attention
 from hloc.analysis.row_space import rows_reduced
@@ -25,10 +26,19 @@ from hloc.ir.dtypes import S64, DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.shapes import ArrayShape, Layout
+from hloc.lazy import lazy
 from hloc.records import record
+
+if TYPE_CHECKING:
+    from hloc.codegen.attention_mask import Mask
+
+attention_mask = lazy("hloc.codegen.attention_mask")
 
 STEPS = 256
 """Terms of the second product that are summed at a time: a panel of values that long stays in the first cache."""
+
+_WIDEST = 32
+"""Columns of a tile at most."""
 
 _BLOCK_BYTES = 1 << 18
 """Scores and weights of a block of rows: what the second cache holds."""
@@ -55,10 +65,19 @@ class Between:
 
 
 class AttentionBlocks:
-    """The sizes of blocks, and what is between the products of `plan`: a `softmax`, or else a computation."""
+    """The sizes of blocks, and what is between the products of `plan`: a `softmax`, or else a computation.
+
+    A softmax may have a `mask` that leaves out columns of some blocks.
+    """
 
     def __init__(self, plan: AttentionPlan, softmax: Softmax | None, between: Between | None):
         self.plan, self.softmax, self.between = plan, softmax, between
+        self.mask: Mask | None = None
+        mask = None if softmax is None else attention_mask.mask_of(plan, softmax)
+        if mask is not None and plan.width % _WIDEST == 0:
+            self.mask = mask
+            if not mask.pays(self.rows, plan.n):
+                self.mask = None
 
     @property
     def dtype(self) -> DType:
@@ -84,6 +103,8 @@ class AttentionBlocks:
         sizes = self.plan.first.itemsize + (0 if self.is_in_place else self.plan.second.itemsize)
         most = min(max(_BLOCK_BYTES // (self.plan.n * sizes) // 6, 1), 16)
         tiles = -(-self.plan.m // 6)
+        if self.mask is not None:
+            most = min(most, max(tiles // 6, 4))
         return -(-tiles // -(-tiles // most)) * 6
 
     @property
@@ -101,11 +122,12 @@ class AttentionBlocks:
     def places(self, vector_bytes: int) -> dict[str, int]:
         """Where the parts of scratch begin, and at the name "end" how many bytes they take.
 
-        The first one is the number of the batch, plus 1, whose keys and values a thread has packed.
+        The first one is the number of the batch, plus 1, whose keys and values a thread has packed; with it, whether
+        these values are finite.
         """
         first, second = (tiles.tile.columns for tiles in self.tiles(vector_bytes))
         elements = {
-            "packed": (1, S64),
+            "packed": (2, S64),
             "keys": (_whole(self.plan.n, first) * self.plan.depth, self.plan.first),
             "values": (_whole(self.plan.width, second) * self.plan.n, self.plan.second),
             "queries": (self.rows * self.plan.depth, self.plan.first),

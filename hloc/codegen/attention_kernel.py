@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from math import prod
 
+import numpy as np
+
 from hloc.codegen import packing, scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.attention_blocks import STEPS, AttentionBlocks
-from hloc.codegen.attention_softmax import SoftmaxRows
+from hloc.codegen.attention_softmax import SoftmaxRows, all_finite
 from hloc.codegen.bodies import Body
 from hloc.codegen.dot_plan import Side
 from hloc.codegen.gemm import Extent, GemmPlan
@@ -17,7 +19,7 @@ from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize, linear, row_major_strides
-from hloc.codegen.routines import Routines, blocks, i64, least
+from hloc.codegen.routines import Routines, i64, least
 from hloc.codegen.row_kernel import RowWriter
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
@@ -92,10 +94,10 @@ class _Writer:
             with ExitStack() as stack:
                 self.batch = [stack.enter_context(b.for_loop(0, size, unroll=False)) for size in sizes]
                 self._pack_matrix()
-                with blocks(b, i64(plan.m), i64(self.way.rows)) as rows:
-                    self._block(rows)
+                with b.for_loop(0, -(-plan.m // self.way.rows), unroll=False) as number:
+                    self._block(number)
             return
-        parts, rows, packed = -(-plan.m // self.way.rows), i64(self.way.rows), self._at("packed")
+        parts, packed = -(-plan.m // self.way.rows), self._at("packed")
         k.cleared = 8
         with k.ranged(prod(sizes) * parts) as limits, b.for_loop(*limits, unroll=False) as unit:
             matrix, part = delinearize(b, unit, [prod(sizes), parts])
@@ -104,8 +106,7 @@ class _Writer:
             with b.if_then(b.icmp_signed("!=", b.load("i64", packed), number)):
                 self._pack_matrix()
                 b.store(number, packed)
-            first = b.mul(part, rows)
-            self._block((first, least(b, rows, b.sub(i64(plan.m), first))))
+            self._block(part)
 
     def _pack_matrix(self) -> None:
         """Packs the keys and values of the batch that `batch` is the index of."""
@@ -114,31 +115,71 @@ class _Writer:
         for start in range(0, plan.n, STEPS):
             steps = start, min(STEPS, plan.n - start)
             self._pack(plan.values, (i64(0), i64(plan.width)), steps, self.second, "values", columns=True)
+        if self.way.mask is not None:
+            finite = all_finite(self.b, self.second.tile.type, self._at("values"), plan.n * plan.width)
+            self.b.store(self.b.zext(finite, "i64"), self.b.gep("i64", self._at("packed"), i64(1)))
 
-    def _block(self, rows: Extent) -> None:
-        plan = self.plan
+    def _block(self, number: Value) -> None:
+        """The block of rows of that number."""
+        plan, b, size = self.plan, self.b, i64(self.way.rows)
+        first = b.mul(number, size)
+        rows = first, least(b, size, b.sub(i64(plan.m), first))
         self._pack(plan.queries, rows, (0, plan.depth), self.first, "queries", columns=False)
-        keys, queries, scores = self._at("keys"), self._at("queries"), self._at("scores")
-        tile = self.first.tile
-        left = Operand.packed(queries, tile.rows, rows[1], i64(plan.depth))
-        right = Operand.packed(keys, tile.columns, i64(plan.n), i64(plan.depth))
-        to = scores, i64(self.way.stride), i64(1)
-        sizes = rows[1], i64(plan.n), i64(plan.depth)
-        multiply_block(self.b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", 0))
-        self._between(rows)
+        if self.way.mask is None:
+            self._scores(rows[1], (i64(0), i64(plan.n)))
+            self._between(rows)
+            columns = i64(plan.n)
+        else:
+            columns = self._masked(rows, number)
         for start in range(0, plan.n, STEPS):
-            self._add(rows[1], start, min(STEPS, plan.n - start))
+            self._add(rows[1], start, columns)
         self._finish(rows)
 
-    def _add(self, rows: Value, start: int, count: int) -> None:
-        """Adds the products of some columns of the weights, read in place: scratch has whole tiles of their rows."""
+    def _masked(self, rows: Extent, number: Value) -> Value:
+        """Makes powers of the scores that may count; how many columns there are of them.
+
+        What is masked need not be looked at if its powers are zeros, and values that are multiplied by them finite.
+        """
+        plan, b, way = self.plan, self.b, self.way
+        sizes = np.array(way.mask.columns(way.rows, plan.n), "<i8")
+        table = b.module.constant_bytes(sizes.tobytes(), align=8)
+        columns = b.load("i64", b.gep("i64", table, number))
+        softmax, scores = self._softmax_rows(), self._at("scores")
+        self._scores(rows[1], (i64(0), columns))
+        is_above = softmax.write_most(rows, scores, way.stride, columns, way.mask.fill)
+        finite = b.icmp_signed("!=", b.load("i64", b.gep("i64", self._at("packed"), i64(1))), i64(0))
+        enough = b.and_(is_above, finite)
+        with b.if_then(b.not_(enough)):
+            self._scores(rows[1], (columns, b.sub(i64(plan.n), columns)))
+            softmax.write_most(rows, scores, way.stride, i64(plan.n), way.mask.fill)
+        columns = b.select(enough, columns, i64(plan.n))
+        softmax.write_powers(rows, scores, way.stride, columns)
+        return columns
+
+    def _scores(self, rows: Value, columns: Extent) -> None:
+        """Some columns, from a multiple of a tile's on, of the scores of a block."""
+        plan, b, tile = self.plan, self.b, self.first.tile
+        keys = b.gep(tile.type, self._at("keys"), b.mul(columns[0], i64(plan.depth)))
+        left = Operand.packed(self._at("queries"), tile.rows, rows, i64(plan.depth))
+        right = Operand.packed(keys, tile.columns, columns[1], i64(plan.depth))
+        to = b.gep(tile.type, self._at("scores"), columns[0]), i64(self.way.stride), i64(1)
+        sizes = rows, columns[1], i64(plan.depth)
+        multiply_block(b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", 0))
+
+    def _add(self, rows: Value, start: int, columns: Value) -> None:
+        """Adds the products of some of the weights, read in place: scratch has whole tiles of their rows.
+
+        These are STEPS columns from `start` on, or those of so many `columns` that there are.
+        """
         plan, b, tile, stride = self.plan, self.b, self.second.tile, i64(self.way.stride)
+        most = i64(min(STEPS, plan.n - start))
         left = Operand(b.gep(tile.type, self._at("weights"), i64(start)), stride, stride, i64(1), rows)
         panels = self._panels("values", self.second, plan.width, start)
-        right = Operand.packed(panels, tile.columns, i64(plan.width), i64(count))
+        right = Operand.packed(panels, tile.columns, i64(plan.width), most)
         to = self._at("sums"), i64(plan.width), i64(1)
-        sizes = rows, i64(plan.width), i64(count)
-        multiply_block(b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", start > 0))
+        with b.if_then(b.icmp_signed(">", columns, i64(start))):
+            sizes = rows, i64(plan.width), least(b, most, b.sub(columns, i64(start)))
+            multiply_block(b, block_routine(self.routines, tile), (left, right), to, sizes, integer("i1", start > 0))
 
     def _panels(self, name: str, blocks: GemmPlan, lines: int, start: int) -> Value:
         """Where the packed panels from step `start` on begin."""
