@@ -95,11 +95,14 @@ def evaluate_replicated(
 
 
 def _of_each_device(source: Source, options: Options | None = None) -> Module:
-    """The program that each device runs: its own, unless the source is written for all devices together."""
+    """The program that each device runs: its own, unless the source is written for all devices together.
+
+    Libraries that only other devices have are not called.
+    """
     counts = Options() if options is None else Options(
         replica_count=options.replica_count, num_partitions=options.num_partitions
     )
-    return optimize(source, "manual_partitioning", counts)
+    return optimize(source, "manual_partitioning,linalg_calls", counts)
 
 
 def optimize(source: Source, pipeline: str = "cpu", options: Options | None = None) -> Module:

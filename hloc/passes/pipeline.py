@@ -70,6 +70,7 @@ PASSES: dict[str, Pass] = {
     row.name: row
     for row in (
         Pass("manual_partitioning", concerns=having("custom-call")),
+        Pass("linalg_calls", concerns=having("custom-call")),
         Pass("async_to_sync", concerns=having(*(name for name in OPS if name.endswith("-start")))),
         Pass("collective_simplifier", concerns=having(*_OF_DEVICES)),
         Pass("sharding_removal"),
@@ -124,6 +125,7 @@ _PREPARATION: tuple[Row, ...] = (
         "manual_partitioning",
         "first of all, while the borders of manual regions and the mesh are as JAX wrote them",
     ),
+    ("linalg_calls", "into calls of LAPACK and loops, of which all that follows knows"),
     ("async_to_sync", "makes calls of async computations, for call_inliner"),
     (
         "collective_simplifier",
