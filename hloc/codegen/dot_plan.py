@@ -251,6 +251,7 @@ class DotPlan:
             or self.is_row_sum
             or self.is_row_dot
             or self.has_few_rows
+            or self.is_thin_complex
         )
 
     @property
@@ -413,6 +414,13 @@ class DotPlan:
         return self.m <= MOST_ROWS and not self.dtype.is_complex
 
     @property
+    def is_thin_complex(self) -> bool:
+        """Few rows of complex numbers, each multiplied as real ones with the other operand, which is dense one way."""
+        if not self.dtype.is_complex or self.m > MOST_ROWS or self.is_plain or 1 not in self.rhs.strides[1:]:
+            return False
+        return all(side.shape.dtype is self.dtype for side in (self.lhs, self.rhs, self.out))
+
+    @property
     def copies(self) -> int:
         operands = sum(side.copy_bytes for side in (self.lhs, self.rhs) if not self.packs(side))
         return operands + self.out.copy_bytes
@@ -435,6 +443,8 @@ class DotPlan:
         fixed = self.copies + self.result_bytes
         if self.is_row_dot:
             return fixed + self.m * self.k * self.dtype.itemsize
+        if self.is_thin_complex:
+            return fixed + 2 * max(self.n, self.k) * self.dtype.itemsize
         if self.is_row_sum or self.has_few_rows:
             return fixed
         return fixed + max(self._packed_bytes(width) for width in (16, 32, 64))

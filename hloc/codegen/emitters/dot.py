@@ -201,6 +201,13 @@ class _Product:
             self._row_sum(lhs, rhs, out)
         elif self.plan.has_few_rows:
             self._few_rows(lhs, rhs, out)
+        elif self.plan.is_thin_complex:
+            for i in range(self.plan.m):
+                row, to = (
+                    self.b.gep(scalar.memory_type(self.plan.dtype.real_part), start, i64(2 * i * side.strides[1]))
+                    for start, side in ((lhs, self.plan.lhs), (out, self.plan.out))
+                )
+                (self._complex_dots if self.plan.rhs.strides[2] == 1 else self._complex_sums)(row, rhs, to)
         else:
             self._gemm(lhs, rhs, out)
 
@@ -253,6 +260,33 @@ class _Product:
         lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
         routine = few_rows_routine(self.routines, plan.dtype, plan.m, lanes)
         self.b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, (plan.k, row, step, b_step, c_row))])
+
+    def _complex_dots(self, row: Value, rhs: Value, out: Value) -> None:
+        """One row of complex sums: two real rows, (re, -im) and (im, re), with columns of as many real numbers."""
+        plan, b, real = self.plan, self.b, self.plan.dtype.real_part
+        type, line, n = scalar.memory_type(real), self._scratch(0), 2 * plan.k
+        with b.for_loop(0, plan.k) as s:
+            place = b.mul(s, i64(2 * plan.lhs.strides[2]))
+            re, im = (scalar.load(b, real, b.gep(type, row, b.add(place, i64(part)))) for part in (0, 1))
+            for offset, value in ((0, re), (1, b.fneg(im)), (n, im), (n + 1, re)):
+                scalar.store(b, real, value, b.gep(type, line, b.add(b.mul(s, i64(2)), i64(offset))))
+        routine = row_dot_routine(self.routines, ThinProduct(real, real, real, real, 2))
+        sizes = (n, n, 2 * plan.rhs.strides[1], 1, 2 * plan.out.strides[2])
+        b.call(routine, [line, rhs, out, self.extent[1], *map(i64, sizes)])
+
+    def _complex_sums(self, row: Value, rhs: Value, out: Value) -> None:
+        """One row of complex sums: by the real parts of the row and by the imaginary ones, then both together."""
+        plan, b, real = self.plan, self.b, self.plan.dtype.real_part
+        type, sums, n = scalar.memory_type(real), self._scratch(0), 2 * plan.n
+        routine = row_sum_routine(self.routines, ThinProduct(real, real, real, real, 2))
+        sizes = (plan.k, 1, 2 * plan.lhs.strides[2], 2 * plan.rhs.strides[2], n, 1)
+        b.call(routine, [row, rhs, sums, b.mul(self.extent[1], i64(2)), *map(i64, sizes)])
+        with b.for_loop(i64(0), self.extent[1]) as j:
+            at = b.mul(j, i64(2))
+            x, y, u, v = (scalar.load(b, real, b.gep(type, sums, b.add(at, i64(o)))) for o in (0, 1, n, n + 1))
+            to = b.mul(j, i64(2 * plan.out.strides[2]))
+            for part, value in ((0, b.fsub(x, v)), (1, b.fadd(y, u))):
+                scalar.store(b, real, value, b.gep(type, out, b.add(to, i64(part))))
 
     def _gemm(self, lhs: Value, rhs: Value, out: Value) -> None:
         """One product of real matrices, or one for each pair of parts of complex ones."""

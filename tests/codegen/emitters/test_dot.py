@@ -249,3 +249,18 @@ def test_free_dimensions_that_lie_apart_are_gone_through_one_by_one() -> None:
     plans = [DotPlan(i) for i in entry if i.opcode == "dot"]
     assert [plan.batch for plan in plans] == [(5,), (5,), (5,), (3, 4, 5), (), (3, 4)]
     assert [plan.out.copied for plan in plans] == [False, False, False, False, False, False]
+
+
+@pytest.mark.parametrize("dtype", ["c64", "c128"])
+def test_few_rows_of_complex_numbers(dtype: str) -> None:
+    """In both directions of the matrix, on either side of it, and in batches."""
+    parameters = [f"{dtype}[3,70]", f"{dtype}[70,90]", f"{dtype}[90,70]", f"{dtype}[70]", f"{dtype}[5,70,90]"]
+    ops = [
+        dot("p0", "p1", f"{dtype}[3,90]", "- - 1 0"),
+        dot("p0", "p2", f"{dtype}[3,90]", "- - 1 1"),
+        dot("p2", "p3", f"{dtype}[90]", "- - 1 0"),
+        dot("p1", "p3", f"{dtype}[90]", "- - 0 0"),
+        dot("p4", "p3", f"{dtype}[5,90]", "- - 1 0"),
+    ]
+    check(parameters, ops)
+    assert all(DotPlan(i).is_thin_complex for i in parse(program(parameters, ops[:4])).entry if i.opcode == "dot")
