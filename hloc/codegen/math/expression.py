@@ -229,6 +229,16 @@ def by_halves(x: Num, coefficients: Sequence[float]) -> Num:
     return horner(square, coefficients[1::2]).fma(x, horner(square, coefficients[::2]))
 
 
+def by_pairs(x: Num, coefficients: Sequence[float]) -> Num:
+    """The same by pairs, and pairs of these (Estrin): what waits for one another is a logarithm of their number."""
+    terms: list[Num | float] = list(coefficients)
+    while len(terms) > 1:
+        pairs = [x.of(high).fma(x, low) for low, high in zip(terms[::2], terms[1::2])]
+        terms = pairs + terms[len(terms) - len(terms) % 2 :]
+        x = x * x
+    return terms[0]
+
+
 def round_to_integer(x: Num, factor: float = 1.0) -> tuple[Num, Num]:
     """x * factor to the nearest integer, as a float and in an integer's low bits, for less than 2**21 (2**50)."""
     rounder = ROUNDER[scalar(x)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from .double_double import Pair, add, add_single, divide, multiply, square, two_sum
 from .exponential import LN2
-from .expression import MANTISSA_BITS, Num, by_halves, horner, power_of_two, round_to_integer, scalar
+from .expression import MANTISSA_BITS, Num, by_pairs, horner, power_of_two, round_to_integer, scalar
 from .functions import function, usual
 
 LOG_REST = (
@@ -81,7 +81,7 @@ def log_near_one(e: Num, f: Num, correction: Num | None = None) -> Num:
     """e ln 2 + log(1 + f), and a small correction if there is one, in single precision."""
     high, low = LN2["float"]
     small = e * low if correction is None else e.fma(low, correction)
-    return e.fma(high, f + (f * f).fma(by_halves(f, LOG_REST), small))
+    return e.fma(high, f + (f * f).fma(by_pairs(f, LOG_REST), small))
 
 
 def log_pair(e: Num, f: Pair) -> Pair:
