@@ -11,7 +11,7 @@ from hloc.codegen import few_rows
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gemm import GROUP, IN_PLACE, PANELS, GemmPlan
 from hloc.codegen.matvec import MOST_ROWS
-from hloc.codegen.packing import ANYHOW, TOGETHER, order_of
+from hloc.codegen.packing import ANYHOW, order_of
 from hloc.codegen.pair_products import terms_a_lane
 from hloc.codegen.products import summing_type
 from hloc.codegen.strided import Strided
@@ -361,8 +361,6 @@ class DotPlan:
             plan = replace(plan, k_block=self.k)
         if left and (right or not self.reads_rows):
             plan = replace(plan, m_block=self.m, m_part=self.m if plan.m_part else 0)
-        if self.reads_rows:
-            plan = replace(plan, n_block=min(plan.n_block, TOGETHER * plan.tile.columns))
         return replace(plan, n_block=self.n) if right else plan
 
     @property
@@ -451,4 +449,4 @@ class DotPlan:
 
     def _packed_bytes(self, vector_bytes: int) -> int:
         plan = self.gemm(vector_bytes)
-        return replace(plan, n_block=0).scratch_bytes if self.rhs.in_panels and not self.keeps else 2*plan.scratch_bytes
+        return replace(plan, n_block=0).scratch_bytes if self.rhs.in_panels and not self.keeps else plan.scratch_bytes
