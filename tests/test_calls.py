@@ -19,6 +19,7 @@ import pytest
 import hloc
 from hloc.codegen import call_layout
 from hloc.ir.dtypes import ALL
+from hloc.options import Options
 from hloc.runtime import callable_type, native_call
 from hloc.runtime.executable import Executable
 
@@ -461,6 +462,30 @@ def test_calls_from_many_threads(negated: Executable, large: Executable) -> None
         thread.start()
     for thread in threads:
         thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("rows", [7, 682, 683])
+def test_arenas_on_the_stack_and_of_the_pool(rows: int) -> None:
+    """Copies of three columns that are turned need working memory; called by several threads at once."""
+    steps = " ".join(
+        f"t{n} = f32[{shape}] transpose({operand}), dimensions={{1,0}}"
+        for n, shape, operand in [(0, f"3,{rows}", "x"), (1, f"{rows},3", "t0"), (2, f"3,{rows}", "t1")]
+    )
+    x = np.random.default_rng(5).standard_normal((rows, 3)).astype(np.float32)
+    entry = f"e {{ x = f32[{rows},3] parameter(0) {steps} ROOT r = f32[3,{rows}] add(t2, t2) }}"
+    executable = hloc.compile(f"ENTRY {entry}", options=Options(pipeline="none"))
+    assert (native_call.arena_room(executable.program) is None) == (rows == 683)
+    wrong: list[int] = []
+
+    def call(number: int) -> None:
+        wrong.extend(number for _ in range(200) if not np.array_equal(executable(x + number), 2 * (x + number).T))
+
+    callers = [threading.Thread(target=call, args=(number,)) for number in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
     assert not wrong
 
 

@@ -30,7 +30,7 @@ CALL = (
     "entry",  # ptr to the program's entry
     "constants",  # ptr
     "context",  # ptr
-    "arena_class",  # i64: the size class of the arena; -1 if there is none
+    "arena_class",  # i64: the size class of the arena; -1 if it lies on the stack
     "releases",  # i64: whether other Python threads go on meanwhile
     "parameters",  # ptr to rows of PARAMETER
     "parameter_count",  # i64
@@ -39,6 +39,7 @@ CALL = (
     "structure",  # ptr to i64: how results become one value, see LEAF
     "structure_count",  # i64
     "words",  # i64: room that a call needs on the stack
+    "arena_room",  # i64: bytes at its end for the arena, from a boundary of 64 bytes at most 64 before them on
     "donates",  # i64: whether results lie in the memory of arguments
 )
 """One for a program."""

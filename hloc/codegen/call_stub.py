@@ -18,6 +18,7 @@ from hloc.codegen.call_layout import (
     LEAF,
     PARAMETER,
     RESULT,
+    UNIT,
     VECTORCALL_OFFSET,
     at,
 )
@@ -184,9 +185,10 @@ class CallStub:
             _require(b, b.icmp_unsigned("!=", block, _NULL), no_arena)
             return block
 
-        arena = b.if_else(b.icmp_signed("<", arena_class, word(0)), lambda: _NULL, taken)
+        on_stack = b.icmp_signed("<", arena_class, word(0))
+        arena = b.if_else(on_stack, lambda: self._stack_arena(b, state, inputs), taken)
         status = self._run(b, state, inputs, outputs, arena)
-        with b.if_then(b.icmp_unsigned("!=", arena, _NULL)):
+        with b.if_then(b.not_(on_stack)):
             b.call(self.pool.free, [pool, arena, word(0)])
         with b.if_then(b.icmp_signed("!=", status, const("i32", 0))):
             b.call(self._drop, [leaves, word(0), result_count])
@@ -200,6 +202,12 @@ class CallStub:
         b.branch(slow)
         b.position_at_end(slow)
         self._go_slow(b, host, callable, args, count, names)
+
+    def _stack_arena(self, b: Builder, state: Value, inputs: Value) -> Value:
+        """The arena at the end of the room that begins with `inputs`."""
+        end = b.add(b.ptrtoint(inputs, "i64"), b.shl(load(b, "i64", state, at(CALL, "words")), word(3)))
+        start = b.sub(end, load(b, "i64", state, at(CALL, "arena_room")))
+        return b.inttoptr(b.and_(start, word(-UNIT)), "ptr")
 
     def _check(self, b: Builder, state: Value, host: Value, args: Value, inputs: Value, slow: Block) -> None:
         """Where the arguments' elements lie, into `inputs`; to `slow` if one is not exactly as it should be."""

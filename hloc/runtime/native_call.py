@@ -34,6 +34,9 @@ _NEW_FROM_DESCR = 94
 _MOST_LEAVES = 16384
 """More pointers are too much for a thread's stack."""
 
+_MOST_ON_STACK = 8192
+"""Bytes of an arena that lies on the stack."""
+
 _LONG_SECONDS = 20e-6
 """How long a run takes at least for which Python's lock is given up."""
 
@@ -165,12 +168,13 @@ class NativeCall:
             rows.result(host, leaf.shape, donor)
             for leaf, donor in zip(program.results, donors or (None,) * len(program.results), strict=True)
         ]
+        room = arena_room(program)
         fields = {
             "host": address(host.table),
             "entry": entry,
             "constants": constants,
             "context": context,
-            "arena_class": host.size_class(program.arena_bytes) if program.arena_bytes else -1,
+            "arena_class": -1 if room is not None else host.size_class(program.arena_bytes),
             "releases": int(is_long(program)),
             "parameters": rows.address(parameters),
             "parameter_count": len(parameters),
@@ -178,7 +182,8 @@ class NativeCall:
             "result_count": len(results),
             "structure": rows.address(structure),
             "structure_count": len(structure),
-            "words": len(parameters) + 2 * len(results) + len(structure),
+            "words": len(parameters) + 2 * len(results) + len(structure) + ((room or 0) + layout.UNIT) // 8,
+            "arena_room": room or 0,
             "donates": int(any(donor is not None for donor in donors)),
         }
         self._table = _table(layout.CALL, fields)
@@ -186,6 +191,12 @@ class NativeCall:
     def enter(self, executable: object) -> None:
         """From now on calls of an executable go through these tables."""
         set_function(executable, self._host.call_address, address(self._table))
+
+
+def arena_room(program: Program) -> int | None:
+    """The bytes of an arena that lies on the stack; None for those that are too large."""
+    small = program.arena_bytes <= _MOST_ON_STACK
+    return -(-program.arena_bytes // layout.UNIT) * layout.UNIT if small else None
 
 
 def fits(program: Program) -> bool:
