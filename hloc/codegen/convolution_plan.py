@@ -345,8 +345,8 @@ class ConvolutionPlan:
 
     def places(self, vector_bytes: int) -> dict[str, int]:
         """Where the parts of scratch begin, and at the name "end" how many bytes they take. One panel of a kernel is
-        packed at a time, those of a block together if it is computed. By way of points, the first one is the number,
-        plus 1, of the part of the features whose weights a thread has.
+        packed at a time, those of a block together if it is computed. By way of points, the first one is what a
+        thread knows of its scratch (`winograd.py`).
         """
         features, itemsize = self.block_features(vector_bytes), self.dtype.itemsize
         columns = self.tile(vector_bytes).columns

@@ -32,22 +32,23 @@ class WinogradConvolution:
         state = self._at("part")
         with ExitStack() as stack:
             if k.range is None:
-                b.store(i64(0), state)
+                b.memset(state, integer("i8", 0), i64(_STATE_BYTES))
                 limits = i64(0), i64(self.parts * count)
             else:
-                k.cleared = 8
+                k.cleared = _STATE_BYTES
                 limits = stack.enter_context(k.ranged(self.parts * count))
             unit = stack.enter_context(b.for_loop(*limits, unroll=False))
             part, number = b.udiv(unit, i64(count)), b.urem(unit, i64(count))
-            before = b.load("i64", state)
-            with b.if_then(b.icmp_signed("!=", before, b.add(part, i64(1)))):
+            with b.if_then(b.icmp_signed("!=", b.load("i64", state), b.add(part, i64(1)))):
                 self._make_weights(part)
                 b.store(b.add(part, i64(1)), state)
             first = b.mul(number, i64(each))
-            strip = stack.enter_context(b.for_loop(first, least(b, b.add(first, i64(each)), i64(strips)), unroll=False))
-            self._begin(strip, first)
-            self.is_new = b.and_(self.is_new, b.icmp_signed("==", before, i64(0)))
-            self._strip_of_points(part)
+            if each == 1:
+                self._strip_of_points(first, part)
+                return
+            end = least(b, b.add(first, i64(each)), i64(strips))
+            with b.for_loop(first, end, unroll=False) as strip:
+                self._strip_of_points(strip, part)
 
     def _features(self, part: Value) -> Extent:
         """The features of a part."""
@@ -68,9 +69,13 @@ class WinogradConvolution:
         given = [kernel, *map(i64, strides), panels, self._at("weights")]
         b.call(weights_routine(self.routines, self.tile), given)
 
-    def _strip_of_points(self, part: Value) -> None:
+    def _strip_of_points(self, strip: Value, part: Value) -> None:
         """The results of a strip: those of a part of the features."""
         b, plan = self.b, self.plan
+        begun = b.gep("i64", self._at("part"), i64(1))
+        self._begin(strip, strip)
+        self.is_new = b.icmp_signed("==", b.load("i64", begun), i64(0))
+        b.store(i64(1), begun)
         self.copy_strip()
         image = self.image()
         self.origin, self.positions = i64(0), b.mul(b.mul(*self.count), i64(prod(plan.positions[1:])))
@@ -97,6 +102,9 @@ class WinogradConvolution:
         to = [self._at("products"), i64(plan.points_room * columns), self._at("sums"), i64(self.panel_sums)]
         return b.call(block_routine_of_points(self.routines, self.tile), [*left, *right, *to, *shape])
 
+
+_STATE_BYTES = 16
+"""What a thread knows of its scratch: the part whose weights are there, and whether an image was."""
 
 _UNITS = 8
 """Units of work for each thread, about."""

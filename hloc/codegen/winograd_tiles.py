@@ -130,6 +130,7 @@ class _Writer:
         b, p, tile = self.b, self.p, self.tile
         dense = b.icmp_signed("==", p.feature, i64(1))
         size = b.mul(p.channels, i64(tile.columns))
+        room = b.alloca(self.vector, 9, align=64)
         with (
             b.for_loop(i64(0), p.panels, unroll=False) as panel,
             b.for_loop(i64(0), p.channels, unroll=False) as channel,
@@ -140,24 +141,29 @@ class _Writer:
             start = self.at(p.kernel, b.add(b.mul(channel, p.channel), b.mul(feature, p.feature)))
             offsets = [[b.add(b.mul(p.row, i64(i)), b.mul(p.column, i64(j))) for j in range(3)] for i in range(3)]
             flat = [offset for line in offsets for offset in line]
-            found = b.if_else(
-                dense,
-                lambda: [self.load(start, offset) for offset in flat],
-                lambda: [self.gathered(start, offset, p.feature) for offset in flat],
-            )
+
+            def gathered(start: Value = start) -> list[Value]:
+                self.gather(start, room)
+                return [self.load(room, i64(number * tile.lanes)) for number in range(9)]
+
+            found = b.if_else(dense, lambda: [self.load(start, offset) for offset in flat], gathered)
             points = _both(found, 3, self.weight_points)
             line = b.add(b.mul(channel, i64(tile.columns)), column)
             to = self.at(p.to, b.add(b.mul(b.mul(panel, i64(POINTS)), size), line))
             for point, value in enumerate(points):
                 self.store(value, to, b.mul(size, i64(point)))
 
-    def gathered(self, start: Value, offset: Value, stride: Value) -> Value:
-        """A vector of elements a stride apart."""
-        b, value = self.b, zero(self.vector)
-        for lane in range(self.tile.lanes):
-            place = self.at(start, b.add(offset, b.mul(stride, i64(lane))))
-            value = b.insertelement(value, b.load(self.tile.type, place), lane)
-        return value
+    def gather(self, start: Value, room: Value) -> None:
+        """Puts a window of weights of as many features as a vector has lanes into `room`, place by place."""
+        b, p, lanes = self.b, self.p, self.tile.lanes
+        with (
+            b.for_loop(0, 3, unroll=False) as i,
+            b.for_loop(0, 3, unroll=False) as j,
+            b.for_loop(0, lanes, unroll=False) as lane,
+        ):
+            place = b.add(b.add(b.mul(p.row, i), b.mul(p.column, j)), b.mul(p.feature, lane))
+            to = b.add(b.mul(b.add(b.mul(i, i64(3)), j), i64(lanes)), lane)
+            b.store(b.load(self.tile.type, self.at(start, place)), self.at(room, to))
 
     def weight_points(self, g: Sequence[Value]) -> list[Value]:
         """G g."""
