@@ -62,6 +62,17 @@ class Folds:
 
         return self._carrying(self.sizes[:split], initial, chunk)
 
+    def in_segments(self, initial: Values, count: int, before: Callable[[Value], object]) -> Values:
+        """As `run` for one dimension, gone through in so many segments; `before(number)` comes first in each."""
+        size = self.sizes[0] // count
+
+        def segment(number: Index, totals: Values) -> Values:
+            before(number[0])
+            first = self.b.mul(number[0], i64(size))
+            return self._chunk([size], totals, lambda i: (self.b.add(first, i[0]),))
+
+        return self._carrying([count], initial, segment)
+
     def alone(self) -> Values:
         """The folds of the elements without initial values, of known operations and choices."""
         if self.reducers[0].operation is not None:

@@ -310,7 +310,8 @@ def _streamed_loops(k: KernelContext, step: KernelStep, nest: Sequence[int]) -> 
         first = list(index)
         first[stream.along] = k.b.mul(first[stream.along], i64(block))
         for array in inputs:
-            stream.prefetch(array, tuple(first), streams.AHEAD)
+            size = block * array.shape.dtype.itemsize
+            streams.prefetch(k.b, array, tuple(first), i64(streams.AHEAD), size)
         stream.fill(tuple(first), lambda at: [k.body.evaluate(k, *root, at) for root in roots], interleave)
 
     dims = list(shape.dims)

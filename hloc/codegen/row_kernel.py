@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 
 from hloc.analysis.row_softmax import tells_nans_by_powers
@@ -15,6 +15,7 @@ from hloc.codegen.graphs import operands_of, shape_of
 from hloc.codegen.kernel import Index, KernelContext, index_constant
 from hloc.codegen.llvm import Value
 from hloc.codegen.loops import index_key, reshape_index
+from hloc.codegen.next_row import NextRow, next_row
 from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 from hloc.codegen.row_stages import Place, RowLoop, RowStages, inputs_of, kept_bytes, reducer_of
@@ -25,9 +26,6 @@ from hloc.records import replace
 
 _TOGETHER = 4
 """Columns folded in one pass over the running values."""
-
-_NEAR = 1 << 16
-"""Bytes of a row at most which is fetched while the one before it is worked on: a part of the second cache."""
 
 
 def write_rows(k: KernelContext, stages: RowStages, roots: Sequence[Leaf]) -> None:
@@ -189,7 +187,11 @@ class RowWriter(RowParts):
 
         initial = [self.initial(reduce) for reduce, _ in loop.reduces]
         folds = Folds(self.k, reducers, loop.sizes, elements, repeatable=not loop.roots)
-        totals = folds.run(initial)
+        count = self._segments(loop)
+        if count:
+            totals = folds.in_segments(initial, count, partial(self._fetch, loop, row))
+        else:
+            totals = folds.run(initial)
         self._bind_results([reduce for reduce, _ in loop.reduces], totals)
         self.bind_kept(loop, row)
 
@@ -212,26 +214,31 @@ class RowWriter(RowParts):
         """The columns of large roots, block by block."""
         stream = streams.Streams(self.k, [self.k.outputs[root] for root, _ in loop.roots], block)
         roots, place = [self.roots[root] for root, _ in loop.roots], loop.roots[0][1]
-        following = self._following(shape_of(roots[0]), place)
+        sizes = [*loop.sizes[:-1], loop.sizes[-1] // block]
 
         def one(column: Index) -> None:
+            (number,) = reshape_index(self.b, column, sizes, [prod(sizes)])
+            self._fetch(loop, row, number)
             first = (*column[:-1], self.b.mul(column[-1], i64(block)))
             index = self.index(roots[0], place, row, first)
-            for array, ahead in following:
-                stream.prefetch(array, index, ahead)
             stream.fill(index, lambda at: [self.k.body.evaluate(self.k, *root, at) for root in roots])
 
-        self.k.loop_nest([*loop.sizes[:-1], loop.sizes[-1] // block], one)
+        self.k.loop_nest(sizes, one)
 
-    def _following(self, shape: ArrayShape, place: Place) -> list[tuple[ArrayRef, int]]:
-        """Large inputs whose next row is near, and how many bytes it is ahead.
+    @cached_property
+    def _next_row(self) -> NextRow | None:
+        return next_row(self.k, self.stages, self.roots, [self._streamed_block(loop) for loop in self.stages.loops])
 
-        Memory would rest while a row that is in a cache is gone through again.
-        """
-        elements = min((shape.strides[d] for d in place.rows if shape.dims[d] > 1), default=0)
-        inputs = [a for a in self.k.body.arrays_like(shape) if a.shape.byte_size >= streams.LEAST_BYTES]
-        ahead = [elements * array.shape.dtype.itemsize for array in inputs]
-        return [pair for pair in zip(inputs, ahead, strict=True) if 0 < pair[1] <= _NEAR]
+    def _segments(self, loop: RowLoop) -> int:
+        """In how many pieces a loop goes through the columns, fetching some of the next row; 0 if it does not."""
+        return self._next_row.segments[self.stages.loops.index(loop)] if self._next_row is not None else 0
+
+    def _fetch(self, loop: RowLoop, row: Index, segment: Value) -> None:
+        """The part of the next row that belongs to a segment of a loop."""
+        if self._segments(loop):
+            place = self._next_row.place
+            first = self.index(self._next_row.root, place, row, [index_constant(0)] * len(place.columns))
+            self._next_row.fetch(self.b, self.stages.loops.index(loop), first, segment)
 
 
 class _StripWriter(RowWriter):

@@ -63,6 +63,10 @@ class RowLoop:
     roots: tuple[tuple[int, Place], ...]
     kept: tuple[tuple[Leaf, Place], ...] = ()
 
+    @property
+    def reducers(self) -> list[Reducer]:
+        return [reducer_of(reduce) for reduce, _ in self.reduces]
+
 
 @record
 class RowStages:
@@ -108,6 +112,25 @@ def inputs_of(reduce: Instruction) -> list[Leaf]:
 def reducer_of(reduce: Instruction) -> Reducer:
     """How a reduce folds."""
     return Reducer.of_reduce(reduce)
+
+
+def loop_works(stages: RowStages, roots: Sequence[Leaf]) -> list[float]:
+    """Work of each loop for one column, in units of `cost.weight`, with what loads, folds and stores take."""
+    at_hand = {leaf for level in stages.values for leaf in level}
+    works = []
+    for loop in stages.loops:
+        pending = [leaf for reduce, _ in loop.reduces for leaf in inputs_of(reduce)]
+        pending += [roots[number] for number, _ in loop.roots]
+        work, seen = 2.0 + len(loop.reduces) + 2 * len(loop.roots), set(at_hand)
+        while pending:
+            leaf = pending.pop()
+            if leaf not in seen and leaf[0].opcode not in ("parameter", "constant", "reduce"):
+                seen.add(leaf)
+                work += weight(leaf[0])
+                pending += operands_of(leaf)
+        at_hand |= {leaf for leaf, _ in loop.kept}
+        works.append(work)
+    return works
 
 
 def row_stages(body: Computation, roots: Sequence[Leaf]) -> RowStages | None:

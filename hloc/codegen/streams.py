@@ -66,13 +66,14 @@ class Streams:
         for held, output in zip(self.held, self.outputs, strict=True):
             self.b.call(routine, [output.address(index), held.pointer, i64(held.shape.byte_size)])
 
-    def prefetch(self, array: ArrayRef, index: Index, ahead: int) -> None:
-        """Has the second cache fetch what an array has so many bytes behind a block; any place will do."""
-        start = self.b.gep("i8", array.address(index), i64(ahead), inbounds=False)
-        reading, second, data = (integer("i32", hint) for hint in (0, 2, 1))
-        for line in range(0, self.block * array.shape.dtype.itemsize, _LINE):
-            given = [self.b.gep("i8", start, i64(line), inbounds=False), reading, second, data]
-            self.b.intrinsic("llvm.prefetch", "void", given, overloads=["ptr"], pure=False)
+
+def prefetch(b: Builder, array: ArrayRef, index: Index, offset: Value, size: int) -> None:
+    """Has the second cache fetch so many bytes, whose first is `offset` behind an element; any place will do."""
+    start = b.gep("i8", array.address(index), offset, inbounds=False)
+    reading, second, data = (integer("i32", hint) for hint in (0, 2, 1))
+    for line in range(0, size, _LINE):
+        given = [b.gep("i8", start, i64(line), inbounds=False), reading, second, data]
+        b.intrinsic("llvm.prefetch", "void", given, overloads=["ptr"], pure=False)
 
 
 def stream_routine(routines: Routines) -> Function:

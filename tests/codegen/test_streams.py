@@ -50,6 +50,26 @@ ENTRY e {
   ROOT r = (f32[9,3,512], f32[9,3,512]) tuple(d, e)
 }"""
 
+SOFTMAX = """HloModule m
+max { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT m = f32[] maximum(a, b) }
+add { a = f32[] parameter(0)
+  b = f32[] parameter(1)
+  ROOT s = f32[] add(a, b) }
+ENTRY e {
+  x = f32[33,3072] parameter(0)
+  low = f32[] constant(-inf)
+  zero = f32[] constant(0)
+  m = f32[33] reduce(x, low), dimensions={1}, to_apply=max
+  b = f32[33,3072] broadcast(m), dimensions={0}
+  d = f32[33,3072] subtract(x, b)
+  e = f32[33,3072] exponential(d)
+  s = f32[33] reduce(e, zero), dimensions={1}, to_apply=add
+  t = f32[33,3072] broadcast(s), dimensions={0}
+  ROOT r = f32[33,3072] divide(e, t)
+}"""
+
 
 LOOP = """HloModule m
 cond { s = (s32[], f64[12800]) parameter(0)
@@ -86,7 +106,7 @@ def llvm_ir(text: str) -> str:
 
 
 @pytest.mark.usefixtures("any_size")
-@pytest.mark.parametrize("text", [ELEMENTWISE, FLAT, LAYOUT, ODD, ROWS])
+@pytest.mark.parametrize("text", [ELEMENTWISE, FLAT, LAYOUT, ODD, ROWS, SOFTMAX])
 @pytest.mark.parametrize("guard", ["", "end"])
 def test_results_are_the_evaluators(text: str, guard: str) -> None:
     executable = compiled(text, guard_pages=guard)
@@ -120,6 +140,22 @@ def test_what_is_read_beside_results_is_fetched_ahead() -> None:
     assert lines(ELEMENTWISE, "kernel.fusion") == 128 * 4 // 64  # of x alone: the row is read again and again
     assert lines(FLAT, "kernel.r") == 128 * 8 // 64
     assert lines(ODD, "kernel.r") == 0
+
+
+@pytest.mark.usefixtures("any_size")
+def test_all_loops_over_a_row_fetch_the_next_one() -> None:
+    llvm = llvm_ir(SOFTMAX).split("define internal void @kernel.")[1].split("\n}")[0]
+    bursts = [len(burst.split("call void @llvm.prefetch")) - 1 for burst in llvm.split("phi i64")]
+    most, powers, last = (burst for burst in bursts if burst)
+    assert 0 < most <= last < powers
+    assert 3072 * 4 // 64 <= 12 * (most + powers) + 24 * last <= 1.5 * 3072 * 4 // 64
+
+
+@pytest.mark.usefixtures("any_size")
+def test_short_rows_are_fetched_where_they_are_stored() -> None:
+    llvm = llvm_ir(SOFTMAX.replace("3072", "256")).split("define internal void @kernel.")[1].split("\n}")[0]
+    bursts = [len(burst.split("call void @llvm.prefetch")) - 1 for burst in llvm.split("phi i64")]
+    assert [burst for burst in bursts if burst] == [256 * 4 // 64 // 2]
 
 
 def test_small_results_stay_in_the_caches() -> None:
