@@ -181,7 +181,10 @@ def test_for_loop_over_arrays():
         assert (target[count:] == -1).all()
 
 
-@pytest.mark.parametrize("first, last, step", [(0, 10, 3), (0, 0, 1), (5, 2, 1), (9, -1, -2), (0, 1, 1)])
+@pytest.mark.parametrize(
+    "first, last, step",
+    [(0, 10, 3), (0, 0, 1), (5, 2, 1), (9, -1, -2), (0, 1, 1), (3, 8, 5), (3, 9, 5), (4, 2, -2), (4, 1, -2)],
+)
 @pytest.mark.parametrize("known", [True, False])
 def test_carried_values(first, last, step, known):
     module, f, b = start()
@@ -195,6 +198,15 @@ def test_carried_values(first, last, step, known):
     b.ret(b.add(b.mul(total, const(I64, 1000)), count))
     indices = range(first, last, step)
     assert run(module, first, last) == (100 + sum(indices)) * 1000 + len(indices)
+
+
+@pytest.mark.parametrize("first, last, step, loops", [(0, 1, 1, 0), (2, 7, 5, 0), (2, 8, 5, 1), (0, -3, -3, 0)])
+def test_a_single_turn_needs_no_loop(first, last, step, loops):
+    _, f, b = start()
+    with b.for_loop(first, last, step) as i:
+        b.store(i, Value("ptr", "%x"))
+    b.ret(f.args[1])
+    assert f.definition().count("phi") == loops
 
 
 def test_nested_loops_and_conditions():

@@ -105,9 +105,11 @@ class Builder(Arithmetic, Memory):
         """The guard and the head of a counted loop, positioned in its body.
 
         The loop tests at its end, the form LLVM's loop passes want; the guard in front is left out when
-        the first iteration is known to run.
+        the first iteration is known to run. A loop of a single turn is none: LLVM would take its time to find out.
         """
         before = self.block
+        if start.__class__ is end.__class__ is Constant and 0 < (end.number - start.number) * step <= step * step:
+            return before, None, None, None, [start, *initial]
         body = self.append_block(name, before)
         end_block = self.append_block(f"{name}.end", before)
         runs = self.icmp_signed("<" if step > 0 else ">", start, end)
@@ -126,6 +128,8 @@ class Builder(Arithmetic, Memory):
     ) -> list[Value]:
         """The loop's increment, test and exit; the carried values after it."""
         before, runs, body, end_block, phis = state
+        if body is None:
+            return list(carried)
         latch = self.block
         index = self.add(phis[0], integer(end.type, step), " nsw")
         for phi, value in zip(phis, (index, *carried), strict=True):
