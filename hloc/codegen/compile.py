@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -215,9 +216,12 @@ def _generate(module: HloModule, target: Target, options: Options, apart: bool =
     kernels = KernelCode(llvm, target, options)
     constants = ConstantPool(options.guard_pages)
     compiled: dict[Variant, Compiled] = {}
-    for variant, plan in _plans(module, target, _donors(module, options)).items():
+    plans = _plans(module, target, _donors(module, options))
+    calls = Counter(callee for plan in plans.values() for callee in _called(plan))
+    for variant, plan in plans.items():
         name = f"computation.{len(compiled)}.{variant.computation.name}"
-        compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled).write()
+        is_called_once = calls[variant] <= 1  # the entry by nobody here, but by the one function that others see
+        compiled[variant] = ComputationCode(name, plan, variant, kernels, constants, compiled, is_called_once).write()
     main = compiled[variant]  # the entry comes last
     _write_entry(llvm, main, target, options)
     if kernels.threads > 1:

@@ -110,6 +110,7 @@ class ComputationCode:
         kernels: KernelCode,
         constants: ConstantPool,
         callees: dict[Variant, Compiled],
+        is_called_once: bool = False,
     ):
         self.plan = plan
         self.kernels = kernels
@@ -127,6 +128,9 @@ class ComputationCode:
             attributes += " optnone noinline"
         elif self.depth % _MOST_NESTED == 0:
             attributes += " noinline"
+        elif is_called_once and not self.guard:
+            # LLVM would do so, but only after it has been through the function, and then again.
+            attributes += " alwaysinline"
         self.name = name
         self.attributes = attributes
 

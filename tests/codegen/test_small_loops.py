@@ -57,6 +57,19 @@ def test_with_guards_kernels_keep_their_names():
     assert not any(call.endswith("alwaysinline") for call in _calls(8, guard_pages="end"))
 
 
+def _inlined(text: str, name: str) -> bool:
+    """Whether a computation's function is marked to become part of its caller, before LLVM looks at it."""
+    group = re.search(rf"define internal i32 @computation\.\d+\.{name}\(.*(#\d+) {{", text)[1]
+    return "alwaysinline" in re.search(rf"^attributes {group} = .*", text, re.MULTILINE)[0]
+
+
+def test_computations_with_one_caller_become_part_of_it():
+    text = emit_stage(hloc.parse(_module(8, 100_000)), "llvm", "cpu", Options())
+    assert all(_inlined(text, name) for name in ("body", "condition", "e"))
+    guarded = emit_stage(hloc.parse(_module(8, 100_000)), "llvm", "cpu", Options(guard_pages="end"))
+    assert not _inlined(guarded, "body")
+
+
 @pytest.mark.parametrize("size", [3, 8, 16, 40, 5000])
 def test_results(size):
     x = np.arange(size, dtype=np.float32)
