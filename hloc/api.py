@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from hloc import program_cache
+from hloc import collection, program_cache
 from hloc.errors import HloError, HloWarning
 from hloc.lazy import lazy
 from hloc.options import Options
@@ -160,8 +160,9 @@ def compile_program(
     options = options or Options()
     if isinstance(source, os.PathLike):
         source, name = read_text(Path(source)), name or str(source)
-    module = _optimized(source, target, options, name)
-    return codegen.compile_module(module, targets.target_named(target), options)
+    with collection.paused():
+        module = _optimized(source, target, options, name)
+        return codegen.compile_module(module, targets.target_named(target), options)
 
 
 def _optimized(source: str | Module, target: str, options: Options, name: str | None) -> Module:

@@ -15,12 +15,11 @@ of a dump, and `hloc opt --remarks=fusion` or `Report.remarks("fusion")` gives t
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from hloc import collection
 from hloc.analysis.verifier import verify
 from hloc.errors import HloError, InternalError
 from hloc.ir.module import Module
@@ -66,18 +65,6 @@ EVERY = "all"
 Observer = Callable[[PassRun, Module], None]
 
 
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Snapshots make many objects that live on: looking through them for cycles would take longest."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 class Runner:
     """One run of steps over one module. See `pipeline.run_pipeline` for what the options do."""
 
@@ -99,7 +86,7 @@ class Runner:
             self._dump = dump.Dump(Path(self.options.dump_to), self.options)
             self._dump.write(dump.INPUT, self.module)
         try:
-            with _collection_paused():
+            with collection.paused():
                 self._run_rows(plan)
         finally:
             if self._dump is not None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
+from hloc import collection
 from hloc.errors import HloError, Source, Span
 from hloc.ir.module import Module
 from hloc.ir.shapes import Shape
@@ -56,7 +54,7 @@ def parse_finely(text: str, name: str = "<string>") -> Module:
 def _parse(source: Source, start: int, end: int, coarse: bool = True) -> Module:
     language = _language()
     try:
-        with _no_collection():
+        with collection.paused():
             tree = language.module(source.text, start, end, coarse)
             return ModuleBuilder(source, partial(language.instruction, source.text), parse).build(tree)
     except Fault as fault:
@@ -111,19 +109,6 @@ class Language:
             return self.engine.parse(lexer, rule)
         except Unexpected as error:
             raise unexpected(error.token, error.expected, error.values, lexer.text, self.texts) from None
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Pause the search for cycles, which would walk all that a parse makes, again and again, and find nothing."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @cache
