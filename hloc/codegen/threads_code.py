@@ -228,9 +228,9 @@ def _system(b: Builder, pool: Value, number: int, *args: Value) -> Value:
 
 def worker_entry(routines: Routines, name: str) -> None:
     """The function that the runtime starts helpers in: `ptr name(ptr words)`, words as WORKER has them."""
-    function = routines.module.function(name, "ptr", [("ptr", "words")], routines.target.function_attributes)
-    b = Builder(function)
-    words = function.args[0]
+    home = routines.module.part(_PART, PLAIN)
+    b = Builder(home.function(name, "ptr", [("ptr", "words")], routines.target.function_attributes))
+    words = b.function.args[0]
     pool = b.load("ptr", words)
     rest = [b.load("i64", b.gep("i64", words, i64(number))) for number in (1, 2)]
     b.call(worker_routine(routines), [pool, *rest])

@@ -114,4 +114,4 @@ def test_the_code_of_threads_is_one_object(lowered: list[str]) -> None:
     program = hloc.compile(text, options=Options(cache=False, num_threads=2)).program
     assert program.threads == 2
     assert len(program.routines) == 1
-    assert [text.count("define ") for text in lowered if "define void @hloc.worker(" in text] == [4]
+    assert [text.count("define ") for text in lowered if "define void @hloc.worker(" in text] == [5]
