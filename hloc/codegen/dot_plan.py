@@ -9,7 +9,7 @@ from math import gcd, prod
 from hloc.analysis.panels import panel_width
 from hloc.codegen import few_rows
 from hloc.codegen.epilogue import Epilogue
-from hloc.codegen.gemm import GROUP, IN_PLACE, PANELS, GemmPlan
+from hloc.codegen.gemm import ALONE, GROUP, IN_PLACE, PANELS, GemmPlan
 from hloc.codegen.matvec import MOST_ROWS
 from hloc.codegen.packing import ANYHOW, order_of
 from hloc.codegen.pair_products import terms_a_lane
@@ -310,8 +310,9 @@ class DotPlan:
 
     @cached_property
     def reads_rows(self) -> bool:
-        """Whether blocks of the left operand's rows, of whole tiles, are read where they lie: then a part of the result
-        may have few columns and all rows, and nothing is packed twice.
+        """Whether blocks of the left operand's rows are read where they lie: then a part of the result may have few
+        columns and all rows, and nothing is packed twice. Rows are whole tiles, unless results are stored just once:
+        then the last tile may begin in the one before it.
         """
         side = self.lhs
         if self._is_near(side) or not self.is_packed or self.dtype.is_complex or self.rhs.in_panels:
@@ -320,7 +321,8 @@ class DotPlan:
             return False
         if self.n < _WIDE or gcd(side.strides[1] * self.dtype.itemsize, _ALIKE) == _ALIKE:
             return False
-        return all(self.m % self._blocks(width).tile.rows == 0 for width in (16, 32, 64))
+        once = self.m >= _WHOLE_TILES[0] and self.k <= ALONE and self.epilogue is None and not self.keeps
+        return once or all(self.m % self._blocks(width).tile.rows == 0 for width in (16, 32, 64))
 
     def order(self, side: Side) -> str:
         """What is known of where an operand of a packed product lies: an order of `packing`, or IN_PLACE."""

@@ -8,16 +8,26 @@ from hloc.codegen.dot_plan import DotPlan
 from hloc.codegen.gemm import GROUP
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.routines import i64, least
+from hloc.codegen.tiles import Tile
 from hloc.records import record
 
-_TILES, _NEAR_TILES, _FAR_TILES = 8, 4, 2
+_TILES, _NEAR_TILES = 8, 4
 """Tiles along each side of a part of a product, at least: what is packed is packed again for each part, what is read
-in place costs nothing more; along columns if rows of a large operand are read in place.
+in place costs nothing more.
 """
 
-_WORK, _MOST = 1 << 24, 8
-"""Multiplications of a part, where there are more parts than two for each worker, and parts for each at most. A thread
-whose processor is slower than others' at the time, since others use it too, does fewer of them.
+_WORK, _MOST, _FEW = 1 << 19, 16, 8
+"""Multiplications of a part whose rows are read in place, parts for each worker at most, and parts that are so few
+that they are parted along rows, too. A thread whose processor is slower than others' at the time, since others use it
+too, does fewer of them.
+"""
+
+_ROW_TILES = 16
+"""Tiles along the rows of such a part, at least: for each, its columns are packed again."""
+
+_NEAR_BYTES, _READ = 1 << 20, 1 << 17
+"""Bytes of a right operand that caches hold, so that its columns may be packed in strips of any width; else so many
+bytes of columns, times the rows of a part: narrow strips of a large matrix come slowly from memory.
 """
 
 
@@ -63,10 +73,11 @@ class Units:
         if plan.is_inline or plan.is_inline_dots or matrices >= 2 * workers:
             return Units(matrices, rows, columns)
         left, right = plan.in_place(plan.lhs), plan.in_place(plan.rhs)
+        if left and not right and plan.is_packed and not plan.rhs.in_panels:
+            return Units(matrices, *_parted(plan, tile, column, matrices, workers))
         least_rows = (_NEAR_TILES if right else _TILES) * row if plan.is_packed else plan.m
-        tiles = _FAR_TILES if plan.reads_rows else _NEAR_TILES if left else _TILES
-        least_columns = max(tiles * tile.columns, column)
-        parts = _parts(plan, matrices, workers)
+        least_columns = max((_NEAR_TILES if left else _TILES) * tile.columns, column)
+        parts = (1 if left else 2) * workers
         while matrices * rows.count * columns.count < parts:
             wide = columns.size // columns.count >= rows.size // rows.count or (left and not right)
             if columns.halved(least_columns) and (wide or not rows.halved(least_rows)):
@@ -86,9 +97,15 @@ class Units:
         return self.matrices * self.rows.count * self.columns.count
 
 
-def _parts(plan: DotPlan, matrices: int, workers: int) -> int:
-    """How many parts of a product are wanted."""
-    if not plan.reads_rows:
-        return (1 if plan.in_place(plan.lhs) else 2) * workers
-    work = matrices * plan.m * plan.n * plan.k
-    return max(min(work // (workers * _WORK), _MOST), 2) * workers
+def _parted(plan: DotPlan, tile: Tile, column: int, matrices: int, workers: int) -> tuple[Split, Split]:
+    """Rows and columns of a product that reads rows where they lie, and packs columns: by columns first."""
+    strips = -(-plan.n // column)
+    wanted = -(-max(min(matrices * plan.m * plan.n * plan.k // _WORK, _MOST * workers), workers) // matrices)
+    if plan.n * plan.k * plan.dtype.itemsize > _NEAR_BYTES:
+        tiles = -(-_READ // (plan.m * plan.dtype.itemsize * tile.columns))
+        strips = min(strips, max(-(-plan.n // (tiles * tile.columns * workers)), 2) * workers)
+    columns = min(strips, wanted)
+    rows = Split(plan.m, 1, tile.rows)
+    while rows.count * columns < min(wanted, -(-_FEW * workers // matrices)) and rows.halved(_ROW_TILES * tile.rows):
+        rows = Split(plan.m, 2 * rows.count, tile.rows)
+    return rows, Split(plan.n, columns, column)

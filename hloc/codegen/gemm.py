@@ -37,7 +37,7 @@ PANELS = "panels"
 _STEPS = 384
 """Terms that are summed at a time: so long a panel of the right operand stays in the innermost cache."""
 
-_ALONE = 512
+ALONE = 512
 """Terms up to which all are summed at a time: no sums over some of them have to be kept."""
 
 _TILES = 16
@@ -284,7 +284,7 @@ class GemmPlan:
         lanes = max(vector_bytes // dtype.itemsize, 2)
         tile = _tile_of_width(m, width, dtype, lanes) if width else _tile(m, n, dtype, lanes, broad)
         tile = replace(tile, terms=terms)
-        k_block = _even(k, 8 * terms, (_ALONE if k <= _ALONE else _STEPS) // 8)
+        k_block = _even(k, 8 * terms, (ALONE if k <= ALONE else _STEPS) // 8)
         m_block = _even(m, tile.rows, _TILES)
         room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize // terms)
         panels = TOGETHER if n > TOGETHER * tile.columns else 1

@@ -69,6 +69,20 @@ ENTRY e {
   ROOT r = f32[301,333] add(t, d)
 }"""
 
+ROWS_IN_PLACE = """HloModule rows
+ENTRY e {
+  x = f32[301,403] parameter(0)
+  y = f32[403,333] parameter(1)
+  ROOT d = f32[301,333] dot(x, y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}"""
+
+LARGE_RIGHT_OPERAND = """HloModule large
+ENTRY e {
+  x = f32[48,300] parameter(0)
+  y = f32[300,1301] parameter(1)
+  ROOT d = f32[48,1301] dot(x, y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}"""
+
 BATCH = """HloModule batch
 ENTRY e {
   x = bf16[40,65,100] parameter(0)
@@ -172,6 +186,8 @@ PROGRAMS = {
     "softmax": SOFTMAX,
     "sort": SORT,
     "product": PRODUCT,
+    "rows in place": ROWS_IN_PLACE,
+    "large right operand": LARGE_RIGHT_OPERAND,
     "batch": BATCH,
     "vector": VECTOR,
     "full sum": FULL_SUM,

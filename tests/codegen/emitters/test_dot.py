@@ -215,6 +215,16 @@ def test_rows_of_a_large_left_operand_are_read_in_place(m: int, k: int) -> None:
     assert DotPlan(module.entry.root.operands[0]).reads_rows == (m != 25 and k == 600)
 
 
+@pytest.mark.parametrize("k", [500, 512])
+@pytest.mark.parametrize("m", [101, 163])
+def test_rows_that_are_no_whole_tiles_are_read_in_place_if_results_are_stored_once(m: int, k: int) -> None:
+    parameters = [f"f32[{m},{k}]", f"f32[{k},200]", f"f64[{m},{k}]", f"f64[{k},200]"]
+    ops = [dot("p0", "p1", f"f32[{m},200]", "- - 1 0"), dot("p2", "p3", f"f64[{m},200]", "- - 1 0")]
+    check(parameters, ops)
+    for op in ops:
+        assert DotPlan(parse(program(parameters, [op])).entry.root.operands[0]).reads_rows
+
+
 def test_elements_of_tuples_lie_in_memory_as_arrays_do() -> None:
     """Equal kernels share their code, so where an operand comes from must not change what they need."""
     module = parse(
