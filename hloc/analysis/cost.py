@@ -44,4 +44,6 @@ def work(instruction: Instruction) -> float:
     largest = max((shape.count for shape in operands), default=0)
     if opcode in ("sort", "fft", "cholesky", "triangular-solve"):
         return 64 * max(largest, results)
+    if opcode in ("slice", "dynamic-slice", "gather"):
+        largest = 0
     return max(1.0, weight(instruction)) * max(largest, results)

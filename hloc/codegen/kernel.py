@@ -33,6 +33,12 @@ _BLOCK, _VECTORS, _BLOCKS = 2048, 64, 64
 there are at least."""
 
 
+_SHORT, _SHORT_NARROW, _SHORT_FOLD = 7, 8, 16
+"""Iterations of an inner loop that is written out, so that the one around it is vectorized instead: of one that fills
+no vector, of elements of 32 bits or of fewer, and of one with values carried from each iteration to the next.
+"""
+
+
 class KernelContext:
     """A kernel being written.
 
@@ -248,12 +254,20 @@ class KernelContext:
             if is_outer and depth == 0 and self.range is not None and not initial:
                 self._ranged_loop(prod(sizes), len(groups) == 1, iteration, vectors)
                 return []
-            return self.b.for_loop_carrying(0, prod(sizes), carried, iteration, interleave=vectors)
+            count, is_inner = prod(sizes), depth > 0 or not is_outer
+            flat = is_inner and count <= (_SHORT_FOLD if initial else self._short)
+            return self.b.for_loop_carrying(0, count, carried, iteration, interleave=vectors, flat=flat)
 
         self._open_nests += 1
         results = grouped(level(0, flattened(initial)), initial)
         self._open_nests -= 1
         return results
+
+    @property
+    def _short(self) -> int:
+        """Iterations of a short loop without carried values."""
+        arrays = [leaf for _, leaf in self.instruction.shape.leaves() if leaf.is_array]
+        return _SHORT_NARROW if any(leaf.dtype.itemsize < 4 for leaf in arrays) else _SHORT
 
     def _ranged_loop(
         self, size: int, is_innermost: bool, iteration: Callable[[Value, list[Value]], object], interleave: int

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hloc.analysis import cost
+from hloc.analysis.traffic import traffic
 from hloc.codegen.arena import aligned
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Module, Value, integer
@@ -64,7 +65,9 @@ class Sharing:
 def work(step: KernelStep) -> float:
     """Scalar operations of a kernel."""
     instruction = step.instruction
-    return sum(map(cost.work, instruction.called[0] if instruction.opcode == "fusion" else (instruction,)))
+    if instruction.opcode != "fusion":
+        return cost.work(instruction)
+    return sum(cost.work(inner) for inner in instruction.called[0] if inner.opcode not in ("parameter", "constant"))
 
 
 def sharing_of(step: KernelStep, options: Options) -> Sharing | None:
@@ -72,7 +75,8 @@ def sharing_of(step: KernelStep, options: Options) -> Sharing | None:
     workers = thread_count(options)
     if workers == 1 or options.guard_pages or not _is_loop(step):
         return None
-    moved = sum(view.shape.byte_size for view in (*step.inputs, *step.outputs))
+    read, written = traffic(step.instruction), sum(view.shape.byte_size for view in step.outputs)
+    moved = sum(read.operands) + read.constants + written
     microseconds = max(moved / _BYTES, work(step) / _WORK)
     return Sharing(workers, microseconds) if microseconds >= _LEAST else None
 

@@ -194,15 +194,20 @@ class Builder(Arithmetic, Memory):
         unroll: bool | int | None = None,
         interleave: int = 0,
         metadata: str = "",
+        flat: bool = False,
     ) -> list[Value]:
         """A counted loop with loop-carried values; the values after the last iteration.
 
-        `body(index, carried)` builds one iteration and returns the next carried values.
+        `body(index, carried)` builds one iteration and returns the next carried values. If `flat`, LLVM writes all
+        iterations out, before it looks for loops to vectorize, unless there are loops in them.
         """
         end = self._bound(end)
         state = self._open_loop(self._bound(start), end, step, name, initial)
         self.function.interleave, self.function.lanes = interleave, 0
+        blocks = len(self.function.blocks)
         carried = list(body(state[-1][0], list(state[-1][1:])))
+        if flat and len(self.function.blocks) == blocks:
+            unroll = True
         hints = metadata or self._loop_metadata(vectorize, unroll, interleave)
         return self._close_loop(state, end, step, carried, hints)
 
