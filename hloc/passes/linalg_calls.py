@@ -1,7 +1,8 @@
-"""Writes the linear algebra of GPUs' and TPUs' libraries, as JAX calls it, as LAPACK's.
+"""Writes the linear algebra of GPUs' and TPUs' libraries, as JAX calls it, as LAPACK's, or as ops.
 
 What the calls take and give is JAX's (`jax/_src/lax/linalg.py`): cuSOLVER's, cuSPARSE's and their twins' of AMD, and
-the TPU's LuDecomposition. Matrices may have batch dimensions in front.
+the TPU's LuDecomposition; and cuDNN's product of block-scaled matrices (`jax/_src/cudnn/scaled_matmul_stablehlo.py`).
+Matrices may have batch dimensions in front.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def run(module: Module) -> bool:
 
     Requires: nothing.
     Ensures: no call of a target in CALLS.
-    Leaves: calls of LAPACK; loops that follow the exchanges of rows.
+    Leaves: calls of LAPACK; loops that follow the exchanges of rows; scaled-dot.
     """
     changed = False
     for computation in call_order(module.entry):
@@ -219,6 +220,17 @@ def _pivots(call: _Call) -> Instruction:
     return call.together([_permutation(call, pivots, call.results[0].dims)])
 
 
+def _scaled_dot(call: _Call) -> Instruction:
+    """Of rows by rows, each with the scales of its blocks."""
+    call.need(1, 2)
+    if len(call.operands) != 4:
+        raise call.error(f"takes 4 operands, not {len(call.operands)}")
+    rank = call.operands[0].shape.rank
+    dims = {"batch_dims": tuple(range(rank - 2)), "contracting_dims": (rank - 1,)}
+    sides = {f"{side}_{name}": value for side in ("lhs", "rhs") for name, value in dims.items()}
+    return call.together([call.emit.op("scaled-dot", dense(call.results[0]), call.operands, **sides)])
+
+
 def _permutation(call: _Call, pivots: Instruction, dims: tuple[int, ...]) -> Instruction:
     """Numbers after exchanges in order: number i with the one at pivots[..., i]."""
     emit, module = call.emit, call.instruction.computation.module
@@ -283,5 +295,6 @@ CALLS: dict[str, Callable[[_Call], Instruction]] = {
     "sparse_gtsv2": _gtsv,
     "_lu_pivots_to_permutation": _pivots,
     "LuDecomposition": _lu,
+    "__op$block_scaled_dot": _scaled_dot,
 }
 """What is called, without the vendor's letters, and what writes it anew."""

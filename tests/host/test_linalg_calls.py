@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -165,6 +166,21 @@ def test_tridiagonal_systems(dtype: str) -> None:
     for i in range(2):
         matrix = np.diag(diagonal[i]) + np.diag(below[i, 1:], -1) + np.diag(above[i, :-1], 1)
         near(matrix @ x[i], b[i])
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_products_of_scaled_blocks(batch: tuple[int, ...]) -> None:
+    draw = np.random.default_rng(5)
+    lead = "".join(f"{size}," for size in batch)
+    sides, wide = [], []
+    for rows in (4, 6):
+        values = draw.standard_normal((*batch, rows, 64)).astype(ml_dtypes.float8_e4m3fn)
+        scales = np.exp2(draw.integers(-3, 3, (*batch, rows, 2))).astype(ml_dtypes.float8_e8m0fnu)
+        sides.append((f"f8e4m3fn[{lead}{rows},64]", values, f"f8e8m0fnu[{lead}{rows},2]", scales))
+        wide.append(values.astype(np.float32) * np.repeat(scales.astype(np.float32), 32, -1))
+    (x, y), config = sides, '{"scaled_dot_backend_config": {"dequantize_type": "F32"}}'
+    (found,) = call("__op$block_scaled_dot", f"f32[{lead}4,6]", config, x[:2], y[:2], x[2:], y[2:])
+    near(found, wide[0] @ wide[1].swapaxes(-1, -2))
 
 
 def test_other_calls_and_other_operands_are_refused() -> None:
