@@ -16,7 +16,7 @@ _TILES, _NEAR_TILES = 8, 4
 in place costs nothing more.
 """
 
-_WORK, _MOST, _FEW = 1 << 19, 16, 8
+_WORK, _MOST, _FEW = 1 << 20, 16, 8
 """Multiplications of a part whose rows are read in place, parts for each worker at most, and parts that are so few
 that they are parted along rows, too. A thread whose processor is slower than others' at the time, since others use it
 too, does fewer of them.
