@@ -27,6 +27,7 @@ LOG2_SINGLE = (
     0.3192794617546536,
     0.2908913803323837,
 )
+POWER_USUAL_BELOW = 2.0**127
 # Beyond these, powers of two are no single precision numbers.
 EXP2_RANGE_SINGLE = (-160.0, 130.0)
 
@@ -103,10 +104,14 @@ def power(x: Num, y: Num) -> Num:
     return one.select(1.0, result)
 
 
-@usual("power", "float", 2)
+@usual("power", "float", 4)
 def power_usual(x: Num, y: Num) -> tuple[Num, Num]:
-    """x to the y for normal positive x and finite y."""
-    return _power_of_positive_single(x, y), (x >= SMALLEST_NORMAL["float"]) & (x < INFINITY) & (y.abs() < INFINITY)
+    """x to the y for normal positive x and finite y, neither of which is huge.
+
+    LLVM makes integer arithmetic of comparisons with infinity, three operations of each.
+    """
+    holds = (x >= SMALLEST_NORMAL["float"]) & (x < POWER_USUAL_BELOW) & (y.abs() < POWER_USUAL_BELOW)
+    return _power_of_positive_single(x, y), holds
 
 
 def _guess_of_inverse_root(x: Num) -> Num:
