@@ -1,8 +1,8 @@
 """Writes the linear algebra of GPUs' and TPUs' libraries, as JAX calls it, as LAPACK's, or as ops.
 
 What the calls take and give is JAX's (`jax/_src/lax/linalg.py`): cuSOLVER's, cuSPARSE's and their twins' of AMD, and
-the TPU's LuDecomposition; and cuDNN's product of block-scaled matrices (`jax/_src/cudnn/scaled_matmul_stablehlo.py`).
-Matrices may have batch dimensions in front.
+the TPU's LuDecomposition; cuDNN's product of block-scaled matrices (`jax/_src/cudnn/scaled_matmul_stablehlo.py`), and
+that of sparse rows on the CPU (`jax/experimental/sparse/_lowerings.py`). Matrices may have batch dimensions in front.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from hloc.errors import HloError
 from hloc.host.custom_calls import registered
-from hloc.ir.attributes import Raw
+from hloc.ir.attributes import Raw, SliceDim, Window, WindowDim
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import C64, C128, F32, F64, PRED, S32, DType
 from hloc.ir.instruction import Instruction
@@ -34,7 +34,7 @@ def run(module: Module) -> bool:
 
     Requires: nothing.
     Ensures: no call of a target in CALLS.
-    Leaves: calls of LAPACK; loops that follow the exchanges of rows; scaled-dot.
+    Leaves: calls of LAPACK; loops that follow the exchanges of rows; scaled-dot; gathers and scatters.
     """
     changed = False
     for computation in call_order(module.entry):
@@ -231,6 +231,37 @@ def _scaled_dot(call: _Call) -> Instruction:
     return call.together([call.emit.op("scaled-dot", dense(call.results[0]), call.operands, **sides)])
 
 
+def _sparse_rows(call: _Call) -> Instruction:
+    """(elements, where each row's begin and the last one's end, their columns, vector or matrix) -> product.
+
+    An element's row is the number of rows that end at or before it. Those behind the last row's end have none.
+    """
+    call.need(1, 1)
+    if [operand.shape.rank for operand in call.operands[:3]] != [1, 1, 1] or len(call.operands) != 4:
+        raise call.error(f"does not take {call.instruction.shape!r} of such operands")
+    emit, (elements, begins, columns, dense_side) = call.emit, call.operands
+    count, rows = elements.shape.dims[0], begins.shape.dims[0] - 1
+    whole = dense(call.results[0])
+    if not count:
+        return call.together([emit.full(0, whole)])
+    width = dense_side.shape.dims[1:]
+    sums, numbers = (binary_computation(call.instruction, "add", dtype) for dtype in (call.dtype, S32))
+    at = {"inserted_window_dims": (0,), "scatter_dims_to_operand_dims": (0,), "index_vector_dim": 1}
+    ends, one = emit.slice(begins, [SliceDim(1, rows + 1)]), array(S32, rows)
+    marks = (emit.full(0, array(S32, count)), ends, emit.full(1, one))
+    marks = emit.op("scatter", array(S32, count), marks, to_apply=numbers, update_window_dims=(), **at)
+    window = Window((WindowDim(count, pad_low=count - 1),))
+    row = emit.op("reduce-window", marks.shape, (marks, emit.scalar(0, S32)), window=window, to_apply=numbers)
+    lines = tuple(range(1, 1 + len(width)))
+    taken = emit.op(
+        "gather", array(call.dtype, count, *width), (dense_side, columns), offset_dims=lines,
+        collapsed_slice_dims=(0,), start_index_map=(0,), index_vector_dim=1, slice_sizes=(1, *width),
+    )
+    products = emit.map("multiply", emit.broadcast(elements, taken.shape.dims, (0,)), taken)
+    into = (emit.full(0, whole), row, products)
+    return call.together([emit.op("scatter", whole, into, to_apply=sums, update_window_dims=lines, **at)])
+
+
 def _permutation(call: _Call, pivots: Instruction, dims: tuple[int, ...]) -> Instruction:
     """Numbers after exchanges in order: number i with the one at pivots[..., i]."""
     emit, module = call.emit, call.instruction.computation.module
@@ -296,5 +327,6 @@ CALLS: dict[str, Callable[[_Call], Instruction]] = {
     "_lu_pivots_to_permutation": _pivots,
     "LuDecomposition": _lu,
     "__op$block_scaled_dot": _scaled_dot,
+    "cpu_csr_sparse_dense_ffi": _sparse_rows,
 }
 """What is called, without the vendor's letters, and what writes it anew."""

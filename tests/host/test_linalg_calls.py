@@ -183,6 +183,22 @@ def test_products_of_scaled_blocks(batch: tuple[int, ...]) -> None:
     near(found, wide[0] @ wide[1].swapaxes(-1, -2))
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "c64", "s32"])
+@pytest.mark.parametrize("width", ["", ",3"])
+def test_products_of_sparse_rows(dtype: str, width: str) -> None:
+    """Rows without elements, first and last ones too; elements behind the last row's end don't count."""
+    matrix = np.zeros((6, 5), {**TYPES, "s32": np.int32}[dtype])
+    begins, columns = np.int32([0, 0, 2, 2, 5, 6, 6]), np.int32([1, 4, 0, 1, 3, 2, 0, 0])
+    elements = (np.arange(8) - 3).astype(matrix.dtype)
+    for row in range(6):
+        for place in range(begins[row], begins[row + 1]):
+            matrix[row, columns[place]] = elements[place]
+    side = (random("f64", *(5, 3)[: 1 + bool(width)]) * 9).astype(matrix.dtype)
+    operands = (f"{dtype}[8]", elements), ("s32[7]", begins), ("s32[8]", columns), (f"{dtype}[5{width}]", side)
+    (found,) = call("cpu_csr_sparse_dense_ffi", f"{dtype}[6{width}]", "{}", *operands)
+    near(found, matrix @ side)
+
+
 def test_other_calls_and_other_operands_are_refused() -> None:
     target = "cusolver_getrf_ffi_of_another"
     text = f"""HloModule m
