@@ -22,6 +22,7 @@ from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.memory_plan import memory_plan
 from hloc.codegen.program import MemoryPlan, aligned_copy
 from hloc.codegen.schedule import Schedule
+from hloc.codegen.shared_copies import copying_threads, shared_copy
 from hloc.codegen.values import CONSTANT, SMALL_BYTES, CallStep, Step, View
 from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
@@ -255,7 +256,18 @@ class ComputationCode:
         if literal is not None and literal.shape.count == 1:
             scalar.store(self.b, literal.shape.dtype, immediate(literal)(()), target)
         elif view.value.bytes:
-            self.b.memcpy(target, self._pointer(view), integer("i64", view.value.bytes))
+            self._move(target, self._pointer(view), view.value.bytes)
+
+    def _move(self, target: Value, source: Value, size: int) -> None:
+        """Copies so many bytes, by several threads if that pays."""
+        workers = copying_threads(size, self.kernels.options)
+        if workers == 1:
+            self.b.memcpy(target, source, integer("i64", size))
+            return
+        self.kernels.threads = workers
+        function = shared_copy(self.kernels.module, self.kernels.target)
+        sizes = [integer("i64", number) for number in (size, workers)]
+        self.b.call(function, [self.function.args[4], target, source, *sizes])
 
     def _final_copies(self) -> None:
         """Results that lie elsewhere; those whose memory is overwritten here go aside first."""
@@ -267,7 +279,7 @@ class ComputationCode:
             if offset is None:
                 self._copy(view, target)
             else:
-                self.b.memcpy(target, self._arena_at(offset), integer("i64", view.value.bytes))
+                self._move(target, self._arena_at(offset), view.value.bytes)
 
     # Steps
 
