@@ -108,7 +108,13 @@ def _of_each_device(source: Source, options: Options | None = None) -> Module:
 def optimize(source: Source, pipeline: str = "cpu", options: Options | None = None) -> Module:
     """A copy of the module after the passes of a pipeline, or of a comma-separated list of passes."""
     options = options or Options()
-    module = clone.clone_module(source if _is_module(source) else parse(source))
+    # Nobody else has a module that was read here.
+    module = clone.clone_module(source) if _is_module(source) else parse(source)
+    return _optimize(module, pipeline, options)
+
+
+def _optimize(module: Module, pipeline: str, options: Options) -> Module:
+    """The module itself, after the passes."""
     if options.replica_count is not None:
         module.replica_count = options.replica_count
     if options.num_partitions is not None:
@@ -168,7 +174,9 @@ def compile_program(
 def _optimized(source: str | Module, target: str, options: Options, name: str | None) -> Module:
     """The module that a target's code is made of."""
     pipeline = options.pipeline or targets.target_named(target).pipeline
-    return optimize(parse(source, name) if isinstance(source, str) else source, pipeline, options)
+    if isinstance(source, str):
+        return _optimize(parse(source, name), pipeline, options)
+    return optimize(source, pipeline, options)
 
 
 def _is_module(source: Source) -> bool:
