@@ -23,6 +23,14 @@ _BYTES = 1 << 14
 _STEPS, _VECTORS = 4, 3
 """Rows of the matrix, and vectors of each, that registers hold."""
 
+_AHEAD = 2 * _STEPS
+"""Rows by which the matrix is asked for before it is read: of each row only a short run is read at a time, in which no
+processor foresees the next one.
+"""
+
+_LINE = 64
+"""Bytes of a cache line, or of two."""
+
 
 def few_rows_routine(routines: Routines, dtype: DType, rows: int, lanes: int) -> Function:
     """`f(a, b, c, n, k, a_row, a_step, b_step, c_row)`: c = a b of `rows` rows, all of one type.
@@ -70,6 +78,11 @@ class _FewRows:
             [self.load(self.at(start, b.add(b.mul(p.b_step, i64(s)), i64(v * self.lanes)))) for v in range(vectors)]
             for s in range(steps)
         ]
+        if steps == _STEPS:
+            for s in range(steps):
+                later = self.at(start, b.mul(p.b_step, i64(_AHEAD + s)))
+                for offset in range(0, vectors * self.lanes * self.align, _LINE):
+                    b.prefetch(b.gep("i8", later, i64(offset)))
         for i in range(self.rows):
             places = [self.at(self.sums, b.add(j, i64(i * self.width + v * self.lanes))) for v in range(vectors)]
             sums = [self.load(place) for place in places]
