@@ -68,6 +68,13 @@ def _even(size: int, most: int) -> int:
     return -(-size // -(-size // most))
 
 
+def visible(size: int, window: WindowDim, extent: int) -> tuple[int, int]:
+    """The range of base elements that negative padding leaves in the extent."""
+    first = max(-(window.pad_low // window.base_dilation), 0)
+    end = min((extent - 1 - window.pad_low) // window.base_dilation + 1, size)
+    return first, max(end, first)
+
+
 @record
 class Strips:
     """The parts in which images are handled: `images` whole ones, or `rows` of one along its first dimension.

@@ -15,6 +15,12 @@ from hloc.codegen.llvm import Value, integer
 from hloc.codegen.routines import i64, least
 from hloc.codegen.winograd_tiles import block_routine_of_points, image_routine, level_routine, weights_routine
 
+_STATE_BYTES = 16
+"""What a thread knows of its scratch: the part whose weights are there, and whether an image was."""
+
+_UNITS = 8
+"""Units of work for each thread, about."""
+
 
 class WinogradConvolution:
     """This part of the emitter of convolutions (`emitters/convolution.py`), which has all that it uses."""
@@ -101,10 +107,3 @@ class WinogradConvolution:
         right = [self._at("weights"), b.udiv(features, i64(columns))]
         to = [self._at("products"), i64(plan.points_room * columns), self._at("sums"), i64(self.panel_sums)]
         return b.call(block_routine_of_points(self.routines, self.tile), [*left, *right, *to, *shape])
-
-
-_STATE_BYTES = 16
-"""What a thread knows of its scratch: the part whose weights are there, and whether an image was."""
-
-_UNITS = 8
-"""Units of work for each thread, about."""

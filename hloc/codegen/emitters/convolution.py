@@ -4,8 +4,9 @@ Images are handled in strips: some rows of one, or some whole ones (`Convolution
 scratch, padded, dilated and with features fastest, or used where it lies, if it lies so already. Of a strip, blocks of
 results are made, some hundred positions by a few panels of output features: pieces of the kernel are packed as they
 are needed, and the sums of a block stay in scratch until they are complete. So threads may have strips, or blocks of
-output features, without waiting for each other. Where a group has few output features, the input features are
-repeated in the copy so that one product an output feature remains (`expanded_convolution.py`).
+output features, without waiting for each other. Windows of 3 x 3 take fewer multiplications (`winograd.py`). Where a
+group has few output features, the input features are repeated in the copy so that one product an output feature remains
+(`expanded_convolution.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from hloc.codegen import scalar
 from hloc.codegen.bodies import lies_in_memory
-from hloc.codegen.convolution_plan import ConvolutionPlan
+from hloc.codegen.convolution_plan import ConvolutionPlan, visible
 from hloc.codegen.convolution_tiles import block_routine, copy_routine, places_routine, positions_routine
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.expanded_convolution import ExpandedConvolution
@@ -29,7 +30,6 @@ from hloc.codegen.loops import delinearize, row_major_strides
 from hloc.codegen.plain_convolution import plain_convolution
 from hloc.codegen.routines import Routines, blocks, i64, least
 from hloc.codegen.winograd import WinogradConvolution
-from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
 
 
@@ -135,7 +135,7 @@ class _Strips:
     def copy(self, channels: Sequence[int], read: Callable[[Value, list[Value], Index], Value]) -> None:
         """Puts elements, read(image, place in the base, channel indices), where padding leaves them."""
         plan, b, image = self.plan, self.b, self._at("image")
-        ranges = [_visible(*given) for given in zip(plan.base, plan.windows, plan.extent, strict=True)][1:]
+        ranges = [visible(*given) for given in zip(plan.base, plan.windows, plan.extent, strict=True)][1:]
         strides = [plan.image_stride, *plan.image_strides, *row_major_strides(channels)]
         inner = [*(end - first for first, end in ranges), *channels]
         first, end, top = self._rows()
@@ -230,17 +230,15 @@ class _Blocks(_Strips):
         self.groups = 1 if plan.batch_groups > 1 else plan.groups
 
     def write(self) -> None:
-        count = self.groups * self.parts
+        b, count = self.b, self.groups * self.parts
         each = -(-count // min(count, max(-(-2 * self.k.workers // self.plan.strips.count), 1)))
-        shares = -(-count // each)
 
         def strip(first: Value, end: Value) -> None:
-            b = self.b
             self.copy_strip()
             end = least(b, b.mul(end, i64(each)), i64(count)) if count % each else b.mul(end, i64(each))
             self._strip(b.mul(first, i64(each)), end)
 
-        self.each_strip(shares, strip)
+        self.each_strip(-(-count // each), strip)
 
     def copy_strip(self) -> None:
         if not self.plan.is_direct:
@@ -395,10 +393,3 @@ class _Blocks(_Strips):
 
 class _Winograd(WinogradConvolution, _Blocks):
     """Of windows of 3 x 3."""
-
-
-def _visible(size: int, window: WindowDim, extent: int) -> tuple[int, int]:
-    """The range of base elements that negative padding leaves in the extent."""
-    first = max(-(window.pad_low // window.base_dilation), 0)
-    end = min((extent - 1 - window.pad_low) // window.base_dilation + 1, size)
-    return first, max(end, first)
