@@ -29,9 +29,6 @@ _LEAST_LEFT = 32
 _LONG = 1 << 15
 """Multiplications that take so long that the code around them does not matter."""
 
-_FEW_COLUMNS = 24
-"""Columns that a product written in place may have, to go by vectors."""
-
 _NEAR_LEFT, _NEAR_RIGHT, _NEAR_STEPS, _NEAR_LINES = 160_000, 40_000, 512, 1024
 """Bytes of a left and of a right operand that is read in place, how long its sums may be then, and how many lines it
 may have: it is one block. Columns of the right one lie far apart, where lines of the innermost cache displace each
@@ -367,8 +364,8 @@ class DotPlan:
 
     @property
     def is_inline(self) -> bool:
-        """Small, and lying so that vectors of few columns can be read from it."""
-        if not self._is_simple or self.m * self.n * self.k > _SMALL or self.n > _FEW_COLUMNS:
+        """Small, and lying so that vectors of columns can be read from it."""
+        if not self._is_simple or self.m * self.n * self.k > _SMALL:
             return False
         return self.rhs.strides[1] == self.out.strides[2] == 1
 

@@ -100,14 +100,29 @@ class InlineProduct:
         self.a_row, self.a_step, self.b_step, self.c_row = map(i64, strides)
 
     def write(self, sizes: tuple[int, int, int], lhs: Value, rhs: Value, out: Value) -> None:
-        """Four rows at a time."""
+        """Four rows at a time, of three vectors; rows that are left one by one, of eight."""
         m, n, k = sizes
-        widths = [self.lanes] * (n // self.lanes) + [0] * (n % self.lanes)
         whole = m // 4 * 4
-        for first, end, rows in ((0, whole, 4), (whole, m, 1)):
+        for first, end, rows, vectors in ((0, whole, 4, 3), (whole, m, 1, 8)):
             if first < end:
                 with self.b.for_loop(i64(first), i64(end), rows, unroll=False) as row:
-                    self.rows(row, rows, widths, k, (lhs, rhs, out))
+                    self._strips(row, rows, vectors, (n, k), (lhs, rhs, out))
+
+    def _strips(self, row: Value, rows: int, vectors: int, sizes: tuple[int, int], at: tuple[Value, ...]) -> None:
+        """Some rows of the result, as many vectors of columns at a time; what is left ends in single columns."""
+        (n, k), (lhs, rhs, out) = sizes, at
+        size = vectors * self.lanes
+        left = n if n <= size else n % size
+
+        def strip(start: Value, widths: list[int]) -> None:
+            b, c = (self.b.gep(self.type, place, start) for place in (rhs, out))
+            self.rows(row, rows, widths, k, (lhs, b, c))
+
+        if left < n:
+            with self.b.for_loop(i64(0), i64(n - left), size, unroll=False) as start:
+                strip(start, [self.lanes] * vectors)
+        if left:
+            strip(i64(n - left), [self.lanes] * (left // self.lanes) + [0] * (left % self.lanes))
 
     def rows(self, row: Value, count: int, widths: list[int], k: int, at: tuple[Value, Value, Value]) -> None:
         """Some rows of the result, in vectors and then single sums of the given widths."""
