@@ -28,11 +28,15 @@ class Value(Protocol):
 
 
 class FlowStep(NamedTuple):
-    """What a step reads, what it makes, and which of these may be the same memory."""
+    """What a step reads, what it makes, and which of these may be the same memory.
+
+    A step that `calls` a computation may read there what it makes.
+    """
 
     inputs: list[Value]
     outputs: list[Value]
     pairs: Pairs
+    calls: bool = False
 
 
 OWN = -1
@@ -167,7 +171,7 @@ def _give_results(flow: Flow, chains: dict[Value, Chain], least: int) -> None:
         if slot is not None and slot != OWN:
             free_from[slot], owned[slot] = chains[value].end, True
     taken: set[int] = set()
-    read = {value for step in flow.steps for value in step.inputs}
+    read = {value for step in flow.steps for value in (*step.inputs, *(step.outputs if step.calls else ()))}
     for number, value in enumerate(flow.results):
         chain = chains.get(value)
         if chain is None or chain.slot is not None or number in taken or chain.start <= free_from[number]:

@@ -13,7 +13,7 @@ from hloc.codegen.arrays import Register
 from hloc.codegen.attention_blocks import STEPS, AttentionBlocks
 from hloc.codegen.attention_softmax import SoftmaxRows, all_finite
 from hloc.codegen.bodies import Body
-from hloc.codegen.dot_plan import Side
+from hloc.codegen.dot_side import Side
 from hloc.codegen.gemm import Extent, GemmPlan
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Index, KernelContext

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hloc.analysis.attention import SIDES, Attention, attention_of, free_dims
 from hloc.codegen.bodies import Leaf, source
-from hloc.codegen.dot_plan import Side
+from hloc.codegen.dot_side import Side
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.graphs import are_elements
 from hloc.codegen.llvm import Builder, Value

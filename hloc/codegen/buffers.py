@@ -14,7 +14,7 @@ from hloc.analysis.liveness import Chain, Flow, FlowStep, chains_of
 from hloc.codegen.arena import Need, aligned, pack
 from hloc.codegen.guarded_arena import GuardedArena, pack_guarded
 from hloc.codegen.schedule import Schedule
-from hloc.codegen.values import ARGUMENT, SMALL_BYTES, Value, View
+from hloc.codegen.values import ARGUMENT, SMALL_BYTES, CallStep, Value, View
 from hloc.records import NamedTuple
 
 ARENA, RESULT, STACK = "arena", "result", "stack"
@@ -55,7 +55,12 @@ def assign(plan: Schedule, temporary: Sequence[int], guard: str = "", stack: boo
     a `stack`.
     """
     steps = [
-        FlowStep([view.value for view in step.inputs], [view.value for view in step.outputs], step.pairs())
+        FlowStep(
+            [view.value for view in step.inputs],
+            [view.value for view in step.outputs],
+            step.pairs(),
+            isinstance(step, CallStep),
+        )
         for step in plan.steps
     ]
     arguments = [view.value for view in plan.arguments]

@@ -100,6 +100,30 @@ def test_a_small_result_that_no_step_reads_is_made_in_its_place() -> None:
     assert [(view.value, number) for view, number, _ in buffers.copies] == [(plan.results[0].value, 0)]
 
 
+def test_a_small_state_of_a_loop_lies_on_the_stack() -> None:
+    """There LLVM can keep it in registers, turn by turn."""
+    module = hloc.parse("""HloModule m
+
+body {
+  x = f32[] parameter(0)
+  ROOT y = f32[] multiply(x, x)
+}
+
+condition {
+  x = f32[] parameter(0)
+  one = f32[] constant(1)
+  ROOT c = pred[] compare(x, one), direction=LT
+}
+
+ENTRY main {
+  x = f32[] parameter(0)
+  ROOT w = f32[] while(x), condition=condition, body=body
+}
+""")
+    plan = schedule(module.entry, argument_shapes(module.entry), array_shapes(module.entry.root.shape))
+    assert place_of(plan, assign(plan, [0] * len(plan.steps)), "w").kind == STACK
+
+
 def test_scalars_lie_on_the_stack_until_the_end() -> None:
     plan, buffers = planned("""
   x = f32[] parameter(0)

@@ -19,23 +19,22 @@ from types import SimpleNamespace
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
-from hloc.codegen.dot_plan import DotPlan, Side
+from hloc.codegen.dot_plan import DotPlan
+from hloc.codegen.dot_side import Side
 from hloc.codegen.dot_units import Units
-from hloc.codegen.few_rows import few_rows_routine
 from hloc.codegen.gemm import GROUP, Extent, Gemm, Parts, gemm_routine
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Element, Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize
-from hloc.codegen.matvec import ThinProduct, row_dot_routine, row_sum_routine
-from hloc.codegen.packing import ANYHOW, Panels, pack_routine
+from hloc.codegen.packing import Panels
 from hloc.codegen.pair_packing import PairPanels
 from hloc.codegen.plain_dot import plain_dot
 from hloc.codegen.products import added
 from hloc.codegen.routines import Routines, i64
-from hloc.codegen.small_dots import InlineDots
 from hloc.codegen.strided import Strided
-from hloc.codegen.tiles import InlineProduct, Tile
+from hloc.codegen.thin_dot import ThinDot
+from hloc.codegen.tiles import Tile
 from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 
@@ -71,7 +70,7 @@ def dot(k: KernelContext, instruction: Instruction) -> None:
         _Product(k, plan).write()
 
 
-class _Product:
+class _Product(ThinDot):
     """Writes a product by way of the routines. `out` is where its result lies before an epilogue is applied.
 
     What is multiplied at a time is the matrix at the `loops`' batch index, or a part of it: the rows and columns of
@@ -94,7 +93,7 @@ class _Product:
             return
         result = ArrayRef(self.b, plan.out.shape, self._result())
         lhs, rhs = self._operand(plan.lhs), self._operand(plan.rhs)
-        out = self._scratch(plan.out.copy_bytes) if plan.out.copied else result.pointer
+        out = self.scratch(plan.out.copy_bytes) if plan.out.copied else result.pointer
         with ExitStack() as stack:
             self.loops = [stack.enter_context(self.b.for_loop(0, size, unroll=False)) for size in plan.batch]
             self._matrix(self._at(plan.lhs, lhs), self._at(plan.rhs, rhs), self._at(plan.out, out))
@@ -136,7 +135,7 @@ class _Product:
         offset = b.mul(offset, i64(side.parts))
         return b.gep(scalar.memory_type(side.shape.dtype.real_part), pointer, offset)
 
-    def _scratch(self, size: int) -> Value:
+    def scratch(self, size: int) -> Value:
         start, self.used = self.used, self.used + size
         return self.b.gep("i8", self.k.scratch, i64(start))
 
@@ -146,10 +145,10 @@ class _Product:
         if plan.epilogue is None:
             return self.k.outputs[0].pointer
         if plan.finishes_blocks:
-            self.block = self._scratch(plan.result_bytes)
+            self.block = self.scratch(plan.result_bytes)
         if plan.holder is not None:
             return self.k.outputs[plan.holder].pointer
-        return self.block or self._scratch(plan.result_bytes)
+        return self.block or self.scratch(plan.result_bytes)
 
     def _put(self, index: Index, value: Register) -> None:
         self.k.store(index, [value])
@@ -160,7 +159,7 @@ class _Product:
             return self.k.scratch
         if not side.copied:
             return side.place.pointer(self.k)
-        copy = ArrayRef(self.b, side.dense, self._scratch(side.copy_bytes))
+        copy = ArrayRef(self.b, side.dense, self.scratch(side.copy_bytes))
         self._along(side, lambda place, index: copy.store(place, self._read(side)(index)))
         return copy.pointer
 
@@ -191,102 +190,10 @@ class _Product:
 
     def _matrix(self, lhs: Value, rhs: Value, out: Value) -> None:
         self.k.only_calls = self.plan.only_calls
-        if self.plan.is_inline:
-            self._inline(lhs, rhs, out)
-        elif self.plan.is_inline_dots:
-            self._inline_dots(lhs, rhs, out)
-        elif self.plan.is_row_dot:
-            self._row_dot(lhs, rhs, out)
-        elif self.plan.is_row_sum:
-            self._row_sum(lhs, rhs, out)
-        elif self.plan.has_few_rows:
-            self._few_rows(lhs, rhs, out)
-        elif self.plan.is_thin_complex:
-            for i in range(self.plan.m):
-                row, to = (
-                    self.b.gep(scalar.memory_type(self.plan.dtype.real_part), start, i64(2 * i * side.strides[1]))
-                    for start, side in ((lhs, self.plan.lhs), (out, self.plan.out))
-                )
-                (self._complex_dots if self.plan.rhs.strides[2] == 1 else self._complex_sums)(row, rhs, to)
-        else:
-            self._gemm(lhs, rhs, out)
+        (self.thin_way() or self._gemm)(lhs, rhs, out)
 
-    def _types(self) -> tuple[DType, DType, DType]:
+    def types(self) -> tuple[DType, DType, DType]:
         return tuple(side.shape.dtype.real_part for side in (self.plan.lhs, self.plan.rhs, self.plan.out))
-
-    def _inline(self, lhs: Value, rhs: Value, out: Value) -> None:
-        plan = self.plan
-        (_, row, step), (_, _, b_step), (_, c_row, _) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
-        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
-        product = InlineProduct(self.b, plan.dtype, lanes, (row, step, b_step, c_row))
-        product.write((plan.m, plan.n, plan.k), lhs, rhs, out)
-
-    def _inline_dots(self, lhs: Value, rhs: Value, out: Value) -> None:
-        plan = self.plan
-        (_, row, _), (_, column, _), (_, *strides) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
-        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
-        product = InlineDots(self.b, plan.dtype, lanes, (row, column, *strides))
-        product.write((plan.m, plan.n, plan.k), lhs, rhs, out)
-
-    def _row_dot(self, lhs: Value, rhs: Value, out: Value) -> None:
-        plan, b = self.plan, self.b
-        lhs_type, rhs_type, out_type = self._types()
-        (_, row, step), (_, column, _), (_, c_row, c_column) = (
-            s.strides for s in (plan.lhs, plan.rhs, plan.out)
-        )
-        if step != 1:
-            packed = self._scratch(0)
-            pack = pack_routine(self.routines, lhs_type, plan.dtype, 1, 1, ANYHOW)
-            b.call(pack, [lhs, packed, i64(plan.m), i64(plan.k), i64(row), i64(step), i64(1), integer("i1", 0)])
-            lhs, lhs_type, row = packed, plan.dtype, plan.k
-        product = ThinProduct(lhs_type, rhs_type, out_type, plan.dtype, plan.m)
-        routine = row_dot_routine(self.routines, product)
-        sizes = (plan.k, row, column, c_row, c_column)
-        b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, sizes)])
-
-    def _row_sum(self, lhs: Value, rhs: Value, out: Value) -> None:
-        plan = self.plan
-        (_, row, step), (_, _, b_step), (_, c_row, c_column) = (
-            s.strides for s in (plan.lhs, plan.rhs, plan.out)
-        )
-        product = ThinProduct(*self._types(), plan.dtype, plan.m)
-        routine = row_sum_routine(self.routines, product)
-        sizes = (plan.k, row, step, b_step, c_row, c_column)
-        self.b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, sizes)])
-
-    def _few_rows(self, lhs: Value, rhs: Value, out: Value) -> None:
-        plan = self.plan
-        (_, row, step), (_, _, b_step), (_, c_row, _) = (s.strides for s in (plan.lhs, plan.rhs, plan.out))
-        lanes = max(self.k.target.vector_bytes // plan.dtype.itemsize, 2)
-        routine = few_rows_routine(self.routines, plan.dtype, plan.m, lanes)
-        self.b.call(routine, [lhs, rhs, out, self.extent[1], *map(i64, (plan.k, row, step, b_step, c_row))])
-
-    def _complex_dots(self, row: Value, rhs: Value, out: Value) -> None:
-        """One row of complex sums: two real rows, (re, -im) and (im, re), with columns of as many real numbers."""
-        plan, b, real = self.plan, self.b, self.plan.dtype.real_part
-        type, line, n = scalar.memory_type(real), self._scratch(0), 2 * plan.k
-        with b.for_loop(0, plan.k) as s:
-            place = b.mul(s, i64(2 * plan.lhs.strides[2]))
-            re, im = (scalar.load(b, real, b.gep(type, row, b.add(place, i64(part)))) for part in (0, 1))
-            for offset, value in ((0, re), (1, b.fneg(im)), (n, im), (n + 1, re)):
-                scalar.store(b, real, value, b.gep(type, line, b.add(b.mul(s, i64(2)), i64(offset))))
-        routine = row_dot_routine(self.routines, ThinProduct(real, real, real, real, 2))
-        sizes = (n, n, 2 * plan.rhs.strides[1], 1, 2 * plan.out.strides[2])
-        b.call(routine, [line, rhs, out, self.extent[1], *map(i64, sizes)])
-
-    def _complex_sums(self, row: Value, rhs: Value, out: Value) -> None:
-        """One row of complex sums: by the real parts of the row and by the imaginary ones, then both together."""
-        plan, b, real = self.plan, self.b, self.plan.dtype.real_part
-        type, sums, n = scalar.memory_type(real), self._scratch(0), 2 * plan.n
-        routine = row_sum_routine(self.routines, ThinProduct(real, real, real, real, 2))
-        sizes = (plan.k, 1, 2 * plan.lhs.strides[2], 2 * plan.rhs.strides[2], n, 1)
-        b.call(routine, [row, rhs, sums, b.mul(self.extent[1], i64(2)), *map(i64, sizes)])
-        with b.for_loop(i64(0), self.extent[1]) as j:
-            at = b.mul(j, i64(2))
-            x, y, u, v = (scalar.load(b, real, b.gep(type, sums, b.add(at, i64(o)))) for o in (0, 1, n, n + 1))
-            to = b.mul(j, i64(2 * plan.out.strides[2]))
-            for part, value in ((0, b.fsub(x, v)), (1, b.fadd(y, u))):
-                scalar.store(b, real, value, b.gep(type, out, b.add(to, i64(part))))
 
     def _gemm(self, lhs: Value, rhs: Value, out: Value) -> None:
         """One product of real matrices, or one for each pair of parts of complex ones."""
@@ -298,7 +205,7 @@ class _Product:
         if plan.in_place(plan.lhs) and (plan.in_place(plan.rhs) or plan.rhs.in_panels) and not plan.keeps:
             self._near_gemm(tile, lhs, rhs, out)
             return
-        routine = gemm_routine(self.routines, self._types(), tile, (plan.order(plan.lhs), plan.order(plan.rhs)))
+        routine = gemm_routine(self.routines, self.types(), tile, (plan.order(plan.lhs), plan.order(plan.rhs)))
         sizes = self._sizes().values()
         sides = plan.lhs, plan.rhs, plan.out
         written: set[int] = set()
@@ -308,7 +215,7 @@ class _Product:
                 triples = zip(sides, (lhs, rhs, out), (x, y, part), strict=True)
                 places = [self._part(side, place, number) for side, place, number in triples]
                 flags = [integer("i1", x + y == 2), integer("i1", part in written)]
-                b.call(routine, [*places, *sizes, self._scratch(0), *flags])
+                b.call(routine, [*places, *sizes, self.scratch(0), *flags])
                 written.add(part)
 
     def _near_gemm(self, tile: Tile, lhs: Value, rhs: Value, out: Value) -> None:
@@ -354,7 +261,7 @@ class _Product:
             c=out,
             block=self.block,
             splits=splits,
-            scratch=self._scratch(0),
+            scratch=self.scratch(0),
             negate=no,
             accumulate=no,
             **self._sizes(),
@@ -363,7 +270,7 @@ class _Product:
             self.routines,
             self.b,
             p,
-            self._types(),
+            self.types(),
             tile,
             (plan.order(plan.lhs), plan.order(plan.rhs)),
             plan.keeps,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import prod
 
 from hloc.codegen.device_program import TensorMap
-from hloc.codegen.dot_plan import Side
+from hloc.codegen.dot_side import Side
 from hloc.codegen.gpu.gemm_sides import OwnSide
 from hloc.codegen.gpu.gemm_units import ROW_BYTES, lies_by_steps, source_of
 from hloc.codegen.gpu.group_products import ROWS

@@ -12,7 +12,7 @@ from functools import partial
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
-from hloc.codegen.dot_plan import Side
+from hloc.codegen.dot_side import Side
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_parts import add_parts, block_place, grid_size, operand_of
 from hloc.codegen.gpu.gemm_plan import GemmPlan

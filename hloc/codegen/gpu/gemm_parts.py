@@ -8,7 +8,7 @@ from math import gcd, prod
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register, flattened, grouped
-from hloc.codegen.dot_plan import Side
+from hloc.codegen.dot_side import Side
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_plan import GemmPlan, along_and_width, greatest_power
 from hloc.codegen.gpu.gemm_sides import OwnSide

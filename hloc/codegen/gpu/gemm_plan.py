@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from math import gcd, prod
 from typing import TypeVar
 
-from hloc.codegen.dot_plan import DotPlan, Side
+from hloc.codegen.dot_plan import DotPlan
+from hloc.codegen.dot_side import Side
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gpu.gemm_fetched import CHUNK, Fetched, fetched, packed
 from hloc.codegen.gpu.gemm_shapes import (

@@ -6,7 +6,8 @@ or the program, or an option, allows less. From "Warp Level Matrix Instructions"
 
 from __future__ import annotations
 
-from hloc.codegen.dot_plan import DotPlan, Side
+from hloc.codegen.dot_plan import DotPlan
+from hloc.codegen.dot_side import Side
 from hloc.ir.dtypes import BF16, F16, F32, F64, S8, S32, U8, DType
 from hloc.ir.instruction import Instruction
 from hloc.options import Options

@@ -16,7 +16,7 @@ from functools import partial
 from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.device_program import TensorMap
-from hloc.codegen.dot_plan import Side
+from hloc.codegen.dot_side import Side
 from hloc.codegen.gpu import gemm_plan
 from hloc.codegen.gpu.context import GpuContext
 from hloc.codegen.gpu.gemm_fetched import CHUNK, Fetched
