@@ -29,7 +29,7 @@ processor foresees the next one.
 """
 
 _LINE = 64
-"""Bytes of a cache line, or of two."""
+"""Bytes of a cache line."""
 
 
 def few_rows_routine(routines: Routines, dtype: DType, rows: int, lanes: int) -> Function:

@@ -70,10 +70,8 @@ class Streams:
 def prefetch(b: Builder, array: ArrayRef, index: Index, offset: Value, size: int) -> None:
     """Has the second cache fetch so many bytes, whose first is `offset` behind an element; any place will do."""
     start = b.gep("i8", array.address(index), offset, inbounds=False)
-    reading, second, data = (integer("i32", hint) for hint in (0, 2, 1))
     for line in range(0, size, _LINE):
-        given = [b.gep("i8", start, i64(line), inbounds=False), reading, second, data]
-        b.intrinsic("llvm.prefetch", "void", given, overloads=["ptr"], pure=False)
+        b.prefetch(b.gep("i8", start, i64(line), inbounds=False), near=2)
 
 
 def stream_routine(routines: Routines) -> Function:

@@ -16,7 +16,7 @@ from hloc.codegen.bodies import Leaf
 from hloc.codegen.crossings import Crossing, Names
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.kernel_steps import KernelStep
-from hloc.codegen.llvm import Builder, Function, Value, integer, lane_count, vector_type
+from hloc.codegen.llvm import Builder, Function, Value, lane_count, vector_type
 from hloc.codegen.loops import index_key, tile_loop
 from hloc.codegen.routines import Routines, i64
 from hloc.ir.shapes import ArrayShape
@@ -175,7 +175,7 @@ def turn_routine(routines: Routines, itemsize: int) -> Function:
         def square(row: Value, column: Value) -> None:
             lines = [b.add(row, i64(line)) for line in range(lanes)]
             for line in lines:
-                _prefetch(b, source(b.add(line, i64(lanes)), column, inbounds=False))
+                b.prefetch(source(b.add(line, i64(lanes)), column, inbounds=False))
             vectors = [b.load(vector, source(line, column), align=itemsize) for line in lines]
             for number, turned in enumerate(turned_square(b, vectors, 16 // itemsize)):
                 b.store(turned, target(row, b.add(column, i64(number))), align=itemsize)
@@ -191,12 +191,6 @@ def turn_routine(routines: Routines, itemsize: int) -> Function:
 
     params = "ptr noalias source, i64 stride, ptr noalias target, i64 width, i64 rows, i64 columns"
     return routines.get(f"hloc.turn.{itemsize}", params, write)
-
-
-def _prefetch(b: Builder, address: Value) -> None:
-    """Has a line brought into the caches that may be read soon; any address will do."""
-    reading, near, data = (integer("i32", hint) for hint in (0, 3, 1))
-    b.intrinsic("llvm.prefetch", "void", [address, reading, near, data], overloads=["ptr"], pure=False)
 
 
 def turned_square(b: Builder, rows: list[Value], group: int) -> list[Value]:

@@ -331,11 +331,10 @@ class _Product(ThinDot):
             at = self._index(plan.out, b.add(self.origin[0], row), b.add(self.origin[1], column))
             self._put(at, scalar.convert(b, total, plan.dtype, plan.out.shape.dtype))
 
-        large = plan.out.shape.count >= _LARGE
-        hints = b.module.loop_metadata(interleave=4) if large else ""
+        vectors = 4 if plan.out.shape.count >= _LARGE else 0
         if c_row < c_column:
-            with b.for_loop(0, columns[1], unroll=False) as j, b.for_loop(0, rows[1], metadata=hints) as i:
+            with b.for_loop(0, columns[1], unroll=False) as j, b.for_loop(0, rows[1], interleave=vectors) as i:
                 one(i, j)
         else:
-            with b.for_loop(0, rows[1], unroll=False) as i, b.for_loop(0, columns[1], metadata=hints) as j:
+            with b.for_loop(0, rows[1], unroll=False) as i, b.for_loop(0, columns[1], interleave=vectors) as j:
                 one(i, j)

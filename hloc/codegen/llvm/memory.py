@@ -110,9 +110,12 @@ class Memory(Core):
             f"store atomic {value.type} {value.text}, {pointer.type} {pointer.text} {ordering}, align {align}"
         )
 
-    def prefetch(self, address: Value, write: bool = False) -> None:
-        """Asks for the cache line at an address, soon to be read, or written; any address will do."""
-        flags = [integer("i32", int(write)), integer("i32", 3), integer("i32", 1)]
+    def prefetch(self, address: Value, write: bool = False, near: int = 3) -> None:
+        """Asks for the cache line at an address, soon to be read, or written; any address will do.
+
+        `near` is 3 for the innermost cache, 2 for the second one.
+        """
+        flags = [integer("i32", int(write)), integer("i32", near), integer("i32", 1)]
         self.intrinsic("llvm.prefetch", "void", [address, *flags], overloads=["ptr"], pure=False)
 
     def memcpy(self, target: Value, source: Value, size: Value) -> None:
