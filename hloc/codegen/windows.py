@@ -97,13 +97,14 @@ class WindowSpace:
         window = self.windows[d]
         return window.stride == window.base_dilation == window.window_dilation == 1
 
-    def scanned(self, either_end: bool) -> int | None:
+    def scanned(self, either_end: bool, least: int = 2) -> int | None:
         """The dimension of windows that grow from an end, if all other windows are single elements.
 
-        From the last element only if `either_end`: the elements then come in the reverse order.
+        From the last element only if `either_end`: the elements then come in the reverse order. None for windows of
+        fewer than `least` elements.
         """
         wide = [d for d, window in enumerate(self.windows) if not is_trivial(window)]
-        if len(wide) != 1 or self.windows[wide[0]].size < 4:
+        if len(wide) != 1 or self.windows[wide[0]].size < least:
             return None
         (d,) = wide
         return d if self.grows_forward(d) or (either_end and self.grows_backward(d)) else None

@@ -78,6 +78,23 @@ def test_short_folds(width: int, written_out: bool) -> None:
     assert (OUT in emit_stage(hloc.parse(text), "llvm", "cpu", Options(num_threads=1))) == written_out
 
 
+@pytest.mark.parametrize(("width", "written_out"), [(2, True), (16, True), (17, False)])
+def test_short_running_folds(width: int, written_out: bool) -> None:
+    text = f"""HloModule m
+add {{
+  a = s32[] parameter(0)
+  b = s32[] parameter(1)
+  ROOT c = s32[] add(a, b)
+}}
+ENTRY e {{
+  x = s32[500,{width}] parameter(0)
+  zero = s32[] constant(0)
+  ROOT r = s32[500,{width}] reduce-window(x, zero), window={{size=1x{width} pad=0_0x{width - 1}_0}}, to_apply=add
+}}"""
+    _check(text, np.random.default_rng(width).integers(0, 9, (500, width)).astype(np.int32))
+    assert (OUT in emit_stage(hloc.parse(text), "llvm", "cpu", Options(num_threads=1))) == written_out
+
+
 @pytest.mark.parametrize(("rows", "shared"), [(1, False), (1000, True)])
 def test_what_is_sliced_counts_as_far_as_it_is_read(rows: int, shared: bool) -> None:
     """Threads share no kernel for the size of an array of which it reads a row."""

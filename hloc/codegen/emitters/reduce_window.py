@@ -44,6 +44,11 @@ _TOGETHER = 8
 _LEAST_SCANNED = 32
 """Windows that grow are folded by vectors if there are so many."""
 
+_SHORT, _SHORT_OTHER = 16, 8
+"""Of up to so many windows that grow, the loop is written out, and those around it are vectorized: where the operation
+is known, and where it is not.
+"""
+
 
 class _Plan:
     """The windows, the form to use, and the dimensions held together."""
@@ -66,7 +71,7 @@ class _Plan:
                 break
             trailing.insert(0, dimension)
         self.row = row_dimensions(self.sizes, trailing)
-        if prod(self.sizes[d] for d in self.row) < _FEW:
+        if prod(self.sizes[d] for d in self.row) < _FEW or self.is_short:
             self.row = []
         self.across = self._across()
 
@@ -96,6 +101,12 @@ class _Plan:
         first = max(-(-window.pad_low // window.stride), 0)
         end = (size - window.dilated_size + window.pad_low) // window.stride + 1
         return first, max(min(end, self.outputs[across]), first)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there are few windows that grow."""
+        most = _SHORT_OTHER if self.reducer.operation is None else _SHORT
+        return self.scan is not None and max(self.sizes[self.scan], self.outputs[self.scan]) <= most
 
     @property
     def lines(self) -> list[int]:
@@ -348,4 +359,4 @@ class _ReduceWindow:
                 behind = line.behind(self.b, i64(entering))
                 carried = [Scan(self.k, self.reducer).results(behind, i64(first), last - first, *carried)]
             else:
-                carried = self.b.for_loop_carrying(i64(first), i64(last), carried, step)
+                carried = self.b.for_loop_carrying(i64(first), i64(last), carried, step, flat=plan.is_short)

@@ -24,6 +24,9 @@ from hloc.codegen.windows import WindowSpace, is_trivial
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 
+_LEAST_SCANNED = 4
+"""Elements of windows that grow, from which on they are scanned."""
+
 
 class _Plan:
     """The windows, what folds them, and the dimension that is scanned, if there is one."""
@@ -38,7 +41,7 @@ class _Plan:
             instruction.attributes["to_apply"], [o.shape.dtype for o in instruction.operands[: self.count]]
         )
         self.order = [d for d in reversed(base.minor_to_major) if base.dims[d] != 1]
-        self.scan = self.space.scanned(either_end=self.reducer.operation is not None)
+        self.scan = self.space.scanned(self.reducer.operation is not None, _LEAST_SCANNED)
         self.itemsize = max(o.shape.dtype.itemsize for o in instruction.operands[: self.count])
         self.result = ArrayShape(base.dtype, self.outputs, base.layout)
 
