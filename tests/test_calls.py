@@ -323,6 +323,33 @@ def test_the_pool_is_bounded(large: Executable) -> None:
     assert pool.idle_bytes == 0
 
 
+def test_the_system_may_take_idle_memory(large: Executable) -> None:
+    """All of it is offered once that comes to more than an eighth of what the pool may keep, not block by block."""
+    pool = native_call.current()
+    pool.give_back()
+    most, kept_bytes = (call_layout.POOL.index(name) for name in ("most_bytes", "kept_bytes"))
+    before = pool.pool[most]
+    pool.pool[most] = 8 * 15 * MIB
+    try:
+        kept = [large(LARGE) for _ in range(5)]
+        offered = bytes_offered()
+        for count, mib in ((1, 4), (2, 8), (3, 12), (4, 0), (5, 4)):
+            del kept[0]
+            assert pool.idle_bytes >= count * 4 * MIB
+            assert mib * MIB <= pool.pool[kept_bytes] < (mib + 1) * MIB
+            assert bytes_offered() - offered >= (16 * MIB if count > 3 else 0)
+        kept = [large(LARGE) for _ in range(5)]
+        assert pool.pool[kept_bytes] == 0
+    finally:
+        pool.pool[most] = before
+
+
+def bytes_offered() -> int:
+    """What the system may take of this process's memory."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("LazyFree:"))
+
+
 def test_idle_memory_goes_back_to_the_system(large: Executable) -> None:
     pool = native_call.current()
     kept = [large(LARGE) for _ in range(16)]

@@ -70,6 +70,7 @@ on top of it that become a tuple."""
 POOL = (
     "idle_bytes",  # i64: in blocks that nobody uses
     "most_bytes",  # i64: what these may come to; the ones idle for longest go
+    "kept_bytes",  # i64: in large idle blocks that the system may not take
     "mappings",  # i64: how many there have been
     "newest",  # ptr: a ring of all idle blocks, in the order of time
     "oldest",  # ptr
@@ -82,7 +83,7 @@ BLOCK_HEAD = (
     "newer",  # ptr
     "ring",  # ptr: the ring of the class itself
     "capacity",  # i64: bytes
-    "mapping",  # ptr: what to unmap; 0 for blocks of the C library
+    "mapping",  # ptr: what to unmap, 1 more if it counts in kept_bytes; 0 for blocks of the C library
     "block",  # ptr: the block of a mapping; for those of the C library, which lie right behind, the head itself
 )
 

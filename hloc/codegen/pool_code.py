@@ -2,8 +2,10 @@
 
 A block of the right class that is idle is taken, the one used last first. Else small blocks come from the C library;
 large ones are mapped, with huge pages where that is worth it: a page of 4 KiB costs a microsecond at its first use.
-The system may take idle blocks of _LAZY_BYTES or more when it needs memory (MADV_FREE); beyond `most_bytes` of them,
-those go that were idle for longest. Python's lock is the pool's: all functions run while it is held.
+Beyond `most_bytes` of idle blocks, those go that were idle for longest. When it needs memory the system may take those
+of _LAZY_BYTES or more (MADV_FREE), all but a share of `most_bytes`: every processor has to hear of what it may take,
+for some 40 microseconds, so it is told of many blocks at a time, and seldom of those that are taken again soon.
+Python's lock is the pool's: all functions run while it is held.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ _SHIFTS, _SHIFT = 16, 4096 + UNIT
 """Mapped blocks begin at one of several distances from a huge page: the lines of a cache that elements of equal index
 fall on would be the same for all arrays else."""
 _LAZY_BYTES = 4 << 20
+_KEPT_SHIFT = 3
+"""Of `most_bytes`, an eighth may be in idle blocks that the system may not take."""
 
 SELDOM = "optnone noinline"
 """Attributes of functions that are not worth LLVM's time."""
@@ -74,6 +78,7 @@ class PoolCode:
         self.module = module
         self.attributes = attributes
         self._release = self._write_release()
+        self._allow_taking = self._write_allow_taking()
         self._give_back = self._write_give_back()
         self._mapped = self._write_mapped()
         self.take = self._write_take()
@@ -101,6 +106,27 @@ class PoolCode:
             lambda: b.call(free, [head]) and None,
             lambda: b.call(unmap, [mapping, _mapped_bytes(b, capacity)]) and None,
         )
+        b.ret()
+        return function
+
+    def _write_allow_taking(self) -> Function:
+        """Tells the system of all blocks that count in `kept_bytes`, which is 0 then."""
+        function = self._function("allow_taking", "void", ("ptr", "pool"))
+        b = Builder(function)
+        (pool,) = function.args
+        ring = b.gep("i8", pool, word(at(POOL, "newest")))
+
+        def advise(carried: list[Value]) -> list[Value]:
+            head = b.gep("i8", carried[0], word(-at(BLOCK_HEAD, "older")))
+            mapping = load(b, "i64", head, at(BLOCK_HEAD, "mapping"))
+            store(b, b.and_(mapping, word(-2)), head, at(BLOCK_HEAD, "mapping"))
+            with b.if_then(b.trunc(mapping, "i1")):
+                self._advise(b, head, load(b, "i64", head, at(BLOCK_HEAD, "capacity")), "MADV_FREE")
+            return [b.load("ptr", carried[0])]
+
+        newest = b.load("ptr", ring)
+        b.while_loop([newest], lambda carried: b.icmp_unsigned("!=", carried[0], ring), advise)
+        store(b, word(0), pool, at(POOL, "kept_bytes"))
         b.ret()
         return function
 
@@ -253,9 +279,14 @@ class PoolCode:
         _put(b, b.gep("i8", pool, word(at(POOL, "newest"))), b.gep("i8", head, word(at(BLOCK_HEAD, "older"))))
         idle = b.add(load(b, "i64", pool, at(POOL, "idle_bytes")), capacity)
         store(b, idle, pool, at(POOL, "idle_bytes"))
-        with b.if_then(b.icmp_unsigned(">=", capacity, word(_LAZY_BYTES))):
-            self._advise(b, head, capacity, "MADV_FREE")
         most = load(b, "i64", pool, at(POOL, "most_bytes"))
+        with b.if_then(b.icmp_unsigned(">=", capacity, word(_LAZY_BYTES))):
+            mapping = load(b, "i64", head, at(BLOCK_HEAD, "mapping"))
+            store(b, b.or_(mapping, word(1)), head, at(BLOCK_HEAD, "mapping"))
+            kept = b.add(load(b, "i64", pool, at(POOL, "kept_bytes")), capacity)
+            store(b, kept, pool, at(POOL, "kept_bytes"))
+            with b.if_then(b.icmp_unsigned(">", kept, b.lshr(most, word(_KEPT_SHIFT)))):
+                b.call(self._allow_taking, [pool])
         with b.if_then(b.icmp_unsigned(">", idle, most)):
             b.call(self._give_back, [pool, most])
         b.ret()
@@ -297,11 +328,14 @@ def _put(b: Builder, ring: Value, node: Value) -> None:
 
 
 def _take_out(b: Builder, pool: Value, head: Value) -> None:
-    """A block is idle no more."""
+    """A block is idle no more, and does not count as one."""
     for ring in ("next", "older"):
         following = load(b, "ptr", head, at(BLOCK_HEAD, ring))
         previous = load(b, "ptr", head, at(BLOCK_HEAD, ring) + 8)
         b.store(following, previous)
         store(b, previous, following, 8)
-    idle = b.sub(load(b, "i64", pool, at(POOL, "idle_bytes")), load(b, "i64", head, at(BLOCK_HEAD, "capacity")))
-    store(b, idle, pool, at(POOL, "idle_bytes"))
+    capacity, mapping = (load(b, "i64", head, at(BLOCK_HEAD, name)) for name in ("capacity", "mapping"))
+    store(b, b.and_(mapping, word(-2)), head, at(BLOCK_HEAD, "mapping"))
+    counted = b.and_(capacity, b.sub(word(0), b.and_(mapping, word(1))))
+    for name, less in (("idle_bytes", capacity), ("kept_bytes", counted)):
+        store(b, b.sub(load(b, "i64", pool, at(POOL, name)), less), pool, at(POOL, name))
