@@ -26,6 +26,15 @@ def orders(flow: ComputationFlow, effects: Effects) -> Iterator[list[Instruction
     yield Order(sequence, effects, _Walk(walk)).sorted()
 
 
+def results_early(flow: ComputationFlow, order: list[Instruction], effects: Effects) -> list[Instruction]:
+    """An order of the entry, but that what makes only results runs as soon as it can.
+
+    Results have memory of their own, so that takes nothing, and may free operands, which may still be in a cache.
+    What could be updated where an argument lies waits for the argument's other readers.
+    """
+    return Order(order, effects, _Results(flow)).sorted()
+
+
 class _Walk:
     """Ranks by place in a walk."""
 
@@ -37,6 +46,39 @@ class _Walk:
 
     def ran(self, instruction: Instruction) -> Sequence[Instruction]:
         return ()
+
+
+class _Results:
+    """Ranks names, and what makes only results, before all else."""
+
+    def __init__(self, flow: ComputationFlow):
+        kept = set(flow.results)
+        self._steps = dict(zip(flow.instructions, flow.steps, strict=True))
+        self._readers: dict[Value, dict[Instruction, None]] = {value: {} for value in flow.arguments}
+        self._makers: dict[Instruction, list[Value]] = {}
+        for instruction, step in self._steps.items():
+            given = [value for value in dict.fromkeys(step.inputs) if value in self._readers]
+            for value in given:
+                self._readers[value][instruction] = None
+            if step.outputs and kept.issuperset(step.outputs):
+                sizes = {value.bytes for value in step.outputs}
+                self._makers[instruction] = [value for value in given if value.bytes in sizes]
+
+    def rank(self, instruction: Instruction) -> tuple[int, int]:
+        if instruction not in self._steps:
+            return 0, 0
+        updated = self._makers.get(instruction)
+        return int(updated is None or any(len(self._readers[value]) > 1 for value in updated)), 0
+
+    def ran(self, instruction: Instruction) -> Sequence[Instruction]:
+        step = self._steps.get(instruction)
+        changed: dict[Instruction, None] = {}
+        for value in dict.fromkeys(step.inputs) if step is not None else ():
+            readers = self._readers.get(value, {})
+            readers.pop(instruction, None)
+            if len(readers) == 1:
+                changed.update(readers)
+        return list(changed)
 
 
 class _Gains:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hloc.analysis.effects import Effects
-from hloc.analysis.flow import ComputationFlow, Rewritten, roles
+from hloc.analysis.flow import ENTRY, ComputationFlow, Rewritten, roles
 from hloc.analysis.memory import ComputationMemory, peak_in_order, plan_of
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
-from hloc.passes.memory_order import orders
+from hloc.passes.memory_order import orders, results_early
 from hloc.passes.ordering import reorder
 
 
@@ -17,8 +17,9 @@ def run(module: Module) -> bool:
 
     Operands come before users and side effects keep their order. What reads an array comes before what
     changes it in place, where that is possible. Other than that the order stays as it was, unless one of the
-    orders tried needs less memory: what frees most first, and depth first. Callees come before callers, so that
-    the memory of calls is known.
+    orders tried needs less memory: what frees most first, and depth first. What makes only results of the entry, the
+    new weights of a training step, then runs as soon as it can, while its operands may still be in a cache, if that
+    needs no more memory. Callees come before callers, so that the memory of calls is known.
 
     Requires: nothing.
     Ensures: `is_scheduled`; the order of the text is the order of execution.
@@ -49,7 +50,7 @@ def _better(
     plans: dict[Computation, ComputationMemory],
     effects: Effects,
 ) -> list[Instruction] | None:
-    """The order with the lowest peak, if that is lower than the present one."""
+    """The order with the lowest peak, if that is lower than the present one or runs results earlier."""
     least, best = plan.peak, None
     if least == max(plan.called, default=0):
         return None
@@ -57,4 +58,7 @@ def _better(
         found = peak_in_order(flow, order, plans)
         if found < least:
             least, best = found, order
-    return best
+    if flow.role != ENTRY:
+        return best
+    order = results_early(flow, best or flow.computation.instructions, effects)
+    return order if peak_in_order(flow, order, plans) <= least else best
