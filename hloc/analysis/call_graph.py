@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import CALLERS, Instruction
+from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.ir.opcodes import CALLS, OPS
 
@@ -36,8 +36,8 @@ class CallGraph:
         self._sites: dict[Computation, list[Instruction]] = {computation: [] for computation in module}
         self._callers: dict[Computation, list[Instruction]] = {computation: [] for computation in module}
         for computation in module:
-            for instruction in computation:
-                called = instruction.called if instruction.opcode in CALLERS else None
+            for instruction in computation.call_sites:
+                called = instruction.called
                 if not called:
                     continue
                 self._sites[computation].append(instruction)

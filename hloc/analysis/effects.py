@@ -15,6 +15,10 @@ _NONE: frozenset[str] = frozenset()
 
 _TRAITS = {name: op.traits & {SIDE_EFFECT, IMPURE, COLLECTIVE} for name, op in OPS.items()}
 
+_CALLING = frozenset(name for name, op in OPS.items() if op.has(CALLS) or name in _RUNNING)
+_CONCERNED = frozenset(name for name, traits in _TRAITS.items() if traits or name in CALLERS) | {"custom-call"}
+"""The ops that may have effects; all others have none."""
+
 
 class Effects:
     """Answers about instructions, remembering what it found out of the computations that they call.
@@ -27,8 +31,10 @@ class Effects:
 
     def of(self, instruction: Instruction) -> frozenset[str]:
         """The traits among SIDE_EFFECT, IMPURE and COLLECTIVE of an instruction and what it calls."""
+        if instruction.opcode not in _CONCERNED:
+            return _NONE
         found = _own(instruction)
-        if instruction.op.has(CALLS) or instruction.opcode in _RUNNING:
+        if instruction.opcode in _CALLING:
             for callee in instruction.called:
                 found |= self.inside(callee)
         return found
@@ -36,11 +42,12 @@ class Effects:
     def inside(self, computation: Computation) -> frozenset[str]:
         """The traits of all instructions of a computation together."""
         if computation not in self._computations:
-            inner = {callee for i in computation if i.opcode in CALLERS for callee in i.called}
+            inner = {callee for i in computation.call_sites for callee in i.called}
             is_last = inner <= self._computations.keys()
             for callee in (computation,) if is_last else call_order(computation):
                 if callee not in self._computations:
-                    self._computations[callee] = _NONE.union(*(self._with_known(i) for i in callee))
+                    concerned = [i for i in callee.instructions if i.opcode in _CONCERNED]
+                    self._computations[callee] = _NONE.union(*map(self._with_known, concerned))
         return self._computations[computation]
 
     def _with_known(self, instruction: Instruction) -> frozenset[str]:

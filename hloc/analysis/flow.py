@@ -48,7 +48,7 @@ def roles(module: Module) -> dict[Computation, str]:
     order = call_order(module.entry)
     found = {module.entry: ENTRY}
     for computation in reversed(order):
-        for instruction in computation if computation in found else ():
+        for instruction in computation.call_sites if computation in found else ():
             for callee in callees(instruction):
                 is_condition = instruction.opcode == "while" and callee is instruction.attributes["condition"]
                 role = ENTRY if is_condition else BODY if instruction.opcode == "while" else CALLEE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import CALLERS, Instruction
 
 if TYPE_CHECKING:
     from hloc.errors import Span
@@ -31,6 +31,8 @@ class Computation:
         self._first: Instruction | None = None
         self._last: Instruction | None = None
         self._count = 0
+        self._instructions: list[Instruction] | None = []
+        self._call_sites: list[Instruction] | None = []
 
     @property
     def is_entry(self) -> bool:
@@ -49,11 +51,22 @@ class Computation:
 
     @property
     def instructions(self) -> list[Instruction]:
-        """A snapshot of the instructions in order; the quickest way to go through them."""
-        found, node = [], self._first
-        while node is not None:
-            found.append(node)
-            node = node.next
+        """A snapshot of the instructions in order; the quickest way to go through them. Not to be changed."""
+        found = self._instructions
+        if found is None:
+            found, node = [], self._first
+            while node is not None:
+                found.append(node)
+                node = node.next
+            self._instructions = found
+        return found
+
+    @property
+    def call_sites(self) -> list[Instruction]:
+        """A snapshot of the instructions whose ops may call computations, in order. Not to be changed."""
+        found = self._call_sites
+        if found is None:
+            found = self._call_sites = [i for i in self.instructions if i.opcode in CALLERS]
         return found
 
     def reversed(self) -> Iterator[Instruction]:
@@ -89,7 +102,7 @@ class Computation:
             instruction.previous = last
             last.next = instruction
         self._last = instruction
-        self._count += 1
+        self._moved(instruction, 1)
         for operand in instruction.operands:
             users = operand.users
             users[instruction] = users.get(instruction, 0) + 1
@@ -108,7 +121,7 @@ class Computation:
             self._last = instruction
         else:
             before.previous = instruction
-        self._count += 1
+        self._moved(instruction, 1)
 
     def _unlink(self, instruction: Instruction) -> None:
         previous, following = instruction.previous, instruction.next
@@ -121,7 +134,14 @@ class Computation:
         else:
             following.previous = previous
         instruction.previous = instruction.next = None
-        self._count -= 1
+        self._moved(instruction, -1)
+
+    def _moved(self, instruction: Instruction, more: int) -> None:
+        """Takes note that an instruction has come, or gone."""
+        self._count += more
+        self._instructions = None
+        if instruction.opcode in CALLERS:
+            self._call_sites = None
 
     def _place_parameter(self, instruction: Instruction) -> None:
         number = instruction.attributes["number"]

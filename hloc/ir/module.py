@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hloc.ir import hooks
 from hloc.ir.attributes import Alias, Donor
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import CALLERS, Instruction
+from hloc.ir.instruction import Instruction
 from hloc.ir.names import Names
 from hloc.ir.shapes import Shape, TupleShape
 
@@ -88,7 +88,7 @@ class Module:
     def order_computations(self) -> None:
         """Put callees before callers, depth first from the entry; what nothing calls comes first."""
         ordered: dict[str, Computation] = {}
-        called = {c.name for i in self.instructions() if i.opcode in CALLERS for c in i.called}
+        called = {callee.name for computation in self for site in computation.call_sites for callee in site.called}
         starts = [c for c in self if c.name not in called and c is not self.entry] + [self.entry]
         for start in starts:
             for computation in call_order(start):
@@ -135,6 +135,5 @@ def call_order(start: Computation) -> list[Computation]:
 
 
 def _callees(computation: Computation) -> Iterator[Computation]:
-    for instruction in computation:
-        if instruction.opcode in CALLERS:
-            yield from instruction.called
+    for instruction in computation.call_sites:
+        yield from instruction.called

@@ -76,7 +76,7 @@ def _call_sites(order: list[Computation]) -> dict[Computation, int]:
     """How many instructions call each computation."""
     counts = dict.fromkeys(order, 0)
     for computation in order:
-        for instruction in computation:
+        for instruction in computation.call_sites:
             for callee in instruction.called:
                 counts[callee] += 1
     return counts

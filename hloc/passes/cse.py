@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hloc.analysis.effects import Effects
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import CALLERS, Instruction
+from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.ir.opcodes import COMMUTATIVE, OPS
 from hloc.passes.equivalence import key, kinds
@@ -39,7 +39,7 @@ def _merge(computation: Computation, kind: dict[Computation, int], effects: Effe
     alone: dict[tuple, Instruction | None] = {}
     first: dict[tuple, Instruction] = {}
     merged = 0
-    for instruction in computation:
+    for instruction in computation.instructions:
         rough = _opcode_and_operands(instruction)
         other = alone.setdefault(rough, instruction)
         if other is instruction:
@@ -77,7 +77,7 @@ def _identity(instruction: Instruction) -> int:
 
 def _share_computations(computations: list[Computation], kind: dict[Computation, int]) -> int:
     """Let callers name the first computation of its kind that is nobody's own body."""
-    callers = [i for c in computations for i in c.instructions if i.opcode in CALLERS]
+    callers = [i for c in computations for i in c.call_sites]
     bodies = {callee for i in callers if i.opcode in _OWN_BODY for callee in i.called}
     first: dict[int, Computation] = {}
     for computation in computations:

@@ -30,7 +30,7 @@ def run(module: Module) -> int:
 def _sweep(computation: Computation, effects: Effects) -> int:
     """Users stand after what they use, so one walk from the end finds everything."""
     removed = 0
-    for instruction in computation.reversed():
+    for instruction in reversed(computation.instructions):
         if instruction.users or instruction.is_root or instruction.opcode == "parameter":
             continue
         if not effects.must_stay(instruction):

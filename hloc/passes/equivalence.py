@@ -69,11 +69,12 @@ def kinds(computations: list[Computation]) -> dict[Computation, int]:
     """
     found: dict[Computation, int] = {}
     numbers: dict[tuple, int] = {}
-    rough = {computation: tuple(instruction.opcode for instruction in computation) for computation in computations}
+    of_a_size = Counter(map(len, computations))
+    rough = {c: tuple([i.opcode for i in c.instructions]) for c in computations if of_a_size[len(c)] > 1}
     alike = Counter(rough.values())
     for computation in computations:
-        if alike[rough[computation]] == 1:
-            found[computation] = numbers.setdefault(rough[computation], len(numbers))
+        if computation not in rough or alike[rough[computation]] == 1:
+            found[computation] = numbers.setdefault((computation,), len(numbers))
             continue
         places = {instruction: place for place, instruction in enumerate(computation)}
         rows = tuple(

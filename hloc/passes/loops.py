@@ -27,7 +27,7 @@ from hloc.passes.tuples import (
 
 def loops_of(module: Module) -> list[Instruction]:
     """The whiles that the entry reaches, those inside of others first."""
-    return [i for computation in call_order(module.entry) for i in computation if i.opcode == "while"]
+    return [i for computation in call_order(module.entry) for i in computation.call_sites if i.opcode == "while"]
 
 
 class Loop:
