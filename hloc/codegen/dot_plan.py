@@ -6,7 +6,7 @@ from functools import cached_property
 from math import gcd, prod
 
 from hloc.analysis.panels import panel_width
-from hloc.codegen import few_rows
+from hloc.codegen import few_rows, long_dot
 from hloc.codegen.dot_side import Side, padded, taken_apart
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.gemm import ALONE, GROUP, IN_PLACE, PANELS, GemmPlan
@@ -121,6 +121,7 @@ class DotPlan:
             or self.is_row_sum
             or self.is_row_dot
             or self.has_few_rows
+            or self.has_long_sums
             or self.is_thin_complex
         )
 
@@ -137,7 +138,7 @@ class DotPlan:
     @property
     def holding(self) -> int | None:
         """The output in which sums do lie before the epilogue is applied to them; all others are written just once."""
-        if self.is_plain or self.out.copied:
+        if self.is_plain or self.out.copied or self.has_long_sums:
             return None
         if self.finishes_blocks:
             return self.holder if self.holds and self.gemm(16).k_block < self.k else None
@@ -274,6 +275,16 @@ class DotPlan:
             return False
         return self.rhs.strides[1] == self.out.strides[2] == 1
 
+    @cached_property
+    def has_long_sums(self) -> bool:
+        """Few rows and columns, but many terms, so that sums are made in parts, of operands where they lie."""
+        sides = self.lhs, self.rhs
+        if not self._is_simple or not long_dot.suits(self.m, self.n, self.k) or self.rhs.in_panels:
+            return False
+        if any(side.computed for side in sides):
+            return False
+        return any(side.strides[1] == 1 for side in sides) or all(side.strides[2] == 1 for side in sides)
+
     @property
     def is_row_dot(self) -> bool:
         """Few rows, and the other operand contiguous along the contracted dimension."""
@@ -298,7 +309,7 @@ class DotPlan:
     @property
     def result_bytes(self) -> int:
         """Scratch for the result that an epilogue is applied to: all of it, or the sums of one block."""
-        if self.epilogue is None or self.is_plain:
+        if self.epilogue is None or self.is_plain or self.has_long_sums:
             return 0
         if self.finishes_blocks:
             return max(padded(self.gemm(w).m_block * GROUP * self.dtype.itemsize) for w in (16, 32, 64))
@@ -310,6 +321,8 @@ class DotPlan:
             return 0
         if self.is_inline or self.is_inline_dots:
             return self.result_bytes
+        if self.has_long_sums:
+            return prod(self.batch) * long_dot.parts_of(self.k) * self.m * self.n * self.dtype.itemsize
         fixed = self.copies + self.result_bytes
         if self.is_row_dot:
             return fixed + self.m * self.k * self.dtype.itemsize

@@ -20,9 +20,11 @@ from hloc.records import record
 
 if TYPE_CHECKING:
     from hloc.codegen.attention_plan import AttentionPlan
+    from hloc.codegen.bodies import Leaf
     from hloc.codegen.epilogue import Epilogue
     from hloc.codegen.kernel import KernelContext
     from hloc.codegen.row_stages import RowStages
+    from hloc.ir.computation import Computation
 
 ElementFunction = Callable[["KernelContext", Instruction, list[Element], Index], Register]
 Pairs = tuple[tuple[int, int], ...]
@@ -42,8 +44,8 @@ class KernelRow:
     (operand number, output number) that may share memory. The code of an op that `fails` leaves its outcome
     in `k.status`. An op of which `takes_epilogue(instruction)` stores its results through `k.store`, and
     `written_once(instruction, epilogue)` are the roots of whose elements it writes each once, at the end.
-    Where all threads have the scratch of an op in common, `common_scratch(instruction)` holds. One with several
-    `turns(instruction)` is written by `k.in_turns`.
+    Where all threads have the scratch of an op in common, `common_scratch(instruction, is_fused)` holds. One with
+    several `turns(instruction)` is written by `k.in_turns`.
     The arrays of a `strided` one may be seen through ops that leave them where they lie (see `strided.py`). The
     code of one that `is_loop` is a single loop nest; what comes before it may be done again by each thread.
     """
@@ -58,7 +60,7 @@ class KernelRow:
     strided: bool
     written_once: Callable[[Instruction, Epilogue], Sequence[int]]
     is_loop: bool
-    common_scratch: Callable[[Instruction], bool]
+    common_scratch: Callable[[Instruction, bool], bool]
     turns: Callable[[Instruction], int]
 
 
@@ -69,11 +71,13 @@ KERNELS: Table[KernelRow] = Table(KERNEL_HOMES)
 class AttentionWay(Protocol):
     """How a kind of target computes the attention of a plan."""
 
-    plan: AttentionPlan
-
     @property
     def scratch_bytes(self) -> int:
         """Bytes of temporary memory."""
+        ...
+
+    def write(self, k: KernelContext) -> None:
+        """The kernel's code on a CPU."""
         ...
 
 
@@ -82,12 +86,14 @@ class Kernels:
     """What can be one kernel on a kind of target, besides loop nests over elements.
 
     `own` are the ops with loops of their own. `rows` gives the bytes of temporary memory that a fused computation
-    which goes by rows needs, None if there can be none; `attention` the way to compute an attention, if there is one.
+    which goes by rows needs, None if there can be none; `attention` the way to compute an attention, if there is one, and
+    `gradient` that of a fused computation whose roots are gradients of one.
     """
 
     own: Mapping[str, KernelRow]
     rows: Callable[[RowStages], int] | None
     attention: Callable[[AttentionPlan], AttentionWay | None] | None
+    gradient: Callable[[Computation, Sequence[Leaf]], AttentionWay | None] | None = None
 
 
 def element(*opcodes: str) -> Callable[[ElementFunction], ElementFunction]:
@@ -112,7 +118,7 @@ def kernel(
     strided: bool = False,
     written_once: Callable[[Instruction, Epilogue], Sequence[int]] = lambda instruction, epilogue: (),
     is_loop: bool = False,
-    common_scratch: Callable[[Instruction], bool] = lambda instruction: False,
+    common_scratch: Callable[[Instruction, bool], bool] = lambda instruction, is_fused: False,
     turns: Callable[[Instruction], int] = lambda instruction: 1,
     table: Table[KernelRow] = KERNELS,
 ) -> Callable[[Callable[[KernelContext, Instruction], None]], Callable[[KernelContext, Instruction], None]]:

@@ -43,7 +43,8 @@ class KernelStep(Step):
     @property
     def common_scratch(self) -> bool:
         """Whether threads that share the kernel have its scratch in common."""
-        return self.form.own is not None and self.form.row.common_scratch(self.form.own)
+        own = self.form.own
+        return own is not None and self.form.row.common_scratch(own, self.instruction.opcode == "fusion")
 
     @property
     def turns(self) -> int:

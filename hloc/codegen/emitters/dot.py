@@ -26,6 +26,7 @@ from hloc.codegen.gemm import GROUP, Extent, Gemm, Parts, gemm_routine
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.kernel import Element, Index, KernelContext, kernel
 from hloc.codegen.llvm import Value, integer
+from hloc.codegen.long_dot import LongDot
 from hloc.codegen.loops import delinearize
 from hloc.codegen.packing import Panels
 from hloc.codegen.pair_packing import PairPanels
@@ -59,6 +60,7 @@ def _computed(instruction: Instruction) -> list[int]:
     strided=True,
     written_once=lambda instruction, epilogue: _written_once(DotPlan(instruction, epilogue, is_fused=True)),
     is_loop=True,
+    common_scratch=lambda instruction, is_fused: DotPlan(instruction, is_fused=is_fused).has_long_sums,
 )
 def dot(k: KernelContext, instruction: Instruction) -> None:
     if instruction.shape.count == 0:
@@ -70,7 +72,7 @@ def dot(k: KernelContext, instruction: Instruction) -> None:
         _Product(k, plan).write()
 
 
-class _Product(ThinDot):
+class _Product(ThinDot, LongDot):
     """Writes a product by way of the routines. `out` is where its result lies before an epilogue is applied.
 
     What is multiplied at a time is the matrix at the `loops`' batch index, or a part of it: the rows and columns of
@@ -88,6 +90,9 @@ class _Product(ThinDot):
 
     def write(self) -> None:
         plan = self.plan
+        if plan.has_long_sums:
+            self.write_long()
+            return
         if self.k.range is not None:
             self._write_range()
             return

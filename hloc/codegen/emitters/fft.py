@@ -111,7 +111,7 @@ def _is_long(instruction: Instruction) -> bool:
     element_operands=lambda instruction: () if _is_long(instruction) else (0,),
     scratch=_scratch,
     is_loop=True,
-    common_scratch=_is_long,
+    common_scratch=lambda instruction, is_fused: _is_long(instruction),
     turns=lambda instruction: max(_Plan(instruction, _WIDEST).turns, 1),
 )
 def fft(k: KernelContext, instruction: Instruction) -> None:

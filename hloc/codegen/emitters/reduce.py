@@ -101,7 +101,7 @@ class _Plan:
     scratch=lambda instruction: _Plan(instruction).scratch_bytes,
     takes_epilogue=lambda instruction: True,
     is_loop=True,
-    common_scratch=lambda instruction: _Plan(instruction).parts is not None,
+    common_scratch=lambda instruction, is_fused: _Plan(instruction).parts is not None,
 )
 def reduce(k: KernelContext, instruction: Instruction) -> None:
     plan = _Plan(instruction)

@@ -141,7 +141,7 @@ class _Plan:
     scratch=lambda instruction: _Plan(instruction).scratch_bytes,
     takes_epilogue=lambda instruction: True,
     is_loop=True,
-    common_scratch=lambda instruction: _Plan(instruction).parts is not None,
+    common_scratch=lambda instruction, is_fused: _Plan(instruction).parts is not None,
     turns=lambda instruction: 1 if _Plan(instruction).parts is None else 2,
 )
 def reduce_window(k: KernelContext, instruction: Instruction) -> None:

@@ -129,7 +129,7 @@ def _scratch(instruction: Instruction) -> int:
     element_operands=lambda i: range(operand_count(i), len(i.operands)),
     in_place=lambda i: [(number, number) for number in range(operand_count(i))],
     scratch=_scratch,
-    common_scratch=lambda instruction: _parts(instruction) is not None,
+    common_scratch=lambda instruction, is_fused: _parts(instruction) is not None,
     is_loop=True,
 )
 def scatter(k: KernelContext, instruction: Instruction) -> None:

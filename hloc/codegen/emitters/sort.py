@@ -48,7 +48,7 @@ def _turns(instruction: Instruction) -> int:
     element_operands="all",
     scratch=scratch_bytes,
     is_loop=True,
-    common_scratch=lambda instruction: _turns(instruction) > 1,
+    common_scratch=lambda instruction, is_fused: _turns(instruction) > 1,
     turns=_turns,
 )
 def sort(k: KernelContext, instruction: Instruction) -> None:
