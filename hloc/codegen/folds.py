@@ -8,10 +8,11 @@ the place of the value that is chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from math import prod
 
 from hloc.codegen import scalar
-from hloc.codegen.arrays import Register
+from hloc.codegen.arrays import Register, flattened, grouped
 from hloc.codegen.extremes import LEAST, MOST, Extreme
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Value, const
@@ -20,6 +21,9 @@ from hloc.codegen.routines import i64
 
 CHUNK = 4096
 """Elements that are summed before the sum is added to a longer one."""
+
+_BESIDE = 2
+"""Vectors of a short loop that are folded with the last one."""
 
 Values = list[list[Register]]
 """For each reducer its running values, or elements widened to their types."""
@@ -72,6 +76,47 @@ class Folds:
             return self._chunk([size], totals, lambda i: (self.b.add(first, i[0]),))
 
         return self._carrying([count], initial, segment)
+
+    def in_vectors(
+        self, initial: Values, lanes: int, last: Callable[[Index, Value], Values], is_stored: bool
+    ) -> Values:
+        """As `run` for one dimension and known operations, with loops through whole vectors.
+
+        What is left over is part of a last vector, the rest of which has been folded: `last(index, is_new)` gives
+        its elements. It is folded together with the others if these are few, unless something `is_stored`: in one
+        loop, elements would wait for those that they overlap with.
+        """
+        (size,) = self.sizes
+        rest, whole = size % lanes, size // lanes
+        beside = range(0 if is_stored or whole > _BESIDE else whole)
+
+        def step(inner: Value, carried: list[Value]) -> list[Value]:
+            places = [self.b.add(inner, i64(vector * lanes)) for vector in beside]
+            is_new = self.b.icmp_signed(">=", inner, i64(lanes - rest))
+            values = [self.elements((place,)) for place in places]
+            new = last((self.b.add(inner, i64(size - lanes)),), is_new)
+            values.append([self._where(is_new, v, r) for v, r in zip(new, self.reducers, strict=True)])
+            # Together first: LLVM knows a running value by the one operation on it.
+            running = _divided(grouped(carried, _joined(initial)), initial)
+            return flattened(_joined(self._applied(running, reduce(self._applied, values))))
+
+        def whole_vectors(inner: Value, carried: list[Value]) -> list[Value]:
+            running = _divided(grouped(carried, _joined(initial)), initial)
+            return flattened(_joined(self._applied(running, self.elements((inner,)))))
+
+        carried = flattened(_joined(initial))
+        if not beside:
+            carried = self.b.for_loop_carrying(0, size - rest, carried, whole_vectors)
+        carried = self.b.for_loop_carrying(0, lanes, carried, step)
+        return _divided(grouped(carried, _joined(initial)), initial)
+
+    def _where(self, condition: Value, values: list[Register], reducer: Reducer) -> list[Register]:
+        """Values if a condition holds, otherwise what changes no fold."""
+        pairs = zip(flattened(values), flattened(reducer.identity()), strict=True)
+        return grouped([self.b.select(condition, value, other) for value, other in pairs], values)
+
+    def _applied(self, running: Values, values: Values) -> Values:
+        return [r.apply(self.k, old, new) for r, old, new in zip(self.reducers, running, values, strict=True)]
 
     def alone(self) -> Values:
         """The folds of the elements without initial values, of known operations and choices."""
@@ -128,17 +173,23 @@ class Folds:
 
     def _loop(self, sizes: list[int], start: Values, index: Callable[[Index], Index]) -> Values:
         def step(inner: Index, running: Values) -> Values:
-            parts = zip(self.reducers, running, self.elements(index(inner)), strict=True)
-            return [reducer.apply(self.k, values, new) for reducer, values, new in parts]
+            return self._applied(running, self.elements(index(inner)))
 
         return self._carrying(sizes, start, step)
 
     def _carrying(self, sizes: list[int], start: Values, body: Callable[[Index, Values], Values]) -> Values:
-        def grouped(flat: Sequence[Register]) -> Values:
-            given = iter(flat)
-            return [[next(given) for _ in values] for values in start]
-
         def step(index: Index, flat: list[Register]) -> list[Register]:
-            return [value for values in body(index, grouped(flat)) for value in values]
+            return _joined(body(index, _divided(flat, start)))
 
-        return grouped(self.k.reduce_loop(sizes, [value for values in start for value in values], step))
+        return _divided(self.k.reduce_loop(sizes, _joined(start), step), start)
+
+
+def _joined(values: Values) -> list[Register]:
+    """The values of all reducers, one after the other."""
+    return [value for some in values for value in some]
+
+
+def _divided(joined: Sequence[Register], like: Values) -> Values:
+    """The inverse of `_joined`, for as many of each reducer as in `like`."""
+    given = iter(joined)
+    return [[next(given) for _ in values] for values in like]

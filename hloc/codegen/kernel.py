@@ -95,6 +95,7 @@ class KernelContext:
         self.is_finishing = False
         self.is_streaming = False
         self.only_calls = False
+        self.short_fold = _SHORT_FOLD
 
     def inside(self, body: Body, outputs: list[Any], scratch: Value) -> KernelContext:
         """The same kernel, for a part of it that is written with other ops, results and temporary memory.
@@ -255,7 +256,7 @@ class KernelContext:
                 self._ranged_loop(prod(sizes), len(groups) == 1, iteration, vectors)
                 return []
             count, is_inner = prod(sizes), depth > 0 or not is_outer
-            flat = is_inner and count <= (_SHORT_FOLD if initial else self._short)
+            flat = is_inner and count <= (self.short_fold if initial else self.short)
             return self.b.for_loop_carrying(0, count, carried, iteration, interleave=vectors, flat=flat)
 
         self._open_nests += 1
@@ -264,8 +265,8 @@ class KernelContext:
         return results
 
     @property
-    def _short(self) -> int:
-        """Iterations of a short loop without carried values."""
+    def short(self) -> int:
+        """Iterations of a short loop without carried values; of one with them, `short_fold`."""
         arrays = [leaf for _, leaf in self.instruction.shape.leaves() if leaf.is_array]
         return _SHORT_NARROW if any(leaf.dtype.itemsize < 4 for leaf in arrays) else _SHORT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from math import prod
 
@@ -26,6 +27,9 @@ from hloc.records import replace
 
 _TOGETHER = 4
 """Columns folded in one pass over the running values."""
+
+_MOST_VECTORS = 8
+"""Vectors of a row of which the last two overlap: in longer ones, what is left over hardly counts."""
 
 
 def write_rows(k: KernelContext, stages: RowStages, roots: Sequence[Leaf]) -> None:
@@ -162,6 +166,9 @@ class RowWriter(RowParts):
             return [self.folded(reduce, self.place(reduce), row, ()) for reduce in totals]
 
         totals = self.stages.totals
+        if any(loop.roots or loop.kept for loop in self.stages.loops):
+            # Where one loop along a row is left, the one over rows is not vectorized: either all go or none.
+            self.k.short_fold = self.k.short
         reducers = [reducer_of(reduce) for reduce in totals]
         folds = Folds(self.k, reducers, self.stages.space.sizes, elements)
         self._bind_results(totals, folds.run([self.initial(reduce) for reduce in totals]))
@@ -185,16 +192,38 @@ class RowWriter(RowParts):
             self.store_roots(loop, [(row, column)])
             return found
 
+        def last(column: Index, is_new: Value) -> Values:
+            found = [self.folded(reduce, place, row, column) for reduce, place in loop.reduces]
+            with self.b.if_then(is_new) if self._in_place(loop) else nullcontext():
+                self.keep(loop, [(row, column)])
+                self.store_roots(loop, [(row, column)])
+            return found
+
         initial = [self.initial(reduce) for reduce, _ in loop.reduces]
         folds = Folds(self.k, reducers, loop.sizes, elements, repeatable=not loop.roots)
-        count = self._segments(loop)
+        count, lanes = self._segments(loop), self._lanes(loop, reducers)
         if count:
             totals = folds.in_segments(initial, count, partial(self._fetch, loop, row))
+        elif lanes:
+            totals = folds.in_vectors(initial, lanes, last, is_stored=bool(loop.roots or loop.kept))
         else:
             totals = folds.run(initial)
         self._bind_results([reduce for reduce, _ in loop.reduces], totals)
         self.bind_kept(loop, row)
 
+    def _lanes(self, loop: RowLoop, reducers: Sequence[Reducer]) -> int:
+        """Columns of a vector, if a short loop is divided into vectors, of which the last two may overlap; 0 if not."""
+        if len(loop.sizes) != 1 or any(reducer.operation is None for reducer in reducers):
+            return 0
+        dtypes = [shape_of(self.roots[root]).dtype for root, _ in loop.roots]
+        dtypes += [dtype for reducer in reducers for dtype in reducer.sums]
+        lanes = self.k.target.vector_bytes // max([4, *(dtype.itemsize for dtype in dtypes)])
+        (size,) = loop.sizes
+        return lanes if max(self.k.short_fold, lanes) < size < _MOST_VECTORS * lanes and size % lanes else 0
+
+    def _in_place(self, loop: RowLoop) -> bool:
+        """Whether a loop writes over what it reads."""
+        return any(self.k.body.lies_at(self.k.outputs[root].pointer) for root, _ in loop.roots)
 
     def _streamed_block(self, loop: RowLoop) -> int:
         """How many columns are stored at once past the caches; 0 if that is not for what the loop stores."""

@@ -9,6 +9,7 @@ import pytest
 
 import hloc
 from hloc.arrays import random_inputs
+from hloc.codegen.compile import emit_stage
 from hloc.codegen.forms import form_of
 from hloc.codegen.row_stages import row_stages
 from hloc.options import Options
@@ -44,6 +45,7 @@ greatest_{t} {{
 }}
 """
 OPTIONS = Options(cache=False)
+DONATED = "input_output_alias={ {}: (0, {}, must-alias) }"
 
 
 def program(body: str, dtype: str = "f32") -> str:
@@ -98,26 +100,39 @@ def test_rows_without_elements(dims: tuple[str, str]) -> None:
     check(softmax(*dims, "1", "0"))
 
 
-def test_what_is_special_stays_so() -> None:
+@pytest.mark.parametrize("width", [40, 12])
+def test_what_is_special_stays_so(width: int) -> None:
     """Rows with a NaN, with infinities, of minus infinities alone, and of denormals, which count as zero."""
-    x = np.random.default_rng(0).standard_normal((6, 40)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((6, width)).astype(np.float32)
     x[1, 7] = np.nan
     x[2, 3] = np.inf
     x[3] = -np.inf
     x[4, ::2] = -np.inf
     x[5] = 1e-40
-    executable = hloc.compile(softmax("6,40", "6", "1", "0"), options=OPTIONS)
+    text = softmax(f"6,{width}", "6", "1", "0")
+    executable = hloc.compile(text, options=OPTIONS)
     (got,) = executable.execute(x)
-    (want,) = evaluate(parse(softmax("6,40", "6", "1", "0")), [x])
+    (want,) = evaluate(parse(text), [x])
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=0)
     assert len(executable.program.kernels) == 1
 
 
+@pytest.mark.parametrize("width", [9, 12, 15, 17, 20, 31, 63])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f32", 1e-6), ("f64", 1e-14), ("bf16", 2e-2)])
+def test_the_last_two_vectors_of_a_short_row_overlap(width: int, dtype: str, tolerance: float) -> None:
+    text = softmax(f"50,{width}", "50", "1", "0", dtype)
+    check(text, kernels=1, tolerance=tolerance)
+    check(text.replace("HloModule rows", f"HloModule rows, {DONATED}"), kernels=1, tolerance=tolerance)
+
+
+def test_short_rows_are_gone_through_by_vectors() -> None:
+    text = emit_stage(parse(softmax("50,12", "50", "1", "0")), "llvm-opt", "cpu", OPTIONS)
+    assert "@llvm.fma.v" in text and "float @llvm.fma.f32" not in text
+
+
 def test_a_donated_input_becomes_the_output() -> None:
     """The kernel may write a row over the one that it read."""
-    text = softmax("64,100", "64", "1", "0").replace(
-        "HloModule rows", "HloModule rows, input_output_alias={ {}: (0, {}, must-alias) }"
-    )
+    text = softmax("64,100", "64", "1", "0").replace("HloModule rows", f"HloModule rows, {DONATED}")
     check(text, kernels=1)
 
 
