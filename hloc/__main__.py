@@ -8,6 +8,8 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
+from hloc.quick_start import prepare
+
 _GARBAGE = 200_000
 """Objects to make before Python looks for cycles among them. By default it does at every 700th: a tenth of a short
 run goes into looking through modules and tables, which live as long as the process."""
@@ -23,6 +25,7 @@ def main() -> NoReturn:
     """Run the command line, and end the process."""
     gc.set_threshold(_GARBAGE)
     os.environ.setdefault(_BLAS_THREADS, "1")
+    prepare()
     try:
         import_module("hloc.cli").main()
         status = 0

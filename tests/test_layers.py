@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "hloc"
 
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("records", "lazy", "collection"),
+    ("records", "lazy", "collection", "quick_start"),
     ("cache",),
     ("errors", "options"),
     ("ir",),

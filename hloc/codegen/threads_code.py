@@ -21,7 +21,7 @@ from types import SimpleNamespace
 
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.program import POOL_PROCESSORS, POOL_WORDS
-from hloc.codegen.routines import PLAIN, Routines, i64, least
+from hloc.codegen.routines import QUICK, Routines, i64, least
 
 _PART = "hloc.threads"
 """The part of a program that holds all routines of this file: whoever needs one needs the others."""
@@ -67,7 +67,7 @@ def parallel_routine(routines: Routines) -> Function:
         b.if_else(b.and_(exists, b.icmp_signed(">", p.workers, i64(1))), try_together, alone)
 
     params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 workers, i1 wakes"
-    return routines.get("hloc.parallel", params, write, stage=PLAIN, part=_PART)
+    return routines.get("hloc.parallel", params, write, stage=QUICK, part=_PART)
 
 
 def _share(routines: Routines, b: Builder, p: SimpleNamespace) -> None:
@@ -120,7 +120,7 @@ def _make_way_routine(routines: Routines) -> Function:
                 b.store_atomic(i64(0), place)
                 b.store(here, free)
 
-    return routines.get("hloc.make_way", "ptr pool", write, stage=PLAIN, part=_PART)
+    return routines.get("hloc.make_way", "ptr pool", write, stage=QUICK, part=_PART)
 
 
 def _bind(b: Builder, pool: Value, thread: Value, processor: Value) -> None:
@@ -152,7 +152,7 @@ def _chunks_routine(routines: Routines) -> Function:
         b.while_loop([b.atomicrmw("add", ticket, p.grain)], take, run, "chunk")
 
     params = "ptr pool, ptr task, ptr frame, i64 count, i64 grain, i64 worker"
-    return routines.get("hloc.chunks", params, write, stage=PLAIN, part=_PART)
+    return routines.get("hloc.chunks", params, write, stage=QUICK, part=_PART)
 
 
 def worker_routine(routines: Routines) -> Function:
@@ -205,7 +205,7 @@ def worker_routine(routines: Routines) -> Function:
 
         b.while_loop([i64(0), i64(0)], goes_on, look, "look")
 
-    return routines.get("hloc.worker", "ptr pool, i64 number, i64 processor", write, stage=PLAIN, part=_PART)
+    return routines.get("hloc.worker", "ptr pool, i64 number, i64 processor", write, stage=QUICK, part=_PART)
 
 
 def _pause(routines: Routines, b: Builder, looks: Value) -> Value:
@@ -228,7 +228,7 @@ def _system(b: Builder, pool: Value, number: int, *args: Value) -> Value:
 
 def worker_entry(routines: Routines, name: str) -> None:
     """The function that the runtime starts helpers in: `ptr name(ptr words)`, words as WORKER has them."""
-    home = routines.module.part(_PART, PLAIN)
+    home = routines.module.part(_PART, QUICK)
     b = Builder(home.function(name, "ptr", [("ptr", "words")], routines.target.function_attributes))
     words = b.function.args[0]
     pool = b.load("ptr", words)

@@ -3,7 +3,8 @@
     python -m tools.bench.cold [samples/softmax.hlo]
 
 `hloc run` keeps what it compiles and finds it again in the rounds after the first; with `--no-cache` it compiles in
-each.
+each. The first round leaves Python's bytecode of hloc, as an installation has it, even where Python is told to write
+none.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ print(jax.jit(lambda x: jax.nn.softmax(x, axis=-1))(x))
 """
 
 
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 @dataclass
 class Command:
     """A Python process to run again and again; what each run took beside its time."""
@@ -33,7 +37,7 @@ class Command:
     megabytes: list[float] = field(default_factory=list)
 
     def __call__(self) -> None:
-        process = subprocess.Popen([sys.executable, *self.arguments], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, *self.arguments], stdout=subprocess.DEVNULL, env=_ENVIRONMENT)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
