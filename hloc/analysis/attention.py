@@ -80,7 +80,7 @@ def free_dims(dot: Instruction, number: int) -> list[int]:
 def _from_weights(product: Instruction, number: int, position: Mapping[Instruction, int]) -> Attention | None:
     weights = product.operands[number]
     batch = product.get(f"{SIDES[number]}_batch_dims")
-    rows = _wide(weights, (*batch, *free_dims(product, number)))
+    rows = wide(weights, (*batch, *free_dims(product, number)))
     known: dict[Instruction, Rows] = {weights: rows}
     dependent = _up_to_dot(weights, position)
     if dependent is None:
@@ -90,15 +90,22 @@ def _from_weights(product: Instruction, number: int, position: Mapping[Instructi
     for instruction in reversed(between):
         if instruction not in known:
             return None
-        for operand, found in _operand_rows(instruction, known[instruction]):
+        for operand, found in operand_rows(instruction, known[instruction]):
             if operand is not scores and operand not in users:
                 continue
             if found is None or known.setdefault(operand, found) != found:
                 return None
-    return _checked(product, scores, number, known, between, _wide(weights, batch))
+    return _checked(product, scores, number, known, between, wide(weights, batch))
 
 
-def _wide(value: Instruction, dims: Iterable[int]) -> Rows:
+def span_of(dot: Instruction, number: int) -> range:
+    """The dimensions of a dot's result that one of its operands gives, besides the batch."""
+    start = len(dot.get("lhs_batch_dims")) + (len(free_dims(dot, 0)) if number else 0)
+    return range(start, start + len(free_dims(dot, number)))
+
+
+def wide(value: Instruction, dims: Iterable[int]) -> Rows:
+    """Those of a value's dimensions that are wider than 1."""
     return tuple(d for d in dims if value.shape.dims[d] != 1)
 
 
@@ -119,7 +126,7 @@ def _up_to_dot(
         seen.add(instruction)
         if instruction.opcode == "dot":
             dots.add(instruction)
-        elif _is_passed(instruction):
+        elif is_passed(instruction):
             pending += [operand for operand in instruction.operands if operand in position]
     if len(dots) != 1:
         return None
@@ -132,7 +139,8 @@ def _up_to_dot(
     return scores, tuple(instruction for instruction in order if instruction in between)
 
 
-def _is_passed(instruction: Instruction) -> bool:
+def is_passed(instruction: Instruction) -> bool:
+    """Whether an op is elementwise, a reduce, or only renames or repeats elements."""
     if not instruction.shape.is_array or instruction.shape.is_dynamic:
         return False
     if instruction.opcode == "reduce":
@@ -140,7 +148,7 @@ def _is_passed(instruction: Instruction) -> bool:
     return instruction.op.is_elementwise or instruction.opcode in ("broadcast", "transpose", "reshape")
 
 
-def _operand_rows(instruction: Instruction, rows: Rows) -> Iterator[tuple[Instruction, Rows | None]]:
+def operand_rows(instruction: Instruction, rows: Rows) -> Iterator[tuple[Instruction, Rows | None]]:
     """The operands of an instruction with the rows that they have then; None where they get mixed up."""
     for number, operand in enumerate(instruction.operands):
         if instruction.opcode == "reduce":
@@ -165,10 +173,10 @@ def _checked(
     count = len(scores.get("lhs_batch_dims"))
     frees = [len(free_dims(scores, side)) for side in (0, 1)]
     spans = range(count, count + frees[0]), range(count + frees[0], count + sum(frees))
-    if set(own[: len(batch)]) != set(_wide(scores, range(count))):
+    if set(own[: len(batch)]) != set(wide(scores, range(count))):
         return None
     for query, span in enumerate(spans):
-        if set(own[len(batch) :]) == set(_wide(scores, span)):
+        if set(own[len(batch) :]) == set(wide(scores, span)):
             dims = scores.shape.dims
             sizes = [prod(dims[d] for d in part) for part in (range(count), span, spans[1 - query])]
             return Attention(product, scores, number, query, rows, between, *sizes)

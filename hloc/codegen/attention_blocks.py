@@ -8,12 +8,11 @@ it is the powers that are multiplied by the values, and results are divided (`at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hloc.analysis.attention import Attention
-from hloc.analysis.row_space import rows_reduced
+from hloc.analysis.row_space import Rows, rows_reduced
 from hloc.analysis.softmax import Softmax, softmax_of
 from hloc.codegen.attention_plan import AttentionPlan
 from hloc.codegen.bodies import Leaf, source
@@ -31,7 +30,9 @@ from hloc.records import record
 
 if TYPE_CHECKING:
     from hloc.codegen.attention_mask import Mask
+    from hloc.codegen.kernel import KernelContext
 
+attention_kernel = lazy("hloc.codegen.attention_kernel")
 attention_mask = lazy("hloc.codegen.attention_mask")
 
 STEPS = 256
@@ -46,18 +47,18 @@ _BLOCK_BYTES = 1 << 18
 
 @record
 class Between:
-    """What is between the products as a computation of its own.
+    """What is between products as a computation of its own.
 
-    `body` has a parameter in the place of the scores (`scores`) and of every value from outside; `outside` tells of
-    which, for these. Its root are the weights. `order` says which digit of the row number each digit of the rows of
-    `stages` is.
+    `body` has a parameter in the place of each of the scores (`scores`) and of every value from outside; `outside`
+    tells of which, for these. The `roots` are the weights. `order` says which digit of the row number each digit of
+    the rows of `stages` is.
     """
 
     body: Computation
-    scores: Instruction
+    scores: tuple[Instruction, ...]
     outside: dict[Instruction, Instruction]
     stages: RowStages
-    root: Leaf
+    roots: tuple[Leaf, ...]
     order: tuple[int, ...]
 
     __eq__ = object.__eq__
@@ -94,8 +95,8 @@ class AttentionBlocks:
             plan.weight_rows,
             [*plan.weight_columns],
         )
-        scores = (self.between.scores, ())
-        return alike and (scores, 0) in in_place(stages, [self.between.root], [scores])
+        scores = (self.between.scores[0], ())
+        return alike and (scores, 0) in in_place(stages, self.between.roots, [scores])
 
     @property
     def rows(self) -> int:
@@ -149,28 +150,36 @@ class AttentionBlocks:
     def scratch_bytes(self) -> int:
         return max(self.places(vector_bytes)["end"] for vector_bytes in (16, 32, 64))
 
+    def write(self, k: KernelContext) -> None:
+        attention_kernel.write_attention(k, self)
+
 
 def attention_blocks(plan: AttentionPlan) -> AttentionBlocks | None:
     """How a CPU computes an attention; None if it cannot in one kernel."""
     if not plan.found.is_packable:
         return None
-    softmax = softmax_of(plan.found) if plan.first is plan.second and plan.first.is_float else None
-    between = None if softmax else _between(plan.found)
+    found = plan.found
+    softmax = softmax_of(found) if plan.first is plan.second and plan.first.is_float else None
+    between = None if softmax else between_of([found.product.operands[found.weights]], [found.scores], found.rows)
     return AttentionBlocks(plan, softmax, between) if softmax or between else None
 
 
-def _between(found: Attention) -> Between | None:
-    """A computation of its own for what is between the products; None if that does not go by loops over rows."""
-    weights = source(found.product.operands[found.weights], ())
-    scores = (found.scores, ())
-    order = post_order([weights], {scores})
+def between_of(
+    weights: Sequence[Instruction], scores: Sequence[Instruction], rows: Mapping[Instruction, Rows]
+) -> Between | None:
+    """A computation of its own for what is between products; None if that does not go by loops over rows.
+
+    `rows` has the rows of scores, weights, and all that is made of the ones on the way to the others.
+    """
+    leaves = [source(value, ()) for value in weights]
+    order = post_order(leaves, {(value, ()) for value in scores})
     body = Module("between").add_computation(Computation("between"), entry=True)
     twins: dict[Instruction, Instruction] = {}
     outside: dict[Instruction, Instruction] = {}
     for instruction, leaf in order:
         if leaf:
             return None
-        if instruction.opcode == "parameter" or instruction is found.scores:
+        if instruction.opcode == "parameter" or instruction in scores:
             number = {"number": len(body.parameters)}
             twin = Instruction("parameter", instruction.shape, [], number, name=instruction.name)
             outside[twin] = instruction
@@ -178,23 +187,24 @@ def _between(found: Attention) -> Between | None:
             twin = clone_instruction(instruction, [twins[source(o, ())[0]] for o in instruction.operands])
             if instruction.opcode == "constant":
                 outside[twin] = instruction
-        if instruction in found.rows:
-            twin.shape = _rows_first(instruction.shape, found.rows[instruction])
+        if instruction in rows:
+            twin.shape = _rows_first(instruction.shape, rows[instruction])
         twins[instruction] = body.add(twin)
-    body.root = twins[weights[0]]
-    root = (body.root, ())
-    stages = row_stages(body, [root])
-    if stages is None or root in stages.values:
+    body.root = twins[leaves[-1][0]]
+    roots = tuple((twins[value], ()) for value, _ in leaves)
+    stages = row_stages(body, roots)
+    if stages is None or any(root in stages.values for root in roots):
         return None
     reduces = [i for i, _ in order if i.opcode == "reduce"]
-    if any(reduce not in found.rows for reduce in reduces):
+    if any(reduce not in rows for reduce in reduces):
         return None
     first = reduces[0]
-    digits = found.rows[inputs_of(first)[0][0]]
-    rows = tuple(digits.index(d) for d in rows_reduced(first))
-    scores_twin = twins[found.scores]
-    outside.pop(scores_twin)
-    return Between(body, scores_twin, outside, stages, root, rows)
+    digits = rows[inputs_of(first)[0][0]]
+    places = tuple(digits.index(d) for d in rows_reduced(first))
+    given = tuple(twins[value] for value in scores)
+    for twin in given:
+        outside.pop(twin)
+    return Between(body, given, outside, stages, roots, places)
 
 
 def _rows_first(shape: ArrayShape, rows: Sequence[int]) -> ArrayShape:

@@ -8,9 +8,10 @@ from math import prod
 
 import numpy as np
 
-from hloc.codegen import packing, scalar
+from hloc.codegen import scalar
 from hloc.codegen.arrays import Register
 from hloc.codegen.attention_blocks import STEPS, AttentionBlocks
+from hloc.codegen.attention_packing import Packer
 from hloc.codegen.attention_softmax import SoftmaxRows, all_finite
 from hloc.codegen.bodies import Body
 from hloc.codegen.dot_side import Side
@@ -30,7 +31,7 @@ def write_attention(k: KernelContext, way: AttentionBlocks) -> None:
     _Writer(k, way).write()
 
 
-class _Block:
+class Block:
     """The scores or weights of a block of rows in scratch, row by row, as elements of `dtype` of a larger array.
 
     `shape` is that of `value`; its `rows` and `columns` dimensions count through the rows of a batch and the columns.
@@ -78,10 +79,11 @@ class _Writer:
         self.routines = Routines(k.b.module, k.target)
         self.first, self.second = way.tiles(k.target.vector_bytes)
         self.places = way.places(k.target.vector_bytes)
+        self.packer = Packer(k, self.routines)
         self.batch: list[Value] = []
         scores, weights = plan.found.scores, plan.found.product.operands[plan.found.weights]
-        self.scores = _Block(k, scores, plan.score_rows, plan.score_columns, way.stride, plan.first)
-        self.weights = _Block(k, weights, plan.weight_rows, plan.weight_columns, way.stride, plan.second)
+        self.scores = Block(k, scores, plan.score_rows, plan.score_columns, way.stride, plan.first)
+        self.weights = Block(k, weights, plan.weight_rows, plan.weight_columns, way.stride, plan.second)
         self.scores.pointer, self.weights.pointer = self._at("scores"), self._at("weights")
 
     def _at(self, name: str) -> Value:
@@ -186,53 +188,16 @@ class _Writer:
         whole = -(-lines // blocks.tile.columns) * blocks.tile.columns
         return self.b.gep(blocks.tile.type, self._at(name), i64(start * whole))
 
-    # Packing
-
     def _pack(
         self, side: Side, lines: Extent, steps: tuple[int, int], blocks: GemmPlan, name: str, columns: bool
     ) -> None:
-        """Panels of lines of an operand for one product: to[panel][step][line in panel]."""
+        """Panels of lines of an operand for one product."""
         tile = blocks.tile
-        width = tile.columns if columns else tile.rows
         total = self.plan.n if name == "keys" else self.plan.width
         target = self._panels(name, blocks, total, steps[0]) if columns else self._at(name)
-        if side.copied:
-            self._pack_computed(side, lines, steps, width, tile.dtype, target)
-            return
-        b = self.b
-        batch, line_stride, step_stride = side.strides
-        offset = b.add(b.mul(lines[0], i64(line_stride)), i64(steps[0] * step_stride))
-        for index, stride in zip(self.batch, batch, strict=True):
-            offset = b.add(offset, b.mul(index, i64(stride)))
-        source = b.gep(scalar.memory_type(side.shape.dtype), side.place.pointer(self.k), offset)
-        order = packing.order_of(side.shape.dtype, line_stride, step_stride)
-        pack = packing.pack_routine(self.routines, side.shape.dtype, tile.dtype, width, tile.lanes, order)
-        sizes = [lines[1], i64(steps[1]), i64(line_stride), i64(step_stride), i64(width), integer("i1", 0)]
-        b.call(pack, [source, target, *sizes])
-
-    def _pack_computed(
-        self, side: Side, lines: Extent, steps: tuple[int, int], width: int, dtype: DType, target: Value
-    ) -> None:
-        """The same for an operand that is computed, or that lies in no order. What is missing of the last panel stays
-        as it is: it is multiplied, but not stored.
-        """
-        b = self.b
-        with b.for_loop(i64(0), lines[1], unroll=False) as line, b.for_loop(0, steps[1], unroll=False) as step:
-            index = self._index(side, b.add(lines[0], line), b.add(step, i64(steps[0])))
-            value = self.k.body.evaluate(self.k, side.value, (), index)
-            value = scalar.convert(b, value, side.value.shape.dtype, dtype)
-            panel, inner = b.udiv(line, i64(width)), b.urem(line, i64(width))
-            place = b.mul(b.add(b.mul(panel, i64(steps[1])), step), i64(width))
-            scalar.store(b, dtype, value, b.gep(scalar.memory_type(dtype), target, b.add(place, inner)))
-
-    def _index(self, side: Side, line: Value, step: Value) -> Index:
-        """The index of an operand at the loops' batch index."""
-        index = dict.fromkeys(range(side.value.shape.rank), i64(0))
-        index |= zip(side.batch, self.batch, strict=True)
-        for dims, value in ((side.rows, line), (side.columns, step)):
-            if dims:
-                index |= zip(dims, delinearize(self.b, value, side.sizes(dims)), strict=True)
-        return tuple(index.values())
+        extent = i64(steps[0]), i64(steps[1])
+        self.packer.batch = self.batch
+        self.packer.pack(side, lines, extent, tile.columns if columns else tile.rows, tile, target)
 
     # Rows
 
@@ -243,10 +208,10 @@ class _Writer:
             self._softmax_rows().write(rows, self._at("scores"), self.way.stride)
             return
         self.scores.first = self.weights.first = rows[0]
-        body = Body({(between.scores, ()): self.scores.load}, {})
+        body = Body({(between.scores[0], ()): self.scores.load}, {})
         for twin, instruction in between.outside.items():
             body.bind((twin, ()), k.body.element(k, instruction))
-        writer = RowWriter(k.inside(body, [self.weights], self._at("stages")), between.stages, [between.root])
+        writer = RowWriter(k.inside(body, [self.weights], self._at("stages")), between.stages, between.roots)
         with b.for_loop(i64(0), rows[1], unroll=False) as number:
             digits = [*self.batch, *self.plan.digits(b, b.add(rows[0], number))]
             writer.write(tuple(digits[place] for place in between.order))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hloc.analysis.attention import SIDES, Attention, attention_of, free_dims
+from hloc.analysis.attention import SIDES, Attention, attention_of, free_dims, span_of
 from hloc.codegen.bodies import Leaf, source
 from hloc.codegen.dot_side import Side
 from hloc.codegen.epilogue import Epilogue
@@ -34,21 +34,21 @@ class AttentionPlan:
         self.batches = sum(d < batch for d in rows)
         self.sizes = tuple(scores.shape.dims[d] for d in rows)
         # The dimensions of the scores and of the weights that count through the rows of a batch, and the columns.
-        self.score_rows, self.score_columns = rows[self.batches :], _span(scores, 1 - found.query)
+        self.score_rows, self.score_columns = rows[self.batches :], span_of(scores, 1 - found.query)
         self.weight_rows = taken[self.batches :]
-        own, first = free_dims(scores, found.query), _span(scores, found.query).start
-        steps = _steps(scores, found.query)
+        own, first = free_dims(scores, found.query), span_of(scores, found.query).start
+        steps = steps_of(scores, found.query)
         at = rows[: self.batches]
-        self.queries = _side(scores, found.query, at, [own[d - first] for d in self.score_rows], steps[0])
-        self.keys = _side(scores, 1 - found.query, at, free_dims(scores, 1 - found.query), steps[1])
+        self.queries = side_of(scores, found.query, at, [own[d - first] for d in self.score_rows], steps[0])
+        self.keys = side_of(scores, 1 - found.query, at, free_dims(scores, 1 - found.query), steps[1])
         weight_batch = list(product.get(f"{SIDES[found.weights]}_batch_dims"))
         self.product_batch = [weight_batch.index(d) for d in taken[: self.batches]]
         free = free_dims(product, found.weights)
-        self.product_rows = [_span(product, found.weights)[free.index(d)] for d in self.weight_rows]
-        self.product_columns = _span(product, 1 - found.weights)
-        value_steps, self.weight_columns = _steps(product, 1 - found.weights)
+        self.product_rows = [span_of(product, found.weights)[free.index(d)] for d in self.weight_rows]
+        self.product_columns = span_of(product, 1 - found.weights)
+        value_steps, self.weight_columns = steps_of(product, 1 - found.weights)
         values = free_dims(product, 1 - found.weights)
-        self.values = _side(product, 1 - found.weights, self.product_batch, values, value_steps)
+        self.values = side_of(product, 1 - found.weights, self.product_batch, values, value_steps)
         self.m, self.n = found.m, found.n
         self.depth, self.width = found.depth, found.width
         self.first = summing_type(*(operand.shape.dtype for operand in scores.operands), scores.shape.dtype)
@@ -102,13 +102,7 @@ def _are_readable(found: Attention, size: int) -> bool:
     return are_elements([source(operand, ()) for operand in operands], size)
 
 
-def _span(dot: Instruction, number: int) -> range:
-    """The dimensions of a dot's result that one of its operands gives, besides the batch."""
-    start = len(dot.get("lhs_batch_dims")) + (len(free_dims(dot, 0)) if number else 0)
-    return range(start, start + len(free_dims(dot, number)))
-
-
-def _steps(dot: Instruction, number: int) -> tuple[list[int], list[int]]:
+def steps_of(dot: Instruction, number: int) -> tuple[list[int], list[int]]:
     """The contracting dimensions of an operand, major ones first, and the other operand's in the same order."""
     own, other = (dot.get(f"{SIDES[side]}_contracting_dims") for side in (number, 1 - number))
     strides = dot.operands[number].shape.strides
@@ -116,7 +110,7 @@ def _steps(dot: Instruction, number: int) -> tuple[list[int], list[int]]:
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def _side(dot: Instruction, number: int, batch: Sequence[int], lines: Sequence[int], steps: Sequence[int]) -> Side:
+def side_of(dot: Instruction, number: int, batch: Sequence[int], lines: Sequence[int], steps: Sequence[int]) -> Side:
     """An operand with the batch dimensions that belong to these of the result."""
     own = dot.get(f"{SIDES[number]}_batch_dims")
     return Side(number, dot.operands[number], [own[d] for d in batch], lines, steps, is_fused=True)

@@ -4,7 +4,8 @@ A fused computation is one kernel if all of it can be evaluated element by eleme
 have a loop nest each, one after the other), or if its root
 has loops of its own and takes the rest as elements ("own"), or if elementwise ops alone follow on such an op
 (its epilogue), or if it is reduces over the same rows and what goes with them ("rows", see `row_stages.py`), or
-two products with such rows in between ("attention", see `attention_plan.py`). Any other one is compiled like a called
+two products with such rows in between ("attention", see `attention_plan.py`), or several such products and the
+products of what lies between (its gradients, see `attention_gradient.py`). Any other one is compiled like a called
 computation, each instruction a kernel ("call").
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hloc.codegen.row_stages import RowStages
 
 attention_blocks = lazy("hloc.codegen.attention_blocks")
+attention_gradient = lazy("hloc.codegen.attention_gradient")
 attention_plan = lazy("hloc.codegen.attention_plan")
 row_stages = lazy("hloc.codegen.row_stages")
 
@@ -35,6 +37,7 @@ CPU_KERNELS = Kernels(
     KERNELS,
     rows=lambda stages: stages.scratch_bytes,
     attention=lambda plan: attention_blocks.attention_blocks(plan),
+    gradient=lambda body, roots: attention_gradient.gradient_way(body, roots),
 )
 
 
@@ -44,7 +47,7 @@ class Form:
 
     `row` is that op's entry in the target's table. `epilogue` says what is done with each of the op's results, if they
     are not the roots themselves. `stages` is how a kernel goes through its rows, if it does, for which it needs
-    `row_bytes` of temporary memory; `attention` how it goes through two products and what lies between.
+    `row_bytes` of temporary memory; `attention` how it goes through products and what lies between.
     """
 
     own: Instruction | None
@@ -89,6 +92,9 @@ def _fusion_form(body: Computation, kernels: Kernels) -> Form | None:
         plan = attention_plan.attention_plan(body, roots, lambda dot: _epilogue(dot, roots, len(body)))
         way = None if plan is None else kernels.attention(plan)
         return None if way is None else Form(None, roots, plan.epilogue, attention=way)
+    if kernels.gradient is not None and sum(i.opcode == "dot" for i in own) > 2:
+        way = kernels.gradient(body, roots)
+        return None if way is None else Form(None, roots, attention=way)
     has_reduce = any(i.opcode == "reduce" for i in body)
     stages = row_stages.row_stages(body, roots) if kernels.rows is not None and has_reduce else None
     return None if stages is None else Form(None, roots, stages=stages, row_bytes=kernels.rows(stages))

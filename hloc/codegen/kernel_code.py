@@ -14,7 +14,7 @@ from hloc.codegen.forms import loop_nests
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
-from hloc.codegen.kernel_threads import SharedKernel, sharing_of, work
+from hloc.codegen.kernel_threads import SharedKernel, sharing_of, thread_count, work
 from hloc.codegen.llvm import Builder, Function, Module, Value
 from hloc.codegen.loops import Index
 from hloc.codegen.program import External, Kernel
@@ -24,7 +24,6 @@ from hloc.ir.shapes import ArrayShape
 from hloc.lazy import lazy
 from hloc.options import Options
 
-attention_kernel = lazy("hloc.codegen.attention_kernel")
 row_kernel = lazy("hloc.codegen.row_kernel")
 streams = lazy("hloc.codegen.streams")
 transposes = lazy("hloc.codegen.transposes")
@@ -62,6 +61,7 @@ class KernelCode:
         self._keys = Keys()
         self.externals: dict[External, int] = {}
         self.threads = 1
+        self._most_threads = thread_count(options)
         self.only_calls = True
 
     def function(self, step: KernelStep, shared: dict[int, int]) -> Function:
@@ -91,7 +91,7 @@ class KernelCode:
         name = self._name(step)
         brief = len(self._known) >= MANY and work(step) <= BRIEF
         attributes = self._attributes(step, brief)
-        sharing = None if brief else sharing_of(step, self.options)
+        sharing = None if brief else sharing_of(step, self._most_threads)
         if sharing is not None:
             part, k = self._written(f"{name}.part", step, shared, attributes, workers=sharing.workers)
             if k.range_size and k.outer_nests == 1:
@@ -109,7 +109,7 @@ class KernelCode:
     def workers(self, step: KernelStep) -> int:
         """Threads of which each needs the step's scratch."""
         has_own = step.scratch_bytes and not step.common_scratch
-        sharing = sharing_of(step, self.options) if has_own else None
+        sharing = sharing_of(step, self._most_threads) if has_own else None
         return 1 if sharing is None else sharing.workers
 
     def _written(
@@ -265,7 +265,7 @@ def _write(k: KernelContext, step: KernelStep) -> None:
         row_kernel.write_rows(k, form.stages, form.roots)
         return
     if form.attention is not None:
-        attention_kernel.write_attention(k, form.attention)
+        form.attention.write(k)
         return
     if form.own is not None:
         form.row.emit(k, form.own)

@@ -108,6 +108,12 @@ PASSES: dict[str, Pass] = {
         Pass("dce"),
         Pass("layout_assignment"),
         Pass("operand_packing", concerns=having("while")),
+        Pass(
+            "attention_gradient_fusion",
+            "attention_gradient_fusion:AttentionGradientFusion",
+            _FUSION,
+            having("dot"),
+        ),
         Pass("attention_fusion", "attention_fusion:AttentionFusion", _FUSION, having("dot")),
         Pass("softmax_attention_fusion", "attention_fusion:SoftmaxAttentionFusion", _FUSION, having("dot")),
         Pass("row_fusion", "row_fusion:RowFusion", _FUSION, having("reduce")),
@@ -194,6 +200,7 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
         ("operand_packing", "once it is known how arrays lie"),
         ("cse", "equal copies for several users, and equal panels for several loops"),
         ("barrier_removal", "kernels may go across, once nothing is merged or moved any more"),
+        ("attention_gradient_fusion", "before attention_fusion, which it leaves scores that nobody else needs"),
         ("attention_fusion", "before its softmax becomes a kernel of its own"),
         (
             "row_fusion",
@@ -221,6 +228,7 @@ PIPELINES: dict[str, tuple[Row, ...]] = {
 }
 _OF_GPUS: dict[str, Row | None] = {
     "operand_packing": None,
+    "attention_gradient_fusion": None,
     "attention_fusion": ("softmax_attention_fusion", "before its softmax becomes a kernel of its own"),
 }
 _REPLACED = (_OF_GPUS.get(row[0], row) if isinstance(row, tuple) else row for row in PIPELINES["cpu"])
@@ -254,6 +262,8 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("loop_invariant_code_motion", "operand_packing", "what is multiplied in front of a loop is none of its products"),
     ("layout_assignment", "operand_packing", "it would give panels another layout, rather than to make them"),
     ("operand_packing", "fusion", "products have other operands and results after it"),
+    ("layout_assignment", "attention_gradient_fusion", "products are read where they lie"),
+    ("attention_gradient_fusion", "attention_fusion", "scores that gradients need are in no attention's kernel"),
     ("attention_fusion", "row_fusion", "it would take the softmax out of the attention"),
     ("attention_fusion", "fusion", "it would take the products' operands and results elsewhere"),
     ("layout_assignment", "softmax_attention_fusion", "products are read where they lie"),

@@ -61,4 +61,5 @@ def _better(
     if flow.role != ENTRY:
         return best
     order = results_early(flow, best or flow.computation.instructions, effects)
-    return order if peak_in_order(flow, order, plans) <= least else best
+    is_new = order != flow.computation.instructions
+    return order if is_new and peak_in_order(flow, order, plans) <= least else best
