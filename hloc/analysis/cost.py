@@ -29,7 +29,8 @@ def weight(instruction: Instruction) -> float:
 
 def work(instruction: Instruction) -> float:
     """Scalar operations of the whole op, called computations counted as one operation an element."""
-    results = sum(leaf.count for _, leaf in instruction.shape.leaves() if leaf.is_array)
+    shape = instruction.shape
+    results = shape.count if shape.is_array else sum(leaf.count for _, leaf in shape.leaves() if leaf.is_array)
     operands = [operand.shape for operand in instruction.operands if operand.shape.is_array]
     opcode = instruction.opcode
     if opcode in ("dot", "ragged-dot", "scaled-dot"):
@@ -41,7 +42,7 @@ def work(instruction: Instruction) -> float:
     if opcode in ("reduce-window", "select-and-scatter"):
         window = instruction.get("window")
         return results * prod(dim.size for dim in window.dims) if window is not None else results
-    largest = max((shape.count for shape in operands), default=0)
+    largest = max([shape.count for shape in operands], default=0)
     if opcode in ("sort", "fft", "cholesky", "triangular-solve"):
         return 64 * max(largest, results)
     if opcode in ("slice", "dynamic-slice", "gather"):

@@ -10,7 +10,7 @@ from hloc.analysis.costs import InstructionCost, ModuleCost
 from hloc.analysis.flops import is_opaque, work_of
 from hloc.analysis.flow import roles
 from hloc.analysis.run_counts import call_counts, is_kernel, trips_of
-from hloc.analysis.traffic import traffic
+from hloc.analysis.traffic import needed_parts, traffic
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
@@ -36,7 +36,8 @@ def cost_of(module: Module) -> ModuleCost:
 
 
 def _cost(instruction: Instruction, computation: Computation) -> InstructionCost:
-    work, moved = work_of(instruction), traffic(instruction)
+    needs = needed_parts(instruction.called[0]) if instruction.opcode == "fusion" else None
+    work, moved = work_of(instruction, needs), traffic(instruction, needs)
     metadata = instruction.metadata
     return InstructionCost(
         instruction.name,

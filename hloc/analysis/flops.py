@@ -7,6 +7,7 @@ between dilated elements, is not computed with and does not count.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import gcd, log2, prod
 
 from hloc.analysis.traffic import count_of, needed_parts
@@ -17,11 +18,11 @@ from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 from hloc.records import NamedTuple
 
-TRANSCENDENTAL = (
+TRANSCENDENTAL = frozenset((
     *("exponential", "exponential-minus-one", "log", "log-plus-one", "logistic", "power", "sqrt", "rsqrt", "cbrt"),
     *("sine", "cosine", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
     "erf",
-)
+))
 
 _ONE = (
     *("add", "subtract", "multiply", "divide", "remainder", "negate", "abs", "sign", "maximum", "minimum", "compare"),
@@ -49,28 +50,38 @@ class Work(NamedTuple):
         return Work(*(one + more for one, more in zip(self, other, strict=True)))
 
 
-def work_of(instruction: Instruction) -> Work:
-    """The arithmetic of one execution of an op or a fusion; not of what it runs as control flow."""
+_NONE = Work()
+
+
+def work_of(instruction: Instruction, needs: Mapping[Instruction, float] | None = None) -> Work:
+    """The arithmetic of one execution of an op or a fusion; not of what it runs as control flow.
+
+    `needs` are the `needed_parts` of the fusion's computation, where they are known.
+    """
     opcode, shape = instruction.opcode, instruction.shape
     if opcode == "fusion":
-        return work_inside(instruction.called[0])
+        body = instruction.called[0]
+        return work_inside(body, needed_parts(body) if needs is None else needs)
     if opcode in TRANSCENDENTAL:
         parts = 2 if _dtype(instruction).is_complex else 1
         return Work(transcendentals=parts * shape.count)
     if opcode in ARITHMETIC:
         return _elementwise(instruction)
     rule = _RULES.get(opcode)
-    return Work() if rule is None else rule(instruction)
+    return _NONE if rule is None else rule(instruction)
 
 
-def work_inside(body: Computation) -> Work:
+def work_inside(body: Computation, needs: Mapping[Instruction, float]) -> Work:
     """The arithmetic of a fused computation: each value as far as it is needed, once."""
-    total = Work()
-    parts = needed_parts(body)
-    for instruction in body:
-        if part := parts.get(instruction, 0.0):
-            total = total.plus(work_of(instruction).times(part))
-    return total
+    flops = transcendentals = integer_ops = 0.0
+    for instruction in body.instructions:
+        part = needs.get(instruction, 0.0)
+        work = work_of(instruction) if part else _NONE
+        if work is not _NONE:
+            flops += part * work.flops
+            transcendentals += part * work.transcendentals
+            integer_ops += part * work.integer_ops
+    return Work(flops, transcendentals, integer_ops)
 
 
 def _each(computation: Computation) -> Work:

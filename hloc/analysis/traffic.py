@@ -6,11 +6,13 @@ only the part is written.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 from hloc.analysis.updates import UPDATES, in_place_update, root_leaves
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.ir.opcodes import OPS
 from hloc.ir.shapes import Shape
 from hloc.records import NamedTuple
 
@@ -37,10 +39,14 @@ def count_of(shape: Shape) -> int:
     return sum(leaf.count for _, leaf in shape.leaves() if leaf.is_array)
 
 
-def traffic(instruction: Instruction) -> Traffic:
-    """What one op or fusion moves, as one kernel. Constants of equal elements cost nothing."""
+def traffic(instruction: Instruction, needs: Mapping[Instruction, float] | None = None) -> Traffic:
+    """What one op or fusion moves, as one kernel. Constants of equal elements cost nothing.
+
+    `needs` are the `needed_parts` of the fusion's computation, where they are known.
+    """
     if instruction.opcode == "fusion":
-        return _of_fusion(instruction, instruction.called[0])
+        body = instruction.called[0]
+        return _of_fusion(instruction, body, needed_parts(body) if needs is None else needs)
     parts: dict[Instruction, float] = {}
     for operand, part, _ in parts_needed(instruction, 1.0, instruction.opcode in UPDATES):
         parts[operand] = min(1.0, parts.get(operand, 0.0) + part)
@@ -51,13 +57,19 @@ def traffic(instruction: Instruction) -> Traffic:
     return Traffic(operands, 0.0, written)
 
 
-def _of_fusion(fusion: Instruction, body: Computation) -> Traffic:
-    needs = needed_parts(body)
+def most_read(instruction: Instruction) -> int:
+    """Bytes of all that one op or fusion may read: no fewer than its `traffic` says."""
+    inside = instruction.called[0].instructions if instruction.opcode == "fusion" else ()
+    values = [*instruction.operands, *(inner for inner in inside if inner.opcode == "constant")]
+    return sum(size_of(value.shape) for value in values)
+
+
+def _of_fusion(fusion: Instruction, body: Computation, needs: Mapping[Instruction, float]) -> Traffic:
     reads = [
         _read(operand, needs.get(parameter, 0.0))
         for operand, parameter in zip(fusion.operands, body.parameters, strict=True)
     ]
-    constants = sum(_read(i, needs.get(i, 0.0)) for i in body if i.opcode == "constant")
+    constants = sum(_read(i, needs.get(i, 0.0)) for i in body.instructions if i.opcode == "constant")
     written = 0.0
     for _, root in root_leaves(body):
         update = in_place_update(root)
@@ -104,9 +116,15 @@ def needed_parts(body: Computation) -> dict[Instruction, float]:
     same = {root: 1.0 for _, root in root_leaves(body)}
     other: dict[Instruction, float] = {}
     parts: dict[Instruction, float] = {}
-    for instruction in body.reversed():
+    for instruction in reversed(body.instructions):
         part = parts[instruction] = min(1.0, same.get(instruction, 0.0) + other.get(instruction, 0.0))
         if part == 0.0 or (instruction is body.root and instruction.opcode == "tuple"):
+            continue
+        if instruction.opcode in _AT_ONE_INDEX:
+            for operand in instruction.operands:
+                needed = part if part == 1.0 else _at_least_one(operand, part)
+                if needed > same.get(operand, 0.0):
+                    same[operand] = needed
             continue
         for operand, needed, keeps in parts_needed(instruction, part, instruction in updates):
             if keeps:
@@ -118,11 +136,14 @@ def needed_parts(body: Computation) -> dict[Instruction, float]:
 
 _MOVING = ("bitcast", "copy", "reshape", "transpose", "reverse", "tuple", "get-tuple-element", "concatenate", "reduce")
 
+_AT_ONE_INDEX = frozenset({*_MOVING, *(name for name, op in OPS.items() if op.is_elementwise)})
+"""The ops that need of each operand as much as of their result is needed."""
+
 
 def parts_needed(instruction: Instruction, part: float, in_place: bool) -> list[tuple[Instruction, float, bool]]:
     """(operand, part of it, whether at the indices of the result) that are needed for a part of the result."""
     operands, opcode = instruction.operands, instruction.opcode
-    if instruction.op.is_elementwise or opcode in _MOVING:
+    if opcode in _AT_ONE_INDEX:
         return [(operand, _at_least_one(operand, part), True) for operand in operands]
     if opcode == "broadcast":
         return [(operands[0], _share(instruction, operands[0], part), True)]

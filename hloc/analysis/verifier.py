@@ -265,7 +265,7 @@ def verify(module: Module, scope: Scope | None = None) -> list[Diagnostic]:
 
 
 def _instruction_faults(instruction: Instruction) -> list[HloError]:
-    faults = list(annotation_faults(instruction))
+    faults = list(annotation_faults(instruction)) if instruction.annotations or instruction.attributes else []
     try:
         check_instruction(instruction)
     except HloError as fault:

@@ -69,6 +69,8 @@ _IN_PARENTHESES: dict[str, tuple[str, type]] = {
 def attribute_faults(instruction: Instruction) -> list[HloError]:
     """Attributes that the op does not have, or whose value is not of its kind or no choice of it."""
     inside = _IN_PARENTHESES.get(instruction.opcode)
+    if inside is None and not instruction.attributes:
+        return []
     faults = []
     if inside is not None:
         name, kind = inside

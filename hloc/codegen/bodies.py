@@ -22,6 +22,7 @@ from hloc.errors import HloError
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
+from hloc.ir.opcodes import OPS
 from hloc.ir.shapes import ArrayShape
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ MOST_NESTED = 32
 
 INLINED = ("fusion", "call")
 """Ops that stand for the root of the computation they call."""
+
+_ELEMENTWISE = frozenset(name for name, op in OPS.items() if op.is_elementwise)
 
 _serials = count()
 
@@ -149,12 +152,14 @@ class Body:
         """
         wanted = source(instruction, leaf)
         at = index_key(index)
-        pending = [wanted]
+        value = _recall(k.b, (self._serial, wanted, at))
+        pending = [wanted] if value is None else []
         opened: set[Leaf] = set()
         while pending:
             node = pending[-1]
-            key = self._key(node, at)
-            if _recall(k.b, key) is not None:
+            key = self._serial, node, at
+            value = _recall(k.b, key)
+            if value is not None:
                 pending.pop()
                 continue
             if node not in opened and self._keeps_index(node):
@@ -162,16 +167,11 @@ class Body:
                 pending += self._same_index_operands(node[0])
                 continue
             pending.pop()
-            value = self._compute(k, node, index)
-            k.b.block.tables[0][key] = value  # type: ignore[assignment]
-        return _recall(k.b, self._key(wanted, at))
-
-    def _key(self, node: Leaf, at: str) -> str:
-        """No instruction's text begins so: the builder's own entries are not met."""
-        return f"{self._serial}:{node[0].id}:{node[1]}({at})"
+            value = k.b.block.tables[0][key] = self._compute(k, node, index)
+        return value  # of the node that was there first
 
     def _keeps_index(self, node: Leaf) -> bool:
-        return node[0].op.is_elementwise and node not in self._elements and node not in self._arrays
+        return node[0].opcode in _ELEMENTWISE and node not in self._elements and node not in self._arrays
 
     def _same_index_operands(self, instruction: Instruction) -> list[Leaf]:
         dims = instruction.shape.dims
@@ -209,7 +209,7 @@ class Body:
         values = results_of(k, instruction, operands)
         leaves = [leaf for leaf, _ in instruction.shape.leaves()]
         for leaf, value in zip(leaves, values, strict=True):
-            k.b.block.tables[0][self._key((instruction, leaf), "")] = value  # type: ignore[assignment]
+            k.b.block.tables[0][self._serial, (instruction, leaf), ""] = value
         return dict(zip(leaves, values, strict=True))
 
     def _called(self, k: KernelContext, instruction: Instruction) -> Body:
@@ -233,9 +233,10 @@ def _given(value: Register, index: Index) -> Register:
     return value
 
 
-def _recall(b: Builder, key: str) -> Register | None:
-    """What is remembered under `key` where it dominates the builder's place."""
+def _recall(b: Builder, key: tuple[int, Leaf, str]) -> Register | None:
+    """What a body remembers of a leaf at an index where that dominates the builder's place."""
     for table in b.block.tables:
-        if key in table:
-            return table[key]  # type: ignore[return-value]
+        found = table.get(key)
+        if found is not None:
+            return found
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hloc.analysis import cost
-from hloc.analysis.traffic import traffic
+from hloc.analysis.traffic import most_read, traffic
 from hloc.codegen.arena import aligned
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.llvm import Builder, Function, Module, Value, integer
@@ -39,7 +39,12 @@ _ELEMENTS = 256
 
 
 def thread_count(options: Options) -> int:
-    """Threads that may work on one kernel: those asked for, or the processors that this process may use."""
+    """Threads that may work on one kernel: those asked for, or the processors that this process may use.
+
+    With guard pages it is one.
+    """
+    if options.guard_pages:
+        return 1
     return min(options.num_threads or processors(), _MOST_THREADS)
 
 
@@ -67,17 +72,19 @@ def work(step: KernelStep) -> float:
     instruction = step.instruction
     if instruction.opcode != "fusion":
         return cost.work(instruction)
-    return sum(cost.work(inner) for inner in instruction.called[0] if inner.opcode not in ("parameter", "constant"))
+    inside = instruction.called[0].instructions
+    return sum([cost.work(inner) for inner in inside if inner.opcode not in ("parameter", "constant")])
 
 
-def sharing_of(step: KernelStep, options: Options) -> Sharing | None:
-    """How a step's kernel may be shared; None if one thread does it."""
-    workers = thread_count(options)
-    if workers == 1 or options.guard_pages or not _is_loop(step):
+def sharing_of(step: KernelStep, workers: int) -> Sharing | None:
+    """How a step's kernel may be shared among so many threads; None if one does it."""
+    if workers == 1 or not _is_loop(step):
         return None
-    read, written = traffic(step.instruction), sum(view.shape.byte_size for view in step.outputs)
-    moved = sum(read.operands) + read.constants + written
-    microseconds = max(moved / _BYTES, work(step) / _WORK)
+    microseconds, written = work(step) / _WORK, sum(view.shape.byte_size for view in step.outputs)
+    if microseconds < _LEAST and (most_read(step.instruction) + written) / _BYTES < _LEAST:
+        return None
+    read = traffic(step.instruction)
+    microseconds = max(microseconds, (sum(read.operands) + read.constants + written) / _BYTES)
     return Sharing(workers, microseconds) if microseconds >= _LEAST else None
 
 

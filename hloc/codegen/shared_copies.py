@@ -24,7 +24,7 @@ _NAME = "hloc.shared_copy"
 
 def copying_threads(size: int, options: Options) -> int:
     """How many threads copy so many bytes."""
-    return thread_count(options) if size >= _LEAST_BYTES and not options.guard_pages else 1
+    return thread_count(options) if size >= _LEAST_BYTES else 1
 
 
 def shared_copy(module: Module, target: Target) -> Function:

@@ -113,9 +113,11 @@ RULES: dict[str, Callable[[Site], Shape]] = {
     "while": control.while_,
 }
 
-_REQUIRED = {
-    op.name: tuple(row.name for row in op.attributes.values() if row.required) for op in OPS.values()
+_FORMS = {
+    op.name: (*op.arity, tuple(row.name for row in op.attributes.values() if row.required), RULES[op.rule])
+    for op in OPS.values()
 }
+"""By opcode: the least number of operands and the most, the required attributes, the rule."""
 
 
 def infer_shape(
@@ -132,22 +134,22 @@ def infer_shape(
     operation breaks, or `SHAPE_C2` when the shape must be declared and is not.
     """
     site = Site(opcode, operand_shapes, {} if attributes is None else attributes, declared)
-    check_form(site)
-    return RULES[OPS[opcode].rule](site)
+    return _inferred(site)
 
 
-def check_form(site: Site) -> None:
-    """The number of operands and the presence of required attributes, on which every rule relies."""
-    least, most = OPS[site.opcode].arity
+def _inferred(site: Site) -> Shape:
+    """What the rule says, which relies on the number of operands and the presence of required attributes."""
+    least, most, required, rule = _FORMS[site.opcode]
     count = len(site.shapes)
     if count < least or (most is not None and count > most):
         expected = (
             str(least) if least == most else f"at least {least}" if most is None else f"{least} to {most}"
         )
         raise site.error("ARITY_C1", f"{count} operands, expected {expected}")
-    for name in _REQUIRED[site.opcode]:
+    for name in required:
         if name not in site.attributes:
             raise site.error("ATTRIBUTE_C1", f"the attribute {name} is missing")
+    return rule(site)
 
 
 def check_instruction(instruction: Instruction) -> None:
@@ -155,8 +157,7 @@ def check_instruction(instruction: Instruction) -> None:
     shapes = [operand.shape for operand in instruction.operands]
     site = Site(instruction.opcode, shapes, instruction.attributes, instruction.shape, instruction.operands)
     try:
-        check_form(site)
-        inferred = RULES[OPS[instruction.opcode].rule](site)
+        inferred = _inferred(site)
         if not compatible(instruction.shape, inferred):
             raise site.error("SHAPE_C1", f"its result is {instruction.shape!r}, expected {inferred!r}")
     except HloError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 
 from hloc.analysis.verifier import Scope
@@ -26,12 +27,13 @@ class Snapshot:
     that comparing costs little. `restored()` builds a new module in the state of the snapshot.
     """
 
-    __slots__ = ("_module", "_header", "_computations", "_rows", "_opcodes", "_callers")
+    __slots__ = ("_module", "_header", "_computations", "_rows", "_lists", "_opcodes", "_callers")
 
     def __init__(self, module: Module):
         self._take(module, _header(module), [_state(c) for c in module])
-        self._rows = {i: _row(i) for c in module for i in c}
-        self._callers = [i for i in self._rows if i.opcode in CALLERS]
+        self._rows = {i: _row(i) for c in module for i in c.instructions}
+        self._lists = {c: _List(c.instructions, self._rows) for c in module}
+        self._callers = [i for c in module for i in c.call_sites]
 
     def _take(self, module: Module, header: dict[str, object], computations: list[tuple]) -> None:
         self._module, self._header, self._computations = module, header, computations
@@ -42,27 +44,53 @@ class Snapshot:
         header = _header(self._module)
         computations = [_state(c) for c in self._module]
         changed: list[Instruction] = []
-        for *_, instructions in computations:
-            changed += _changed(instructions, self._rows)
+        for computation, *_, instructions in computations:
+            known = self._lists.get(computation)
+            if known is not None and known.instructions is instructions:
+                changed += _changed(instructions, known.rows)
+            else:
+                changed += _changed(instructions, map(self._rows.get, instructions))
         if not changed and header == self._header and computations == self._computations:
             return self, None
         now = Snapshot.__new__(Snapshot)
         now._take(self._module, header, computations)
         now._rows = rows = self._rows.copy()
-        gone = rows.keys() - chain.from_iterable(state[-1] for state in computations)
+        gone = self._gone(computations)
         for i in gone:
             del rows[i]
         for i in changed:
             rows[i] = _row(i)
+        now._lists = self._lists_with(computations, changed, rows)
         calling = [i for i in changed if i.opcode in CALLERS]
         now._callers = list(dict.fromkeys(chain((i for i in self._callers if i in rows), calling)))
         return now, Difference(self, now, tuple(changed), tuple(gone))
+
+    def _gone(self, computations: list[tuple]) -> list[Instruction]:
+        """The instructions that are in none of the computations any more."""
+        now = {state[0]: state[-1] for state in computations}
+        edited = {c: known for c, known in self._lists.items() if now.get(c) is not known.instructions}
+        if not edited:
+            return []
+        left = {i for c, instructions in now.items() if c in edited or c not in self._lists for i in instructions}
+        return [i for known in edited.values() for i in known.instructions if i not in left]
+
+    def _lists_with(
+        self, computations: list[tuple], changed: list[Instruction], rows: dict[Instruction, _Row]
+    ) -> dict[Computation, _List]:
+        """The lists of now, those of before where nothing has changed."""
+        touched = {i.computation for i in changed}
+        lists = {}
+        for computation, *_, instructions in computations:
+            known = self._lists.get(computation)
+            is_as_before = known is not None and known.instructions is instructions and computation not in touched
+            lists[computation] = known if is_as_before else _List(instructions, rows)
+        return lists
 
     @property
     def opcodes(self) -> frozenset[str]:
         """Those of all instructions."""
         if self._opcodes is None:
-            self._opcodes = frozenset(row[1] for row in self._rows.values())
+            self._opcodes = frozenset().union(*(known.opcodes for known in self._lists.values()))
         return self._opcodes
 
     @property
@@ -175,11 +203,21 @@ def _row(i: Instruction) -> _Row:
     return i.name, i.opcode, i.shape, list(i.operands), dict(i.attributes), dict(i.annotations), edges
 
 
-def _changed(instructions: list[Instruction], known: dict[Instruction, _Row]) -> list[Instruction]:
+class _List:
+    """The instructions of a computation as they were, with their rows and opcodes."""
+
+    __slots__ = ("instructions", "rows", "opcodes")
+
+    def __init__(self, instructions: list[Instruction], rows: dict[Instruction, _Row]):
+        self.instructions = instructions
+        self.rows = [rows[i] for i in instructions]
+        self.opcodes = {row[1] for row in self.rows}
+
+
+def _changed(instructions: list[Instruction], rows: Iterable[_Row | None]) -> list[Instruction]:
     """Those that are not as their rows say, or have none. In one loop, as each pass has it run over all."""
     found = []
-    for i in instructions:
-        row = known.get(i)
+    for i, row in zip(instructions, rows):
         if row is None:
             found.append(i)
             continue
@@ -188,10 +226,10 @@ def _changed(instructions: list[Instruction], known: dict[Instruction, _Row]) ->
             i.operands != operands
             or (i.shape is not shape and i.shape != shape)
             or i.attributes != attributes
-            or i.name != name
-            or i.opcode != opcode
+            or (i.name is not name and i.name != name)
+            or (i.opcode is not opcode and i.opcode != opcode)
             or i.annotations != annotations
-            or i.control_predecessors != edges
+            or (i.control_predecessors is not edges and i.control_predecessors != edges)
         ):
             found.append(i)
     return found

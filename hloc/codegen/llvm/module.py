@@ -41,7 +41,7 @@ class Block:
         self.function = function
         self.phis: list[Phi] = []
         self.lines: list[str] = []
-        self.tables: list[dict[str, Value]] = [{}, *(dominator.tables if dominator else ())]
+        self.tables: list[dict[object, object]] = [{}, *(dominator.tables if dominator else ())]
         self.terminated = False
         self.placed = False
 
