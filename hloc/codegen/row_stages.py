@@ -37,6 +37,9 @@ from hloc.records import record, replace
 KEEP_WORK = 8
 """Work for one element, in units of `cost.weight`, from which on it is kept and not done again."""
 
+_NEAR_BYTES, _NEAR_LANES = 1 << 25, 256
+"""Bytes of inputs that stay in the last cache, of which longer pieces are read sooner: strips have so many rows."""
+
 _MOST_KEPT = 1 << 18
 """Bytes of a row that are kept at most: about what the second cache holds beside the inputs."""
 
@@ -237,7 +240,10 @@ class _Planner:
         if len({loop.level for loop in loops}) > 1:
             shapes = [shape_of(leaf) for leaf in self.level if leaf[0].opcode == "parameter"]
             row = sum(shape.byte_size for shape in shapes if len(shape.dims) > 1) // self.space.count
-            width = max(LEAST_LANES, min(MOST, MOST_STRIP_BYTES // max(1, row) // LEAST_LANES * LEAST_LANES))
+            least = LEAST_LANES
+            if row * self.space.count <= _NEAR_BYTES:
+                least = max(least, min(_NEAR_LANES, self.space.lanes))
+            width = max(least, min(MOST, MOST_STRIP_BYTES // max(1, row) // LEAST_LANES * LEAST_LANES))
         return tuple(sizes[d] for d in row_dimensions(sizes, behind, width)), width, tuple(self._held())
 
     def _held(self) -> Iterator[Leaf]:

@@ -104,7 +104,15 @@ class Cluster:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of the inputs that belong to one row."""
+        """Bytes of the inputs that belong to one row; what one operand makes element by element is no input."""
         count = self.space.count * self.columns
-        full = [value.shape for value in self.inputs if value.shape.is_array and value.shape.count == count]
-        return sum(shape.byte_size for shape in full) // max(1, self.space.count)
+        full = dict.fromkeys(_source(value) for value in self.inputs if value.shape.is_array)
+        sizes = [value.shape.byte_size for value in full if value.shape.count == count]
+        return sum(sizes) // max(1, self.space.count)
+
+
+def _source(value: Instruction) -> Instruction:
+    """What a value is made of element by element, if it is one array."""
+    while value.op.is_elementwise and len(value.operands) == 1:
+        (value,) = value.operands
+    return value

@@ -339,6 +339,25 @@ def test_softmax_over_rows_side_by_side_is_one_kernel(case: str) -> None:
     check(softmax(*STRIPS[case]), kernels=1)
 
 
+def test_what_one_operand_makes_is_no_second_input() -> None:
+    """A scale for each column of its largest magnitude: columns that are too long for two inputs."""
+    body = """  x = f32[900,130] parameter(0)
+  a = f32[900,130] abs(x)
+  least = f32[] constant(0)
+  m = f32[130] reduce(a, least), dimensions={0}, to_apply=max_f32
+  mb = f32[900,130] broadcast(m), dimensions={1}
+  d = f32[900,130] divide(x, mb)
+  t = f32[900,130] tanh(d)
+  ROOT y = f32[900,130] round-nearest-even(t)"""
+    check(program(body), kernels=1)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(3000, 256), (60000, 64)])
+def test_strips_of_what_the_last_cache_holds_are_wider(columns: int, width: int) -> None:
+    module = parse(softmax(f"{columns},500", "500", "0", "1"))
+    assert row_stages(module.entry, [(module.entry.root, ())]).width == width
+
+
 def check(
     text: str, kernels: int | None = None, tolerance: float = 2e-6, pipeline: str | None = None
 ) -> None:
