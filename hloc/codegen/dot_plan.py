@@ -42,6 +42,9 @@ _WIDEST = 64
 _WHOLE_TILES = 6, 48
 """Rows and columns of the largest tiles of all targets."""
 
+PACKED_BYTES = 64
+"""What a thread remembers of what it has packed last."""
+
 _FEW_DOTS, _SHORT = 8192, 128
 """Multiplications of a product written in place by vectors along its sums, and of one column of it."""
 
@@ -195,6 +198,13 @@ class DotPlan:
         once = self.m >= _WHOLE_TILES[0] and self.k <= ALONE and self.epilogue is None and not self.keeps
         return once or all(self.m % self._blocks(width).tile.rows == 0 for width in (16, 32, 64))
 
+    @property
+    def packs_once(self) -> bool:
+        """Whether the right operand is packed as one block of all steps, which serves for other rows, too."""
+        if not self.is_packed or self.k > ALONE or self.dtype.is_complex or self.rhs.in_panels:
+            return False
+        return not self.in_place(self.lhs) and not self.in_place(self.rhs)
+
     def order(self, side: Side) -> str:
         """What is known of where an operand of a packed product lies: an order of `packing`, or IN_PLACE."""
         if self.in_place(side):
@@ -330,6 +340,7 @@ class DotPlan:
             return fixed + 2 * max(self.n, self.k) * self.dtype.itemsize
         if self.is_row_sum or self.has_few_rows:
             return fixed
+        fixed += PACKED_BYTES if self.packs_once else 0
         return fixed + max(self._packed_bytes(width) for width in (16, 32, 64))
 
     def _packed_bytes(self, vector_bytes: int) -> int:

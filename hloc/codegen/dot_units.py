@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from hloc.codegen.dot_plan import DotPlan
-from hloc.codegen.gemm import GROUP
+from hloc.codegen.gemm import GROUP, GemmPlan
 from hloc.codegen.llvm import Builder, Value
+from hloc.codegen.loops import delinearize
 from hloc.codegen.routines import i64, least
 from hloc.codegen.tiles import Tile
 from hloc.records import record
@@ -30,6 +31,9 @@ _NEAR_BYTES, _READ = 1 << 20, 1 << 17
 bytes of columns, times the rows of a part: narrow strips of a large matrix come slowly from memory.
 """
 
+_STRIP, _MOST_BLOCKS = 1 << 19, 64
+"""Bytes of columns that are packed for many blocks of rows, where few are, and parts along rows then, at most."""
+
 
 @record
 class Split:
@@ -38,6 +42,12 @@ class Split:
     size: int
     count: int
     unit: int
+
+    @property
+    def most(self) -> int:
+        """The size of the largest part."""
+        units = -(-self.size // self.unit)
+        return min(-(-units // self.count) * self.unit, self.size)
 
     def halved(self, least: int) -> bool:
         """Whether parts may be half as large, and are no smaller than so many rows or columns then."""
@@ -56,11 +66,15 @@ class Split:
 
 @record
 class Units:
-    """A product in parts: those of each of so many `matrices`, along the rows and along the columns of the result."""
+    """A product in parts: those of each of so many `matrices`, along the rows and along the columns of the result.
+
+    If they are `by_columns`, those of the same columns follow on each other.
+    """
 
     matrices: int
     rows: Split
     columns: Split
+    by_columns: bool = False
 
     @staticmethod
     def of(plan: DotPlan, workers: int, vector_bytes: int) -> Units:
@@ -72,6 +86,10 @@ class Units:
         rows, columns = Split(plan.m, 1, row), Split(plan.n, 1, column)
         if plan.is_inline or plan.is_inline_dots or matrices >= 2 * workers:
             return Units(matrices, rows, columns)
+        if plan.packs_once:
+            sides = _by_columns(plan, plan.gemm(vector_bytes), column, _FEW * workers // matrices)
+            if matrices * sides[0].count * sides[1].count >= 2 * workers:
+                return Units(matrices, *sides, by_columns=True)
         left, right = plan.in_place(plan.lhs), plan.in_place(plan.rhs)
         if left and not right and plan.is_packed and not plan.rhs.in_panels:
             return Units(matrices, *_parted(plan, tile, column, matrices, workers))
@@ -88,13 +106,29 @@ class Units:
                 break
         return Units(matrices, rows, columns)
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        return self.matrices, self.rows.count, self.columns.count
+    def place(self, b: Builder, number: Value) -> list[Value]:
+        """A part's matrix, and its number along the rows and along the columns."""
+        if self.by_columns:
+            matrix, column, row = delinearize(b, number, (self.matrices, self.columns.count, self.rows.count))
+            return [matrix, row, column]
+        return delinearize(b, number, (self.matrices, self.rows.count, self.columns.count))
 
     @property
     def count(self) -> int:
         return self.matrices * self.rows.count * self.columns.count
+
+
+def _by_columns(plan: DotPlan, blocks: GemmPlan, column: int, wanted: int) -> tuple[Split, Split]:
+    """Rows and columns of a product, in blocks of rows that are packed at a time, for columns that each thread packs
+    once: about as many parts as are wanted, but no columns of fewer bytes than the second cache holds.
+    """
+    rows = Split(plan.m, min(-(-plan.m // blocks.m_block), _MOST_BLOCKS), blocks.m_block)
+    columns = Split(plan.n, 1, column)
+    while columns.most > max(blocks.n_block, column) or (
+        rows.count * columns.count < wanted and columns.most * plan.k * plan.dtype.itemsize > _STRIP
+    ):
+        columns = Split(plan.n, columns.count + 1, column)
+    return rows, columns
 
 
 def _parted(plan: DotPlan, tile: Tile, column: int, matrices: int, workers: int) -> tuple[Split, Split]:

@@ -56,12 +56,13 @@ def gemm_routine(
     """`gemm(...)`: c = a b or -a b, or that added to c, over packed blocks of the given sizes.
 
     `types` are those of a, b and c, `orders` how a and b lie. Blocks are whole tiles; see `GemmPlan` for sizes and
-    scratch. A result of another type than that of sums is only made anew.
+    scratch. A result of another type than that of sums is only made anew. If b `is_packed`, as one block, it is as an
+    earlier call has left it in scratch.
     """
     params = (
         "ptr a, ptr b, ptr c, i64 m, i64 n, i64 k, i64 a_row, i64 a_step, i64 b_column, i64 b_step, "
         "i64 c_row, i64 c_column, i64 m_block, i64 n_block, i64 k_block, i64 m_part, ptr scratch, i1 negate, "
-        "i1 accumulate"
+        "i1 accumulate, i1 is_packed"
     )
     name = ".".join(["hloc.gemm", *(dtype.name for dtype in types), tile.name, *filter(None, orders)])
     return routines.get(name, params, lambda b, p: Gemm(routines, b, p, types, tile, orders).write(), stage=QUICK)
@@ -131,7 +132,8 @@ class Gemm:
         b, p = self.b, self.p
         with blocks(b, p.n, p.n_block) as columns, blocks(b, p.k, p.k_block) as steps:
             if self.packs_b:
-                self.pack_b(columns, steps, self.b_packed)
+                with b.if_then(b.not_(p.is_packed)):
+                    self.pack_b(columns, steps, self.b_packed)
             with blocks(b, part[1], p.m_block) as (first, count):
                 rows = b.add(part[0], first), count
                 if self.a_order != IN_PLACE:
@@ -285,7 +287,7 @@ class GemmPlan:
         tile = _tile_of_width(m, width, dtype, lanes) if width else _tile(m, n, dtype, lanes, broad)
         tile = replace(tile, terms=terms)
         k_block = _even(k, 8 * terms, (ALONE if k <= ALONE else _STEPS) // 8)
-        m_block = _even(m, tile.rows, _TILES)
+        m_block = _block(m, tile.rows)
         room = (_SECOND if keeps or m <= 2 * m_block else _THIRD) // (k_block * dtype.itemsize // terms)
         panels = TOGETHER if n > TOGETHER * tile.columns else 1
         n_block = _even(n, panels * tile.columns, max(room // (panels * tile.columns), 1))
@@ -319,6 +321,14 @@ def _tile_of_width(m: int, width: int, dtype: DType, lanes: int) -> Tile:
 
 def _whole(size: int, unit: int) -> int:
     return -(-size // unit) * unit
+
+
+def _block(m: int, rows: int) -> int:
+    """Rows of a packed block: as even as may be, and in a number of blocks that threads can share evenly."""
+    tiles = -(-m // rows)
+    if tiles < 4 * _TILES:
+        return _even(m, rows, _TILES)
+    return rows * next((n for n in range(_TILES, _TILES // 2, -1) if -(-tiles // n) % 4 == 0), _TILES)
 
 
 def _even(size: int, unit: int, most: int) -> int:

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 from hloc.codegen import scalar
 from hloc.codegen.arrays import ArrayRef, Register
-from hloc.codegen.dot_plan import DotPlan
+from hloc.codegen.dot_plan import PACKED_BYTES, DotPlan
 from hloc.codegen.dot_side import Side
 from hloc.codegen.dot_units import Units
 from hloc.codegen.gemm import GROUP, Extent, Gemm, Parts, gemm_routine
@@ -85,6 +85,7 @@ class _Product(ThinDot, LongDot):
         self.used = 0
         self.loops: list[Value] = []
         self.block: Value | None = None
+        self.is_packed = integer("i1", 0)
         self.origin: tuple[Value, Value] = (i64(0), i64(0))
         self.extent: tuple[Value, Value] = (i64(plan.m), i64(plan.n))
 
@@ -116,16 +117,24 @@ class _Product(ThinDot, LongDot):
         units = Units.of(plan, k.workers, k.target.vector_bytes)
         if not plan.is_divisible or units.count == 1:
             return
+        # The number of the columns, of all matrices, whose right operand this thread has packed last; 0 for none.
+        is_once = plan.packs_once and units.columns.most <= plan.gemm(k.target.vector_bytes).n_block
+        k.cleared = PACKED_BYTES if is_once else 0
+        packed = self.scratch(k.cleared)
         result = self._result()
         sides = (plan.lhs, plan.rhs, plan.out)
         lhs, rhs = self._operand(plan.lhs), self._operand(plan.rhs)
         used = self.used
         with k.ranged(units.count) as limits, b.for_loop(*limits, unroll=False) as unit:
             self.used = used
-            matrix, row, column = delinearize(b, unit, units.sizes)
+            matrix, row, column = units.place(b, unit)
             self.loops = delinearize(b, matrix, plan.batch)
             (top, rows), (left, columns) = units.rows.extent(b, row), units.columns.extent(b, column)
             self.origin, self.extent = (top, left), (rows, columns)
+            if is_once:
+                number = b.add(b.add(b.mul(matrix, i64(units.columns.count)), column), i64(1))
+                self.is_packed = b.icmp_signed("==", b.load("i64", packed), number)
+                b.store(number, packed)
             self._matrix(*(self._moved(s, self._at(s, p)) for s, p in zip(sides, (lhs, rhs, result), strict=True)))
 
     def _moved(self, side: Side, pointer: Value) -> Value:
@@ -219,7 +228,7 @@ class _Product(ThinDot, LongDot):
                 part = (x + y) % 2
                 triples = zip(sides, (lhs, rhs, out), (x, y, part), strict=True)
                 places = [self._part(side, place, number) for side, place, number in triples]
-                flags = [integer("i1", x + y == 2), integer("i1", part in written)]
+                flags = [integer("i1", x + y == 2), integer("i1", part in written), self.is_packed]
                 b.call(routine, [*places, *sizes, self.scratch(0), *flags])
                 written.add(part)
 
@@ -269,6 +278,7 @@ class _Product(ThinDot, LongDot):
             scratch=self.scratch(0),
             negate=no,
             accumulate=no,
+            is_packed=self.is_packed,
             **self._sizes(),
         )
         Gemm(
