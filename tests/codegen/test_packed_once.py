@@ -9,7 +9,7 @@ from hloc.codegen.dot_units import Units
 from hloc.options import Options
 
 _TYPES = {"f32": np.float32, "f64": np.float64, "s32": np.int32}
-_SIZES = [(1, 1000, 64, 256), (1, 600, 700, 300), (3, 400, 40, 70), (1, 260, 1100, 512)]
+_SIZES = [(1, 1000, 64, 256), (1, 600, 700, 300), (3, 700, 40, 70), (1, 260, 1100, 512)]
 
 
 def _text(dtype: str, batch: int, m: int, n: int, k: int) -> str:
