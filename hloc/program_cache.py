@@ -57,21 +57,22 @@ class Slot:
             call_code()  # a process that finds the program is to find this too
 
 
-def call_code() -> bytes:
+def call_code() -> tuple[bytes, ...]:
     """What `new_call_code` makes, from the cache if it is there; it is afterwards."""
     digest = hashlib.blake2b(_surroundings().encode(), digest_size=20).hexdigest()
     name, key = f"calls-{digest}", digest.encode()
     data = cache.read(name, key)
-    if data is None:
-        data = new_call_code()
-        cache.write(name, key, data, "calls of all programs for cpu")
-    return data
+    if data is not None:
+        return pickle.loads(data)
+    files = new_call_code()
+    cache.write(name, key, pickle.dumps(files), "calls of all programs for cpu")
+    return files
 
 
 @once
-def new_call_code() -> bytes:
-    """The object file that calls programs of this machine's processor without Python."""
-    return call_stub.object_code(targets.target_named("cpu"))
+def new_call_code() -> tuple[bytes, ...]:
+    """The object files that call programs of this machine's processor without Python."""
+    return call_stub.object_files(targets.target_named("cpu"))
 
 
 @once

@@ -22,8 +22,10 @@ from hloc.codegen.call_layout import (
     VECTORCALL_OFFSET,
     at,
 )
-from hloc.codegen.llvm import Block, Builder, Module, Value, const
-from hloc.codegen.pool_code import SELDOM, PoolCode, load, store, word
+from hloc.codegen.call_slowly import failure, python, slow_call
+from hloc.codegen.llvm import Block, Builder, Function, Module, Value, const
+from hloc.codegen.pool_code import PoolCode, load, store, word
+from hloc.codegen.routines import PLAIN, QUICK
 from hloc.codegen.targets.target import Target
 from hloc.options import Options
 
@@ -39,46 +41,57 @@ _POSITIONAL = (1 << 63) - 1
 _NULL = const("ptr", 0)
 
 
-def object_code(target: Target) -> bytes:
-    """The functions named in `call_layout`, as an object file for a CPU."""
-    return target.lower(str(module(target)), "plain-obj", Options())
+def object_files(target: Target) -> tuple[bytes, ...]:
+    """The functions named in `call_layout`, as object files for a CPU."""
+    return tuple(target.lower(str(part), part.stage, Options()) for part in modules(target))
 
 
-def module(target: Target) -> Module:
-    """The same as LLVM IR."""
-    return CallStub(target).module
+def modules(target: Target) -> tuple[Module, ...]:
+    """The same as LLVM IR, each with the stage that compiles it."""
+    stub = CallStub(target)
+    return stub.call, stub.others
 
 
 class CallStub:
-    """Writes the function `hloc_call`, and what it needs."""
+    """Writes the function `hloc_call`, and apart from it what it calls.
+
+    That has no loops that most calls go through: compiled in the least time it is as fast.
+    """
 
     def __init__(self, target: Target):
-        self.module = Module("call", target.triple, target.data_layout)
-        self.attributes = target.function_attributes
-        self._seldom = f"{self.attributes} {SELDOM}"
-        self.pool = PoolCode(self.module, self.attributes)
+        self.call = Module("call", target.triple, target.data_layout)
+        self.others = Module("call.others", target.triple, target.data_layout)
+        self.call.stage, self.others.stage = PLAIN, QUICK
+        self._attributes = target.function_attributes
+        self.pool = PoolCode(self.others, self._attributes)
         self._new_array = self._write_new_array()
         self._drop = self._write_drop()
+        self._call_slowly = slow_call(self.others, self._attributes)
+        self._fail = failure(self.others, self._attributes)
+        self._abandon = self._write_abandon()
+        self._strides_fit = self._write_strides_fit()
+        self._given = self._write_given()
+        self._run_released = self._write_run_released()
         self._structured = self._write_structured()
         self._are_apart = self._write_are_apart()
         self._write_call()
 
-    def _python(self, b: Builder, name: str, type: str, *args: Value) -> Value | None:
-        """Calls a function of the interpreter."""
-        return b.call(self.module.declare(name, type, [arg.type for arg in args]), args)
+    def _function(self, name: str, type: str, *params: tuple[str, str]) -> Function:
+        """A function that `hloc_call` calls."""
+        return self.others.function(f"hloc_{name}", type, params, self._attributes)
 
-    def _write_new_array(self):
+    def _write_new_array(self) -> Function:
         """A new array with memory of the pool, which it gives back at its end."""
         params = ("ptr", "host"), ("ptr", "row")
-        function = self.module.function(ARRAY_FUNCTION, "ptr", params, self.attributes)
+        function = self.others.function(ARRAY_FUNCTION, "ptr", params, self._attributes)
         b = Builder(function)
         host, row = function.args
         pool = load(b, "ptr", host, at(HOST, "pool"))
         data = b.call(self.pool.take, [pool, load(b, "i64", row, at(RESULT, "size_class"))])
         with b.if_then(b.icmp_unsigned("==", data, _NULL)):
-            b.ret(self._python(b, "PyErr_NoMemory", "ptr"))
+            b.ret(python(b, "PyErr_NoMemory", "ptr"))
         dtype = load(b, "ptr", row, at(RESULT, "dtype"))
-        self._python(b, "Py_IncRef", "void", dtype)  # the array takes this reference
+        python(b, "Py_IncRef", "void", dtype)  # the array takes this reference
         rank = b.trunc(load(b, "i64", row, at(RESULT, "rank")), "i32")
         dims, strides = (load(b, "ptr", row, at(RESULT, name)) for name in ("dims", "strides"))
         kind = load(b, "ptr", host, at(HOST, "array_type"))
@@ -88,28 +101,26 @@ class CallStub:
             b.call(self.pool.free, [pool, data, word(0)])
             b.ret(_NULL)
         handler = load(b, "ptr", host, at(HOST, "handler"))
-        self._python(b, "Py_IncRef", "void", handler)
+        python(b, "Py_IncRef", "void", handler)
         store(b, handler, array, _HANDLER)
         flags = b.or_(load(b, "i32", array, _FLAGS), const("i32", _OWNS_DATA))
         store(b, flags, array, _FLAGS)
         b.ret(array)
         return function
 
-    def _write_drop(self):
+    def _write_drop(self) -> Function:
         """Gives up the references to objects, from `first` to `end` in a list of pointers."""
-        params = ("ptr", "objects"), ("i64", "first"), ("i64", "end")
-        function = self.module.function("drop", "void", params, self._seldom, "internal")
+        function = self._function("drop", "void", ("ptr", "objects"), ("i64", "first"), ("i64", "end"))
         b = Builder(function)
         objects, first, end = function.args
         with b.for_loop(first, end) as i:
-            self._python(b, "Py_DecRef", "void", b.load("ptr", b.gep("ptr", objects, i)))
+            python(b, "Py_DecRef", "void", b.load("ptr", b.gep("ptr", objects, i)))
         b.ret()
         return function
 
-    def _write_structured(self):
+    def _write_structured(self) -> Function:
         """The value that the steps of a structure make of the leaves, to which it takes over the references."""
-        params = ("ptr", "state"), ("ptr", "leaves"), ("ptr", "stack")
-        function = self.module.function("structured", "ptr", params, self._seldom, "internal")
+        function = self._function("structured", "ptr", ("ptr", "state"), ("ptr", "leaves"), ("ptr", "stack"))
         b = Builder(function)
         state, leaves, stack = function.args
         none = load(b, "ptr", load(b, "ptr", state, at(CALL, "host")), at(HOST, "none"))
@@ -131,7 +142,7 @@ class CallStub:
                 return [b.add(size, word(1)), b.add(used, word(1))]
 
             def token() -> list[Value]:
-                self._python(b, "Py_IncRef", "void", none)
+                python(b, "Py_IncRef", "void", none)
                 b.store(none, b.gep("ptr", stack, size))
                 return [b.add(size, word(1)), used]
 
@@ -146,12 +157,12 @@ class CallStub:
 
     def _pack(self, b: Builder, stack: Value, size: Value, count: Value) -> Value:
         """Makes the last values of a stack one tuple, in place of the first; 0, and nothing changed, if that fails."""
-        made = self._python(b, "PyTuple_New", "ptr", count)
+        made = python(b, "PyTuple_New", "ptr", count)
 
         def fill() -> Value:
             start = b.gep("ptr", stack, b.sub(size, count))
             with b.for_loop(0, count) as i:
-                self._python(b, "PyTuple_SetItem", "i32", made, i, b.load("ptr", b.gep("ptr", start, i)))
+                python(b, "PyTuple_SetItem", "i32", made, i, b.load("ptr", b.gep("ptr", start, i)))
             b.store(made, start)
             return const("i32", 1)
 
@@ -159,7 +170,7 @@ class CallStub:
 
     def _write_call(self) -> None:
         params = ("ptr", "callable"), ("ptr", "args"), ("i64", "count"), ("ptr", "names")
-        function = self.module.function(CALL_FUNCTION, "ptr", params, self.attributes)
+        function = self.call.function(CALL_FUNCTION, "ptr", params, self._attributes)
         b = Builder(function)
         callable, args, flagged, names = function.args
         state = load(b, "ptr", callable, VECTORCALL_OFFSET + 8)
@@ -192,7 +203,7 @@ class CallStub:
             b.call(self.pool.free, [pool, arena, word(0)])
         with b.if_then(b.icmp_signed("!=", status, const("i32", 0))):
             b.call(self._drop, [leaves, word(0), result_count])
-            b.ret(self._failed(b, host, callable, status))
+            b.ret(b.call(self._fail, [host, callable, status]))
         is_one = b.icmp_unsigned("==", load(b, "i64", state, at(CALL, "structure_count")), word(1))
         with b.if_then(b.and_(is_one, b.icmp_unsigned("==", result_count, word(1)))):
             b.ret(b.load("ptr", leaves))
@@ -201,7 +212,7 @@ class CallStub:
         b.call(self._drop, [leaves, word(0), result_count])
         b.branch(slow)
         b.position_at_end(slow)
-        self._go_slow(b, host, callable, args, count, names)
+        b.ret(b.call(self._call_slowly, [host, callable, args, count, names]))
 
     def _stack_arena(self, b: Builder, state: Value, inputs: Value) -> Value:
         """The arena at the end of the room that begins with `inputs`."""
@@ -228,11 +239,8 @@ class CallStub:
                 _require(b, b.icmp_unsigned("==", _item(b, dims, d), _item(b, got, d)), slow)
             strides = load(b, "ptr", row, at(PARAMETER, "strides"))
             with b.if_then(b.icmp_unsigned("!=", strides, _NULL)):
-                steps = load(b, "ptr", array, _STRIDES)
-                with b.for_loop(0, rank) as d:
-                    fits = b.icmp_unsigned("==", _item(b, strides, d), _item(b, steps, d))
-                    single = b.icmp_unsigned("==", _item(b, dims, d), word(1))
-                    _require(b, b.or_(fits, single), slow)
+                fit = b.call(self._strides_fit, [dims, strides, load(b, "ptr", array, _STRIDES), rank])
+                _require(b, b.icmp_unsigned("!=", fit, word(0)), slow)
             b.store(load(b, "ptr", array, _DATA), b.gep("ptr", inputs, i))
 
     def _make_results(
@@ -251,26 +259,31 @@ class CallStub:
         b.position_at_end(failed)
         ready = b.phi("i64")
         ready.add_incoming(i, made)
-        b.call(self._drop, [leaves, word(0), ready])
-        self._python(b, "PyErr_Clear", "void")
+        b.call(self._abandon, [leaves, ready])
         b.branch(slow)
         b.position_at_end(after)
 
     def _result(self, b: Builder, host: Value, args: Value, row: Value) -> Value:
         """A new array, or the argument that becomes the result."""
         donor = load(b, "i64", row, at(RESULT, "donor"))
+        is_new = b.icmp_signed("<", donor, word(0))
+        return b.if_else(
+            is_new, lambda: b.call(self._new_array, [host, row]), lambda: b.call(self._given, [args, donor])
+        )
 
-        def given() -> Value:
-            array = b.load("ptr", b.gep("ptr", args, donor))
-            self._python(b, "Py_IncRef", "void", array)
-            return array
+    def _write_given(self) -> Function:
+        """The argument that becomes a result."""
+        function = self._function("given", "ptr", ("ptr", "args"), ("i64", "number"))
+        b = Builder(function)
+        args, number = function.args
+        array = b.load("ptr", b.gep("ptr", args, number))
+        python(b, "Py_IncRef", "void", array)
+        b.ret(array)
+        return function
 
-        return b.if_else(b.icmp_signed("<", donor, word(0)), lambda: b.call(self._new_array, [host, row]), given)
-
-    def _write_are_apart(self):
+    def _write_are_apart(self) -> Function:
         """Whether no argument reaches into the memory of one that a result is written into."""
-        params = ("ptr", "state"), ("ptr", "inputs")
-        function = self.module.function("are_apart", "i1", params, self._seldom, "internal")
+        function = self._function("are_apart", "i1", ("ptr", "state"), ("ptr", "inputs"))
         b = Builder(function)
         state, inputs = function.args
         rows, count = load(b, "ptr", state, at(CALL, "parameters")), load(b, "i64", state, at(CALL, "parameter_count"))
@@ -298,46 +311,51 @@ class CallStub:
     def _run(self, b: Builder, state: Value, inputs: Value, outputs: Value, arena: Value) -> Value:
         """The status of the program. Other Python threads go on meanwhile if it is worth their while."""
         releases = b.icmp_unsigned("!=", load(b, "i64", state, at(CALL, "releases")), word(0))
-        thread = b.if_else(releases, lambda: self._python(b, "PyEval_SaveThread", "ptr"), lambda: _NULL)
+        arguments = [state, inputs, outputs, arena]
+        return b.if_else(
+            releases, lambda: b.call(self._run_released, arguments), lambda: self._run_entry(b, *arguments)
+        )
+
+    def _run_entry(self, b: Builder, state: Value, inputs: Value, outputs: Value, arena: Value) -> Value:
         constants, context = (load(b, "ptr", state, at(CALL, name)) for name in ("constants", "context"))
-        entry = load(b, "ptr", state, at(CALL, "entry"))
-        status = b.call(entry, [inputs, outputs, arena, constants, context], "i32")
-        with b.if_then(releases):
-            self._python(b, "PyEval_RestoreThread", "void", thread)
-        return status
+        return b.call(load(b, "ptr", state, at(CALL, "entry")), [inputs, outputs, arena, constants, context], "i32")
 
-    def _failed(self, b: Builder, host: Value, callable: Value, status: Value) -> Value:
-        """Has Python raise for a status."""
-        number = self._python(b, "PyLong_FromLong", "ptr", b.sext(status, "i64"))
-        with b.if_then(b.icmp_unsigned("==", number, _NULL)):
-            b.ret(_NULL)
-        result = self._call_python(b, load(b, "ptr", host, at(HOST, "failed")), callable, number)
-        self._python(b, "Py_DecRef", "void", number)
-        return result
+    def _write_run_released(self) -> Function:
+        """The status of a program that runs without Python's lock."""
+        params = ("ptr", "state"), ("ptr", "inputs"), ("ptr", "outputs"), ("ptr", "arena")
+        function = self._function("run_released", "i32", *params)
+        b = Builder(function)
+        thread = python(b, "PyEval_SaveThread", "ptr")
+        status = self._run_entry(b, *function.args)
+        python(b, "PyEval_RestoreThread", "void", thread)
+        b.ret(status)
+        return function
 
-    def _go_slow(self, b: Builder, host: Value, callable: Value, args: Value, count: Value, names: Value) -> None:
-        """Has Python do the call: all arguments, those with names too, as a tuple; then the names, or None."""
-        none = load(b, "ptr", host, at(HOST, "none"))
-        named = b.icmp_unsigned("!=", names, _NULL)
-        more = b.if_else(named, lambda: self._python(b, "PyTuple_Size", "i64", names), lambda: word(0))
-        total = b.add(count, more)
-        given = self._python(b, "PyTuple_New", "ptr", total)
-        with b.if_then(b.icmp_unsigned("==", given, _NULL)):
-            b.ret(_NULL)
-        with b.for_loop(0, total) as i:
-            item = b.load("ptr", b.gep("ptr", args, i))
-            self._python(b, "Py_IncRef", "void", item)
-            self._python(b, "PyTuple_SetItem", "i32", given, i, item)
-        slow = load(b, "ptr", host, at(HOST, "slow"))
-        result = self._call_python(b, slow, callable, given, b.select(named, names, none))
-        self._python(b, "Py_DecRef", "void", given)
-        b.ret(result)
+    def _write_strides_fit(self) -> Function:
+        """1 if an array's steps are those that are wanted, wherever there is more than one index; else 0."""
+        params = ("ptr", "dims"), ("ptr", "strides"), ("ptr", "steps"), ("i64", "rank")
+        function = self._function("strides_fit", "i64", *params)
+        b = Builder(function)
+        dims, strides, steps, rank = function.args
+        differ = b.append_block("differ", b.block)
+        with b.for_loop(0, rank) as d:
+            fits = b.icmp_unsigned("==", _item(b, strides, d), _item(b, steps, d))
+            single = b.icmp_unsigned("==", _item(b, dims, d), word(1))
+            _require(b, b.or_(fits, single), differ)
+        b.ret(word(1))
+        b.position_at_end(differ)
+        b.ret(word(0))
+        return function
 
-    def _call_python(self, b: Builder, function: Value, *args: Value) -> Value:
-        room = b.alloca("ptr", len(args))
-        for number, arg in enumerate(args):
-            b.store(arg, b.gep("ptr", room, word(number)))
-        return self._python(b, "PyObject_Vectorcall", "ptr", function, room, word(len(args)), _NULL)
+    def _write_abandon(self) -> Function:
+        """Gives up the first of the results, after one could not be made."""
+        function = self._function("abandon", "void", ("ptr", "leaves"), ("i64", "count"))
+        b = Builder(function)
+        leaves, count = function.args
+        b.call(self._drop, [leaves, word(0), count])
+        python(b, "PyErr_Clear", "void")
+        b.ret()
+        return function
 
 
 def _require(b: Builder, condition: Value, otherwise: Block) -> None:

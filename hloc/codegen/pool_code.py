@@ -33,9 +33,6 @@ _LAZY_BYTES = 4 << 20
 _KEPT_SHIFT = 3
 """Of `most_bytes`, an eighth may be in idle blocks that the system may not take."""
 
-SELDOM = "optnone noinline"
-"""Attributes of functions that are not worth LLVM's time."""
-
 _NULL = const("ptr", 0)
 
 
@@ -72,7 +69,7 @@ def _capacity(b: Builder, number: Value) -> Value:
 
 
 class PoolCode:
-    """Writes the functions of the pool into a module; `take` is for code beside them."""
+    """Writes the functions of the pool into a module; `take` and `free` are for code beside them, or elsewhere."""
 
     def __init__(self, module: Module, attributes: str):
         self.module = module
@@ -85,11 +82,8 @@ class PoolCode:
         self._write_size_class()
         self.free = self._write_handler()
 
-    def _function(
-        self, name: str, type: str, *params: tuple[str, str], outside: bool = False, often: bool = False
-    ) -> Function:
-        attributes = self.attributes if often else f"{self.attributes} {SELDOM}"
-        return self.module.function(name, type, params, attributes, "" if outside else "internal")
+    def _function(self, name: str, type: str, *params: tuple[str, str], outside: bool = False) -> Function:
+        return self.module.function(name, type, params, self.attributes, "" if outside else "internal")
 
     def _write_release(self) -> Function:
         """Takes a block out of the lists of idle ones, and gives it to the system."""
@@ -199,7 +193,7 @@ class PoolCode:
 
     def _write_take(self) -> Function:
         """The address of a block of a class; null if there is no memory."""
-        function = self._function("take", "ptr", ("ptr", "pool"), ("i64", "class"), often=True)
+        function = self._function("hloc_take", "ptr", ("ptr", "pool"), ("i64", "class"), outside=True)
         pool, number = function.args
         b = Builder(function)
         with b.if_then(b.icmp_unsigned(">=", number, word(CLASS_COUNT))):
@@ -268,7 +262,7 @@ class PoolCode:
 
     def _write_free(self, name: str) -> Function:
         params = ("ptr", "pool"), ("ptr", "block"), ("i64", "size")
-        function = self._function(name, "void", *params, outside=True, often=True)
+        function = self._function(name, "void", *params, outside=True)
         b = Builder(function)
         pool, block, _ = function.args
         with b.if_then(b.icmp_unsigned("==", block, _NULL)):

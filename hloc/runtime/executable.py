@@ -32,7 +32,7 @@ class Executable(Runner):
     """A program of native code, ready to run on this machine's processor. See Runner for what arguments may be.
 
     From the second run on, calls with NumPy arrays that fit do not go through Python; `call_code` gives the object
-    file for this (`codegen.call_stub`). Results and working memory then come from a pool, to which an array's memory
+    files for this (`codegen.call_stub`). Results and working memory then come from a pool, to which an array's memory
     goes back when the array and all views of it are gone.
 
     Of a program compiled with `Options.donate`, some arguments come back as results, which are written over them: an
@@ -41,10 +41,10 @@ class Executable(Runner):
     With `Options.guard_pages`, an access beyond a buffer ends the process with a message (`runtime.guarded`).
     """
 
-    def __new__(cls, program: Program, call_code: Callable[[], bytes] | None = None):
+    def __new__(cls, program: Program, call_code: Callable[[], Sequence[bytes]] | None = None):
         return super().__new__(with_room(cls))
 
-    def __init__(self, program: Program, call_code: Callable[[], bytes] | None = None):
+    def __init__(self, program: Program, call_code: Callable[[], Sequence[bytes]] | None = None):
         super().__init__(program)
         self._call_code = call_code
         self._runs, self._counts_runs = 0, call_code is not None

@@ -53,9 +53,9 @@ class Host:
     those of the `names`, if not None; `failed(executable, status)` raises for a program's status.
     """
 
-    def __init__(self, code: bytes, slow: PythonCall, failed: PythonCall):
-        load = elf.Loaded if elf.is_loadable(code) else mcjit.Loaded
-        self._loaded = load(code)
+    def __init__(self, code: Sequence[bytes], slow: PythonCall, failed: PythonCall):
+        load = elf.Loaded if elf.is_loadable(code[0]) else mcjit.Loaded
+        self._loaded = load(*code)
         self._functions = (slow, failed)
         self.pool = _new_pool()
         self._handler_table, self._handler = self._new_handler()
@@ -106,8 +106,8 @@ _host: Host | None = None
 _lock = threading.Lock()
 
 
-def host(code: Callable[[], bytes], slow: PythonCall, failed: PythonCall) -> Host:
-    """The Host of this process, made of the object file that `code` gives if there is none yet."""
+def host(code: Callable[[], Sequence[bytes]], slow: PythonCall, failed: PythonCall) -> Host:
+    """The Host of this process, made of the object files that `code` gives if there is none yet."""
     global _host
     with _lock:
         if _host is None:
