@@ -8,7 +8,13 @@ from hloc.codegen.bodies import INLINED, MOST_NESTED, PASS_THROUGH, Leaf, is_imm
 from hloc.codegen.kernel import ELEMENTS
 from hloc.codegen.scalar_control import CONTROL
 from hloc.ir.instruction import Instruction
+from hloc.ir.opcodes import OPS
 from hloc.ir.shapes import ArrayShape
+
+_ELEMENTWISE = frozenset(name for name, op in OPS.items() if op.is_elementwise)
+
+_KEEPING = _ELEMENTWISE | {"bitcast-convert"}
+"""Ops that look at one index of all operands, as wide as their result."""
 
 _NAMES = ("parameter", "constant", "tuple", "get-tuple-element")
 
@@ -33,29 +39,32 @@ def operand_leaves(instruction: Instruction) -> list[tuple[int, tuple[int, ...],
 
 def shape_of(leaf: Leaf) -> ArrayShape:
     """The array shape of a leaf."""
-    return leaf[0].shape.at(leaf[1])
+    instruction, path = leaf
+    return instruction.shape.at(path) if path else instruction.shape  # type: ignore[return-value]
 
 
 def operands_of(node: Leaf) -> list[Leaf]:
     """What the evaluation of a leaf asks for."""
-    instruction, _ = node
-    if instruction.opcode in INLINED:
-        leaves = [leaf for operand in instruction.operands for leaf in array_leaves(operand)]
-        return [source(*leaf) for leaf in leaves]
-    return [source(operand, ()) for operand in instruction.operands]
+    operands = node[0].operands
+    if node[0].opcode in INLINED:
+        return [source(*leaf) for operand in operands for leaf in array_leaves(operand)]
+    return [source(operand, ()) for operand in operands]
 
 
 def keeps_index(node: Leaf, operand: Leaf) -> bool:
     """Whether an operand is wanted at the index of the node."""
-    is_elementwise = node[0].op.is_elementwise or node[0].opcode == "bitcast-convert"  # of elements as wide
-    return is_elementwise and shape_of(operand).dims == shape_of(node).dims
+    return node[0].opcode in _KEEPING and shape_of(operand).dims == shape_of(node).dims
 
 
 def post_order(roots: Sequence[Leaf], ends: Collection[Leaf]) -> list[Leaf]:
     """Everything that the roots need, operands first, not looking behind `ends`."""
-    order: list[Leaf] = []
-    done: set[Leaf] = set()
-    opened: set[Leaf] = set()
+    return list(_needed(roots, ends))
+
+
+def _needed(roots: Sequence[Leaf], ends: Collection[Leaf]) -> dict[Leaf, list[Leaf]]:
+    """The same with what the evaluation of each asks for: of `ends` nothing."""
+    done: dict[Leaf, list[Leaf]] = {}
+    opened: dict[Leaf, list[Leaf]] = {}
     stack = list(reversed(roots))
     while stack:
         node = stack[-1]
@@ -63,12 +72,11 @@ def post_order(roots: Sequence[Leaf], ends: Collection[Leaf]) -> list[Leaf]:
             stack.pop()
         elif node in opened or node in ends:
             stack.pop()
-            done.add(node)
-            order.append(node)
+            done[node] = opened.get(node, [])
         else:
-            opened.add(node)
-            stack += [operand for operand in operands_of(node) if operand not in done]
-    return order
+            operands = opened[node] = operands_of(node)
+            stack += [operand for operand in operands if operand not in done]
+    return done
 
 
 def are_elements(roots: Sequence[Leaf], size: int, given: Collection[Leaf] = frozenset()) -> bool:
@@ -76,18 +84,18 @@ def are_elements(roots: Sequence[Leaf], size: int, given: Collection[Leaf] = fro
 
     Those that are `given` are there already.
     """
-    order = post_order(roots, given)
-    if not all(node in given or is_element(node) for node in order):
+    needed = _needed(roots, given)
+    if not all(node in given or is_element(node) for node in needed):
         return False
     depth: dict[Leaf, int] = dict.fromkeys(given, 0)
-    for node in order:
+    for node, operands in needed.items():
         if node in given:
             continue
-        step = 0 if node[0].op.is_elementwise else 1
-        depth[node] = step + max((depth[operand] for operand in operands_of(node)), default=0)
+        step = 0 if node[0].opcode in _ELEMENTWISE else 1
+        depth[node] = step + max([depth[operand] for operand in operands], default=0)
     if max(depth.values(), default=0) > _MOST_INDEX_CHANGES:
         return False
-    return _evaluations(roots, order, given) <= 4 * size + 1000
+    return _evaluations(roots, needed) <= 4 * size + 1000
 
 
 def is_element(node: Leaf, level: int = 0) -> bool:
@@ -130,18 +138,18 @@ def _has_no_memory(node: Leaf) -> bool:
     return is_immediate(literal_at(instruction.attributes["literal"], leaf))
 
 
-def _evaluations(roots: Sequence[Leaf], order: list[Leaf], given: Collection[Leaf]) -> int:
+def _evaluations(roots: Sequence[Leaf], needed: dict[Leaf, list[Leaf]]) -> int:
     """Elements computed for one of the result: an op counts once for each index that it is used at."""
-    indices: dict[Leaf, set[int]] = {node: set() for node in order}
+    indices: dict[Leaf, set[int]] = {node: set() for node in needed}
     for root in roots:
         indices[root].add(0)
     fresh, total = 1, 0
-    for node in reversed(order):
+    for node, operands in reversed(needed.items()):
         found = indices[node] if shape_of(node).dims else {0}
         total += len(found)
         if total > 1 << 14:
             break
-        for operand in () if node in given else operands_of(node):
+        for operand in operands:
             if keeps_index(node, operand):
                 indices[operand] |= found
             else:

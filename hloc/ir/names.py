@@ -31,6 +31,9 @@ class Names:
 
     def free(self, name: str) -> None:
         """Let a name be used again."""
+        if ".0" not in name:
+            self._taken.discard(name)
+            return
         stem, number, _ = _split(name)
         self._taken.discard(_joined(stem, number))
 

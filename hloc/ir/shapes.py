@@ -141,7 +141,7 @@ class ArrayShape(Shape):
 
     @property
     def is_dynamic(self) -> bool:
-        return any(self.dynamic)
+        return bool(self.dynamic) and any(self.dynamic)
 
     def is_dynamic_dim(self, dimension: int) -> bool:
         return bool(self.dynamic) and self.dynamic[dimension]

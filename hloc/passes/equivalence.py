@@ -7,7 +7,9 @@ from collections.abc import Callable, Hashable
 
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
-from hloc.ir.opcodes import COMMUTATIVE
+from hloc.ir.opcodes import COMMUTATIVE, OPS
+
+_COMMUTATIVE = frozenset(name for name, op in OPS.items() if op.has(COMMUTATIVE))
 
 _CONFIGURED = ("custom-call", "fusion")
 """Ops whose backend_config and frontend_attributes are part of what they compute."""
@@ -24,42 +26,23 @@ def key(
     of the operands of commutative ops does not count, nor does metadata.
     """
     operands = [number(operand) for operand in instruction.operands]
-    if instruction.op.has(COMMUTATIVE):
+    if instruction.opcode in _COMMUTATIVE:
         operands.sort()
-    attributes = tuple(sorted((name, _plain(value, kind)) for name, value in instruction.attributes.items()))
+    # Names differ, so that types and values are never ordered.
+    attributes = tuple(sorted([(name, type(v), _plain(v, kind)) for name, v in instruction.attributes.items()]))
     extra = ()
     if instruction.opcode in _CONFIGURED:
         extra = tuple(instruction.annotations.get(name) for name in ("backend_config", "frontend_attributes"))
     return instruction.opcode, instruction.shape, tuple(operands), attributes, extra
 
 
-class _Value:
-    """An attribute's value as a part of a sortable key: names differ, so values are never ordered."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Value) and type(self.value) is type(other.value) and self.value == other.value
-        )
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-    def __lt__(self, other: object) -> bool:
-        raise TypeError("two attributes of the same name")
-
-
-def _plain(value: object, kind: Callable[[Computation], Hashable]) -> _Value:
+def _plain(value: object, kind: Callable[[Computation], Hashable]) -> object:
     """The value with computations named by their kind."""
     if isinstance(value, Computation):
-        return _Value(("computation", kind(value)))
+        return kind(value)
     if isinstance(value, tuple) and value and isinstance(value[0], Computation):
-        return _Value(("computations", *map(kind, value)))
-    return _Value(value)
+        return tuple(map(kind, value))
+    return value
 
 
 def kinds(computations: list[Computation]) -> dict[Computation, int]:

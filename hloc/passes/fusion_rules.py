@@ -76,13 +76,13 @@ def is_free(instruction: Instruction) -> bool:
 
 def own_loop_slots(instruction: Instruction) -> Sequence[int] | None:
     """The operands that an op with loops of its own takes element by element; None for any other op."""
-    shape = instruction.shape
-    operands = instruction.operands
+    opcode, shape, operands = instruction.opcode, instruction.shape, instruction.operands
+    if opcode not in _SLOTS and opcode not in _PLACING:
+        return None
     if any(leaf.is_dynamic for value in (instruction, *operands) for _, leaf in value.shape.leaves()):
         return None
     if instruction.control_predecessors or instruction.control_successors:
         return None
-    opcode = instruction.opcode
     if opcode in _SLOTS:
         return _SLOTS[opcode](len(operands))
     if opcode in _PLACING and shape.count > _PLACING_LIMIT:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hloc.analysis.effects import Effects
 from hloc.analysis.trip_count import trip_count
 from hloc.ir.clone import clone_instruction
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import CALLERS, Instruction
 from hloc.passes.loops import Loop
 
 _NEVER = ("tuple", "parameter", "opt-barrier", "add-dependency", "after-all", "domain")
@@ -71,6 +71,8 @@ def _may_move(instruction: Instruction, effects: Effects) -> bool:
 
 def _ends(instruction: Instruction) -> bool:
     """Whether an op, and all loops in what it calls, is known to come to an end."""
+    if instruction.opcode not in CALLERS:
+        return True
     if instruction.opcode == "while" and trip_count(instruction) is None:
         return False
     return all(_ends(inner) for callee in instruction.called for inner in callee)

@@ -24,13 +24,19 @@ Test = Callable[[Instruction, Found], bool]
 
 
 class Pattern:
-    """A test of an instruction, which enters what it binds; `opcodes` are those that can pass, None for any."""
+    """A test of an instruction, which enters what it binds; `opcodes` are those that can pass, None for any.
 
-    __slots__ = ("opcodes", "test")
+    Nothing passes without an operand of one of the opcodes `behind`, unless that is None.
+    """
 
-    def __init__(self, test: Test, opcodes: tuple[str, ...] | None = None):
+    __slots__ = ("opcodes", "behind", "test")
+
+    def __init__(
+        self, test: Test, opcodes: tuple[str, ...] | None = None, behind: frozenset[str] | None = None
+    ):
         self.test = test
         self.opcodes = opcodes
+        self.behind = behind
 
 
 def match(instruction: Instruction, pattern: Pattern) -> Found | None:
@@ -50,7 +56,7 @@ def bind(name: str, pattern: Pattern | None = None) -> Pattern:
         found[name] = instruction
         return True
 
-    return Pattern(test, None if pattern is None else pattern.opcodes)
+    return Pattern(test) if pattern is None else Pattern(test, pattern.opcodes, pattern.behind)
 
 
 def op(opcodes: str, *operands: Pattern, **attributes: object) -> Pattern:
@@ -71,7 +77,8 @@ def op(opcodes: str, *operands: Pattern, **attributes: object) -> Pattern:
                 return False
         return fits is None or fits(instruction.operands, found)
 
-    return Pattern(test, tuple(opcodes.split("|")))
+    wanted_behind = [frozenset(operand.opcodes) for operand in operands if operand.opcodes is not None]
+    return Pattern(test, tuple(opcodes.split("|")), min(wanted_behind, key=len, default=None))
 
 
 Fits = Callable[[list[Instruction], Found], bool]
@@ -151,7 +158,7 @@ def where(
 
 def one_use(pattern: Pattern) -> Pattern:
     """What fits the pattern, and has no other user."""
-    return Pattern(lambda i, found: has_one_use(i) and pattern.test(i, found), pattern.opcodes)
+    return Pattern(lambda i, found: has_one_use(i) and pattern.test(i, found), pattern.opcodes, pattern.behind)
 
 
 # What is known of single instructions

@@ -14,7 +14,8 @@ from hloc.passes.emit import Emit, replace
 Rule = Callable[[Instruction], Instruction | None]
 """Gives what may stand in an instruction's place (an operand, or something new in front of it), or None.
 
-A rule that gives None has added nothing.
+A rule that gives None has added nothing. One that gives None for all instructions without an operand of some opcodes
+may say so in its attribute `behind`, a frozenset of them.
 """
 
 _STEPS_PER_INSTRUCTION = 200
@@ -27,6 +28,8 @@ _SEEN_USES = 2
 
 _Content = dict[int, list[int]]
 
+_Row = tuple[Rule, frozenset[str] | None]
+
 
 class Rewriter:
     """Rules by opcode, applied to a module everywhere until none fires, or `limit` times.
@@ -38,7 +41,9 @@ class Rewriter:
     """
 
     def __init__(self, rules: Mapping[str, Sequence[Rule]], limit: int | None = None):
-        self.rules = rules
+        self._rules = {
+            opcode: [(rule, getattr(rule, "behind", None)) for rule in of_opcode] for opcode, of_opcode in rules.items()
+        }
         self.limit = limit
         self.fired: Counter[str] = Counter()
         self.last: dict[str, str] = {}
@@ -52,8 +57,9 @@ class Rewriter:
             seen, content = self._done.get(computation), _content(computation)
             if seen != content:
                 queue = computation.instructions if seen is None else _near_changes(computation, seen, content)
+                fired = self.fired.total()
                 self._rewrite(computation, queue)
-                self._done[computation] = _content(computation)
+                self._done[computation] = content if self.fired.total() == fired else _content(computation)
         done = self.fired.total() - before
         if done:
             module.order_computations()
@@ -68,7 +74,7 @@ class Rewriter:
         while queue:
             instruction = queue.popleft()
             waiting.discard(instruction)
-            rules = self.rules.get(instruction.opcode)
+            rules = self._rules.get(instruction.opcode)
             if not rules or instruction.computation is None:
                 continue
             if has_dynamic and any(map(_is_dynamic, (instruction, *instruction.operands))):
@@ -86,8 +92,11 @@ class Rewriter:
                     waiting.add(near)
                     queue.append(near)
 
-    def _first_result(self, instruction: Instruction, rules: Sequence[Rule]) -> Instruction | None:
-        for rule in rules:
+    def _first_result(self, instruction: Instruction, rules: Sequence[_Row]) -> Instruction | None:
+        found_behind = {operand.opcode for operand in instruction.operands}
+        for rule, behind in rules:
+            if behind is not None and behind.isdisjoint(found_behind):
+                continue
             new = rule(instruction)
             if new is not None:
                 self.fired[rule.__name__] += 1

@@ -40,4 +40,5 @@ def _on_match(pattern: Pattern, function: Callable) -> Rule:
         found: dict[str, Instruction] = {}
         return function(instruction, **found) if test(instruction, found) else None
 
+    apply.behind = pattern.behind  # type: ignore[attr-defined]  # for the rewriter
     return apply
