@@ -102,6 +102,23 @@ def _compiled(
     return space[method]
 
 
+class remembered:
+    """Decorator: a method without arguments as an attribute, which a record works out when it is asked for first."""
+
+    def __init__(self, method: Callable[[Any], Any]):
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: Any, cls: type | None = None) -> Any:
+        if owner is None:
+            return self
+        value = owner.__dict__[self._name] = self._method(owner)
+        return value
+
+
 class _TupleMaker(type):
     """Makes plain classes of tuples out of classes with annotations."""
 

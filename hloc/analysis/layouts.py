@@ -13,6 +13,8 @@ from hloc.ir.shapes import ArrayShape, Shape
 
 def same_order(one: Shape, other: Shape) -> bool:
     """Whether two shapes, equal but for layouts, lie in memory in the same order."""
+    if one.is_array and other.is_array:
+        return one.layout is other.layout or one.minor_to_major == other.minor_to_major
     pairs = zip(one.leaves(), other.leaves(), strict=True)
     return all(a.minor_to_major == b.minor_to_major for (_, a), (_, b) in pairs)
 

@@ -6,6 +6,7 @@ from hloc.analysis.layouts import same_order
 from hloc.analysis.updates import is_own_part, root_leaves, updating_root
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.ir.opcodes import OPS
 from hloc.ir.shapes import ArrayShape, Shape
 
 THE_SAME = "the same"  # in memory where the result is written
@@ -17,6 +18,8 @@ Row = tuple[int, ...]
 """Of a value with an element a row: the dimensions of the results that its own, where wider than 1, are."""
 
 Need = str | Row
+
+_ELEMENTWISE = frozenset(name for name, op in OPS.items() if op.is_elementwise)
 
 _RANKS = {THE_SAME: 0, ITS_ROW: 1, PART: 2, OTHER: 3}
 
@@ -40,7 +43,7 @@ def places_needed(body: Computation) -> list[dict[Instruction, Need]]:
 def _needs_of(roots: dict[Instruction, Need], result: ArrayShape, body: Computation) -> dict[Instruction, Need]:
     needs = dict(roots)
     walk = _Walk(result, _rows(result, body), [update for root in roots if (update := updating_root(root))])
-    for instruction in body.reversed():
+    for instruction in reversed(body.instructions):
         need = needs.get(instruction)
         for operand in dict.fromkeys(instruction.operands) if need is not None else ():
             found = walk.need_of(instruction, operand, need)
@@ -60,7 +63,7 @@ def _of_root(root: Instruction, result: ArrayShape, body: Computation) -> Need:
 
 def _rows(result: ArrayShape, body: Computation) -> Row | None:
     """The dimensions that the first reduce of an array like the result keeps."""
-    for instruction in body:
+    for instruction in body.instructions:
         if instruction.opcode == "reduce" and _alike(instruction.operands[0].shape, result):
             folded = instruction.get("dimensions")
             return tuple(d for d in _wide(result) if d not in folded)
@@ -90,7 +93,9 @@ class _Walk:
     def need_of(self, user: Instruction, operand: Instruction, need: Need) -> Need:
         """Where an op needs elements of an operand, if its own are needed at `need`."""
         opcode, number = user.opcode, user.operands.index(operand)
-        if user.operands.count(operand) > 1 and not user.op.is_elementwise:
+        if opcode in _ELEMENTWISE and not isinstance(need, tuple):
+            return need if _alike(operand.shape, user.shape) else OTHER
+        if opcode not in _ELEMENTWISE and user.operands.count(operand) > 1:
             return OTHER
         if isinstance(need, tuple):
             return self._of_row_value(user, operand, number, need)
@@ -104,8 +109,8 @@ class _Walk:
             return THE_SAME if is_own else OTHER
         if opcode == "broadcast" and need in (THE_SAME, ITS_ROW) and _alike(user.shape, self._result):
             return tuple(user.get("dimensions")[d] for d in _wide(operand.shape))
-        is_elementwise = user.op.is_elementwise or opcode == "bitcast-convert"  # of elements as wide
-        return need if is_elementwise and _alike(operand.shape, user.shape) else OTHER
+        is_as_wide = opcode == "bitcast-convert" and _alike(operand.shape, user.shape)
+        return need if is_as_wide else OTHER
 
     def _of_row_value(self, user: Instruction, operand: Instruction, number: int, row: Row) -> Need:
         """The row that an op needs of an operand for a value that belongs to a row."""
@@ -125,7 +130,7 @@ class _Walk:
             return row if sizes[0] == sizes[1] else OTHER
         if user.opcode == "get-tuple-element":
             return row
-        return row if user.op.is_elementwise and operand.shape.dims == user.shape.dims else OTHER
+        return row if user.opcode in _ELEMENTWISE and operand.shape.dims == user.shape.dims else OTHER
 
 
 def _wide(shape: ArrayShape) -> list[int]:
@@ -134,4 +139,6 @@ def _wide(shape: ArrayShape) -> list[int]:
 
 def _alike(one: Shape, other: Shape) -> bool:
     """Whether elements of the same index are of the same number in memory."""
+    if one is other:
+        return one.is_array
     return one.is_array and other.is_array and one.dims == other.dims and same_order(one, other)

@@ -77,11 +77,18 @@ def _alike(one: Shape, other: Shape) -> bool:
     return one.byte_size == other.byte_size and same_order(one, other)
 
 
+def _are_as_large(one: Shape, other: Shape) -> bool:
+    """Whether two arrays have equally many elements, and bytes."""
+    return one.is_array and other.is_array and one.count == other.count and one.byte_size == other.byte_size
+
+
 def _of_fusion(body: Computation) -> Iterator[Pair]:
     roots = root_leaves(body)
     if any(not root.shape.is_array for _, root in roots):
         return
-    products = [instruction for instruction in body if instruction.opcode in _PRODUCTS]
+    if not any(_are_as_large(p.shape, root.shape) for p in body.parameters for _, root in roots):
+        return
+    products = [instruction for instruction in body.instructions if instruction.opcode in _PRODUCTS]
     if products and (len(products) > 1 or not _is_made_at_once(products[0])):
         return
     groups = places_needed(body)
@@ -90,7 +97,6 @@ def _of_fusion(body: Computation) -> Iterator[Pair]:
         is_near = len(needing) == 1 and needing[0][parameter] in (THE_SAME, ITS_ROW)
         near = [(path, root) for path, root in roots if is_near and root in needing[0]]
         for path, root in near if parameter.shape.is_array else ():
-            same = parameter.shape.count == root.shape.count and parameter.shape.byte_size == root.shape.byte_size
             update = updating_root(root)
-            if same and (update is None or base_of(update) in (parameter, None)):
+            if _are_as_large(parameter.shape, root.shape) and (update is None or base_of(update) in (parameter, None)):
                 yield parameter.attributes["number"], (), path

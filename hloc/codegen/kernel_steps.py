@@ -60,7 +60,8 @@ class KernelStep(Step):
     def pairs(self) -> list[tuple[int, int]]:
         """(input, output) numbers that may share memory, if no later step needs the input's value."""
         own = self.form.own
-        if self.form.attention is not None:
+        sizes = {view.shape.dims for view in self.outputs}
+        if self.form.attention is not None or not any(view.shape.dims in sizes for view in self.inputs):
             return []
         if self.form.stages is not None:
             found = self._row_pairs(self.form.stages)

@@ -7,11 +7,10 @@ layout lists them from the fastest varying (minor) to the slowest.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from math import prod
 
 from hloc.ir.dtypes import OPAQUE, TOKEN, DType
-from hloc.records import record, replace
+from hloc.records import record, remembered, replace
 
 UNBOUNDED = -1
 """The size of a dimension written `?`."""
@@ -47,7 +46,7 @@ class Layout:
         """Row-major: the last dimension varies fastest."""
         return _row_major(rank)
 
-    @cached_property
+    @remembered
     def is_row_major(self) -> bool:
         rank = len(self.minor_to_major)
         return self.minor_to_major == tuple(range(rank - 1, -1, -1))
@@ -110,7 +109,7 @@ class ArrayShape(Shape):
     layout: Layout | None = None
     dynamic: tuple[bool, ...] = ()
 
-    @cached_property
+    @remembered
     def _hash(self) -> int:
         return hash((self.dtype.name, self.dims, self.layout, self.dynamic))
 
@@ -129,7 +128,7 @@ class ArrayShape(Shape):
     def rank(self) -> int:
         return len(self.dims)
 
-    @cached_property
+    @remembered
     def count(self) -> int:
         """Number of elements (of the bound, where dimensions are dynamic)."""
         return prod(self.dims)
@@ -151,7 +150,7 @@ class ArrayShape(Shape):
         """The layout's order; row-major where there is no layout."""
         return (self.layout or _row_major(len(self.dims))).minor_to_major
 
-    @cached_property
+    @remembered
     def strides(self) -> tuple[int, ...]:
         """Elements from one index to the next, a dimension each, as the layout has it."""
         strides, step = [0] * len(self.dims), 1

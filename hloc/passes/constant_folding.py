@@ -21,6 +21,8 @@ evaluator = lazy("hloc.reference.evaluate")
 _GENERATORS = ("iota", "broadcast")
 """Ops whose results are cheaper to compute where they are used than to store."""
 
+_KNOWN = frozenset({"constant", *_GENERATORS})
+
 _NEVER = (
     *("parameter", "constant", "tuple", "get-tuple-element", "partition-id", "replica-id", "custom-call"),
     "copy-start",  # its copy-done takes nothing else
@@ -55,7 +57,11 @@ class ConstantFolding:
     def run(self, module: Module) -> int:
         start = time.monotonic()
         folder = _Folder(self, start + self.seconds - self.spent_seconds)
-        folded = sum(folder.visit(i) for computation in call_order(module.entry) for i in computation)
+        folded = 0
+        for computation in call_order(module.entry):
+            for instruction in computation.instructions:
+                if instruction.operands and instruction.operands[0].opcode in _KNOWN:
+                    folded += folder.visit(instruction)
         self.spent_seconds += time.monotonic() - start
         return folded
 
@@ -84,7 +90,7 @@ class _Folder:
         return True
 
     def _is_candidate(self, instruction: Instruction) -> bool:
-        if not instruction.operands or not all(map(_is_constant, instruction.operands)):
+        if not all(map(_is_constant, instruction.operands)):
             return False
         if instruction.opcode in _NEVER or instruction.opcode in _GENERATORS or instruction.op.has(CALLS):
             return False
