@@ -19,8 +19,10 @@ from hloc.codegen.bodies import Leaf, lies_in_memory, source
 from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.graphs import are_elements, array_leaves, keeps_index, operands_of, post_order, shape_of
 from hloc.codegen.kernel import ELEMENTS, KERNELS, KernelRow, Kernels
+from hloc.codegen.loops import reshape_runs
 from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
+from hloc.ir.shapes import ArrayShape
 from hloc.lazy import lazy
 from hloc.records import record
 
@@ -129,6 +131,31 @@ def loop_nests(form: Form) -> list[list[int]]:
     for number, root in enumerate(form.roots):
         nests.setdefault(shape_of(root).dims, []).append(number)
     return list(nests.values())
+
+
+def dims_before_reshapes(shape: ArrayShape, roots: Sequence[Leaf]) -> tuple[int, ...] | None:
+    """The dimensions that a reshape merges on the way to roots of a shape; None if there are none, or several such.
+
+    A loop nest over them finds elements before the reshape without a division.
+    """
+    if shape.count == 0 or shape.minor_to_major != tuple(range(len(shape.dims)))[::-1]:
+        return None
+    found: set[tuple[int, ...]] = set()
+    pending, seen = list(roots), set(roots)
+    while pending:
+        node = pending.pop()
+        if node[0].opcode == "reshape" and shape_of(node).dims == shape.dims:
+            (operand,) = operands_of(node)
+            if operand[0].opcode not in ("parameter", "constant"):
+                found.add(shape_of(operand).dims)
+        new = [operand for operand in operands_of(node) if keeps_index(node, operand) and operand not in seen]
+        pending += new
+        seen.update(new)
+    dims = found.pop() if len(found) == 1 else shape.dims
+    runs = reshape_runs(dims, shape.dims)
+    is_finer = sum(size != 1 for size in dims) > sum(size != 1 for size in shape.dims)
+    is_merged = all(sum(shape.dims[d] != 1 for d in run) <= 1 for _, run in runs)
+    return dims if is_finer and is_merged else None
 
 
 def leaves_needed(roots: Sequence[Leaf], border: set[Leaf]) -> set[Leaf]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from hloc.analysis import cost
@@ -10,13 +10,13 @@ from hloc.codegen.arrays import ArrayRef
 from hloc.codegen.bodies import Body, Leaf, immediate
 from hloc.codegen.crossings import crossing_of
 from hloc.codegen.epilogue import Finisher
-from hloc.codegen.forms import loop_nests
+from hloc.codegen.forms import dims_before_reshapes, loop_nests
 from hloc.codegen.kernel import KernelContext
 from hloc.codegen.kernel_keys import Keys
 from hloc.codegen.kernel_steps import KernelStep
 from hloc.codegen.kernel_threads import SharedKernel, sharing_of, thread_count, work
 from hloc.codegen.llvm import Builder, Function, Module, Value
-from hloc.codegen.loops import Index
+from hloc.codegen.loops import Index, merged_index
 from hloc.codegen.program import External, Kernel
 from hloc.codegen.routines import i64
 from hloc.codegen.targets.target import Target
@@ -273,14 +273,23 @@ def _write(k: KernelContext, step: KernelStep) -> None:
     nests = loop_nests(form)
     crossing = crossing_of(step) if len(nests) == 1 else None
     for nest in nests:
-        shape = k.outputs[nest[0]].shape
         body = partial(_store_all, k, [(form.roots[number], k.outputs[number]) for number in nest])
         if crossing is not None:
             transposes.write_tiles(k, step, crossing, body)
         elif _is_streamed(k, nest):
             _streamed_loops(k, step, nest)
         else:
-            k.loop_nest(shape.dims, body, shape.minor_to_major[::-1], _interleaving(step))
+            _plain_loops(k, step, nest, body)
+
+
+def _plain_loops(k: KernelContext, step: KernelStep, nest: Sequence[int], body: Callable[[Index], None]) -> None:
+    """A loop nest over the index of some roots, or over dimensions of which those are made."""
+    shape, interleave = k.outputs[nest[0]].shape, _interleaving(step)
+    dims = dims_before_reshapes(shape, [step.form.roots[number] for number in nest])
+    if dims is None:
+        k.loop_nest(shape.dims, body, shape.minor_to_major[::-1], interleave)
+    else:
+        k.loop_nest(dims, lambda index: body(merged_index(k.b, index, dims, shape.dims)), interleave=interleave)
 
 
 def _store_all(k: KernelContext, pairs: list[tuple[Leaf, ArrayRef]], index: Index) -> None:

@@ -87,8 +87,26 @@ class Part(Value):
         return prod(self.flat.sizes[self.first : self.end])
 
 
+class Merged(Value):
+    """The combined index along dimensions of `sizes`, none of them 1, whose indices are the `parts`."""
+
+    __slots__ = ("value", "parts", "sizes")
+
+    def __init__(self, builder: Builder, parts: Sequence[Value], sizes: Sequence[int]):
+        self.type = "i64"
+        self.value = linear(builder, tuple(parts), sizes, row_major_strides(sizes))
+        self.parts = list(parts)
+        self.sizes = list(sizes)
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        return self.value.text
+
+
 def _whole(value: Value) -> Value:
     """A part that is all of its Flat is the Flat's own value."""
+    if isinstance(value, Merged):
+        value = value.value
     while isinstance(value, Part) and value.first == 0 and value.end == len(value.flat.sizes):
         value = value.flat.value
     return value
@@ -154,7 +172,9 @@ def delinearize(builder: Builder, value: Value, dims: Sequence[int]) -> list[Val
     """The index whose row-major position among `dims` is `value`; divisions only where they are needed."""
     wide = [dimension for dimension, size in enumerate(dims) if size != 1]
     index = [index_constant(0)] * len(dims)
-    if isinstance(value, Part) and (parts := _aligned_parts(value, [dims[d] for d in wide])) is not None:
+    if isinstance(value, Merged) and value.sizes == [dims[d] for d in wide]:
+        values = value.parts
+    elif isinstance(value, Part) and (parts := _aligned_parts(value, [dims[d] for d in wide])) is not None:
         values = parts
     elif wide:
         values = Flat(builder, value, [dims[d] for d in wide]).parts()
@@ -206,10 +226,25 @@ def reshape_index(builder: Builder, index: Index, to_dims: Sequence[int], from_d
     result: list[Value] = [index_constant(0)] * len(from_dims)
     for from_run, to_run in reshape_runs(from_dims, to_dims):
         sizes = [to_dims[d] for d in to_run]
-        value = linear(builder, tuple(index[d] for d in to_run), sizes, row_major_strides(sizes))
+        wide = [d for d in to_run if to_dims[d] != 1]
+        if len(wide) == 1:
+            value = index[wide[0]]
+        else:
+            value = linear(builder, tuple(index[d] for d in to_run), sizes, row_major_strides(sizes))
         parts = delinearize(builder, value, [from_dims[d] for d in from_run])
         for dimension, part in zip(from_run, parts, strict=True):
             result[dimension] = part
+    return tuple(result)
+
+
+def merged_index(builder: Builder, index: Index, from_dims: Sequence[int], to_dims: Sequence[int]) -> Index:
+    """An index among `from_dims`, runs of which are `to_dims`, among these; `reshape_index` gives it back."""
+    result = [index_constant(0)] * len(to_dims)
+    for from_run, to_run in reshape_runs(from_dims, to_dims):
+        wide = [d for d in from_run if from_dims[d] != 1]
+        for dimension in (d for d in to_run if to_dims[d] != 1):
+            parts, sizes = [index[d] for d in wide], [from_dims[d] for d in wide]
+            result[dimension] = Merged(builder, parts, sizes) if len(wide) > 1 else parts[0]
     return tuple(result)
 
 

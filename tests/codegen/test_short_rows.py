@@ -108,3 +108,41 @@ ENTRY e {{
 }}"""
     _check(text, np.arange(1e6, dtype=np.float32).reshape(1000, 1000), np.array(7, np.int32))
     assert ("@hloc.parallel" in emit_stage(hloc.parse(text), "llvm", "cpu", Options(num_threads=2))) == shared
+
+
+def _merged(dims: str, merged: str, axis: int) -> str:
+    """Bits of bytes along an axis, seen in an array of fewer dimensions."""
+    return f"""HloModule m
+ENTRY e {{
+  x = u8[{dims.replace(',8', '', 1)}] parameter(0)
+  bit = u8[8] iota(), iota_dimension=0
+  bytes = u8[{dims}] broadcast(x), dimensions={{{",".join(str(d) for d in range(3) if d != axis)}}}
+  bits = u8[{dims}] broadcast(bit), dimensions={{{axis}}}
+  moved = u8[{dims}] shift-right-logical(bytes, bits)
+  all = u8[{merged}] reshape(moved)
+  one = u8[] constant(1)
+  ones = u8[{merged}] broadcast(one), dimensions={{}}
+  lowest = u8[{merged}] and(all, ones)
+  ROOT r = f32[{merged}] convert(lowest)
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("dims", "merged", "axis"),
+    [
+        ("30,7,8", "1680", 2),
+        ("30,7,8", "30,56", 2),
+        ("30,7,8", "210,8", 2),
+        ("30,8,7", "240,7", 1),
+        ("30,8,1", "1,240", 1),
+    ],
+)
+def test_loops_have_the_dimensions_that_a_reshape_merges(dims: str, merged: str, axis: int) -> None:
+    text = _merged(dims, merged, axis)
+    sizes = [size for d, size in enumerate(map(int, dims.split(","))) if d != axis]
+    _check(text, np.random.default_rng(3).integers(0, 256, sizes).astype(np.uint8))
+    assert "udiv" not in _kernels(emit_stage(hloc.parse(text), "llvm", "cpu", Options(num_threads=1)))
+
+
+def _kernels(llvm: str) -> str:
+    return "".join(part for part in llvm.split("define ") if "@kernel." in part.split("(")[0])
