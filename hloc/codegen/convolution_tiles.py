@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type, zero
 from hloc.codegen.products import load_as, multiply_add
-from hloc.codegen.routines import Routines, blocks, i64, least
+from hloc.codegen.routines import OPTIMIZED, PLAIN, Routines, blocks, i64, least
 from hloc.codegen.tiles import Tile
 from hloc.ir.dtypes import DType
 
@@ -28,7 +28,8 @@ def positions_routine(routines: Routines, tile: Tile) -> Function:
         "ptr image, ptr places, i64 tiles, ptr offsets, i64 count, i64 run, ptr kernel, i64 panel_kernel, "
         "i64 panels, ptr sums, i64 panel_sums, i1 adds"
     )
-    return routines.get(f"hloc.convolve.{tile.name}", params, lambda b, p: _PositionsWriter(b, p, tile).write())
+    name = f"hloc.convolve.{tile.name}"
+    return routines.get(name, params, lambda b, p: _PositionsWriter(b, p, tile).write(), stage=PLAIN)
 
 
 def block_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
@@ -79,7 +80,7 @@ def block_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
         ):
             panel(feature, first, count)
 
-    return routines.get(f"hloc.convolve_block.{kernel.name}.{tile.name}", params, write)
+    return routines.get(f"hloc.convolve_block.{kernel.name}.{tile.name}", params, write, stage=PLAIN)
 
 
 class _Source(NamedTuple):
@@ -102,11 +103,19 @@ def _pack_routine(routines: Routines, tile: Tile, kernel: DType) -> Function:
             start = b.add(b.load("i64", b.gep("i64", p.starts, run)), b.mul(step, p.step))
             target = b.gep(tile.type, p.to, b.mul(b.add(b.mul(run, p.run), step), i64(tile.columns)))
             source = b.gep(scalar.memory_type(kernel), p.weights, start)
-            with b.for_loop(i64(0), p.features) as column:
-                address = b.gep(scalar.memory_type(kernel), source, b.mul(column, p.feature))
-                b.store(load_as(b, kernel, tile.dtype, address), b.gep(tile.type, target, column))
+            if kernel is tile.dtype:
+                _copy_line(b, kernel, tile.lanes, source, p.feature, target, p.features)
+            else:
+                with b.for_loop(i64(0), p.features) as column:
+                    address = b.gep(scalar.memory_type(kernel), source, b.mul(column, p.feature))
+                    b.store(load_as(b, kernel, tile.dtype, address), b.gep(tile.type, target, column))
 
-    return routines.get(f"hloc.convolve_pack.{kernel.name}.{tile.name}", params, write)
+    return routines.get(
+        f"hloc.convolve_pack.{kernel.name}.{tile.name}",
+        params,
+        write,
+        stage=PLAIN if kernel is tile.dtype else OPTIMIZED,
+    )
 
 
 def places_routine(routines: Routines) -> Function:
@@ -120,21 +129,20 @@ def places_routine(routines: Routines) -> Function:
         def last(size: Value, stride: Value) -> Value:
             return b.mul(b.sub(size, i64(1)), stride)
 
-        with (
-            b.for_loop(i64(0), p.size0, unroll=False) as i,
-            b.for_loop(i64(0), p.size1, unroll=False) as j,
-            b.for_loop(i64(0), p.size2, unroll=False) as k,
-        ):
-            number = b.add(b.mul(b.add(b.mul(i, p.size1), j), p.size2), k)
-            place = b.add(b.add(b.mul(i, p.stride0), b.mul(j, p.stride1)), b.mul(k, p.stride2))
-            b.store(b.add(p.start, place), b.gep("i64", p.to, number))
+        with b.for_loop(i64(0), p.size0, unroll=False) as i:
+            plane, start = b.mul(i, p.size1), b.add(p.start, b.mul(i, p.stride0))
+            with b.for_loop(i64(0), p.size1, unroll=False) as j:
+                to = b.gep("i64", p.to, b.mul(b.add(plane, j), p.size2))
+                place = b.add(start, b.mul(j, p.stride1))
+                with b.for_loop(i64(0), p.size2, unroll=False) as k:
+                    b.store(b.add(place, b.mul(k, p.stride2)), b.gep("i64", to, k))
         count = b.mul(b.mul(p.size0, p.size1), p.size2)
         end = b.add(p.start, last(p.size0, p.stride0))
         end = b.add(b.add(end, last(p.size1, p.stride1)), last(p.size2, p.stride2))
         with b.for_loop(i64(0), p.more, unroll=False) as number:
             b.store(end, b.gep("i64", p.to, b.add(count, number)))
 
-    return routines.get("hloc.convolve_places", params, write)
+    return routines.get("hloc.convolve_places", params, write, stage=PLAIN)
 
 
 def copy_routine(routines: Routines, dtype: DType) -> Function:
@@ -157,13 +165,26 @@ def copy_routine(routines: Routines, dtype: DType) -> Function:
                 b.memcpy(to, source, b.mul(width, i64(dtype.itemsize)))
 
             def apart(source: Value = source, to: Value = to) -> None:
-                with b.for_loop(i64(0), p.columns, unroll=False) as k, b.for_loop(i64(0), p.channels) as c:
-                    address = b.gep(type, source, b.add(b.mul(k, p.column), b.mul(c, p.channel)))
-                    b.store(b.load(type, address), b.gep(type, to, b.add(b.mul(k, p.to_column), c)))
+                with b.for_loop(i64(0), p.columns, unroll=False) as k:
+                    line = b.gep(type, source, b.mul(k, p.column)), p.channel, b.gep(type, to, b.mul(k, p.to_column))
+                    _copy_line(b, dtype, routines.target.vector_bytes // dtype.itemsize, *line, p.channels)
 
             b.if_else(dense, whole, apart)
 
-    return routines.get(f"hloc.convolve_copy.{dtype.name}", params, write)
+    return routines.get(f"hloc.convolve_copy.{dtype.name}", params, write, stage=PLAIN)
+
+
+def _copy_line(
+    b: Builder, dtype: DType, lanes: int, source: Value, step: Value, target: Value, count: Value
+) -> None:
+    """Copies so many elements, which lie a `step` apart, to where they lie side by side."""
+    type, align = scalar.memory_type(dtype), dtype.itemsize
+    whole = b.select(b.icmp_signed("==", step, i64(1)), b.and_(count, i64(-lanes)), i64(0))
+    with b.for_loop(i64(0), whole, lanes, vectorize=False, unroll=False) as at:
+        value = b.load(vector_type(type, lanes), b.gep(type, source, at), align=align)
+        b.store(value, b.gep(type, target, at), align=align)
+    with b.for_loop(whole, count, vectorize=False, unroll=False) as at:
+        b.store(b.load(type, b.gep(type, source, b.mul(at, step))), b.gep(type, target, at))
 
 
 class _PositionsWriter:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.fourier_parts import Split
 from hloc.codegen.llvm import Builder, Function, Value, vector_type
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import OPTIMIZED, PLAIN, Routines, i64
 from hloc.ir.dtypes import DType
 
 _PLACES = "i64 count, i64 lines, i64 step, i64 line_step"
@@ -21,14 +21,14 @@ def take_routine(routines: Routines, dtype: DType, lanes: int, width: int) -> Fu
     """`take(array, re, im, count, lines, step, line_step)`: the parts of `count` elements of some lines."""
     params = f"ptr noalias array, ptr noalias re, ptr noalias im, {_PLACES}"
     name = f"hloc.fft.take.{dtype.name}.{lanes}.{width}"
-    return routines.get(name, params, lambda b, p: _Mover(b, p, dtype, lanes, width).write(False))
+    return routines.get(name, params, lambda b, p: _Mover(b, p, dtype, lanes, width).write(False), stage=PLAIN)
 
 
 def put_routine(routines: Routines, dtype: DType, lanes: int, width: int) -> Function:
     """`put(array, re, im, count, lines, step, line_step, factor)`: the other way, each number times a factor."""
     params = f"ptr noalias array, ptr noalias re, ptr noalias im, {_PLACES}, {scalar.memory_type(dtype)} factor"
     name = f"hloc.fft.put.{dtype.name}.{lanes}.{width}"
-    return routines.get(name, params, lambda b, p: _Mover(b, p, dtype, lanes, width).write(True))
+    return routines.get(name, params, lambda b, p: _Mover(b, p, dtype, lanes, width).write(True), stage=PLAIN)
 
 
 def mirror_routine(routines: Routines, dtype: DType, width: int) -> Function:
@@ -44,7 +44,8 @@ def mirror_routine(routines: Routines, dtype: DType, width: int) -> Function:
             b.store(b.fneg(b.load(type, b.gep(type, p.im, there))), b.gep(type, p.im, here))
 
     name = f"hloc.fft.mirror.{dtype.name}.{width}"
-    return routines.get(name, "ptr noalias re, ptr noalias im, i64 length", write)
+    stage = PLAIN if width == 1 else OPTIMIZED  # which makes vectors of the lines
+    return routines.get(name, "ptr noalias re, ptr noalias im, i64 length", write, stage=stage)
 
 
 class _Mover:

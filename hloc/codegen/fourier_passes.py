@@ -15,7 +15,7 @@ import numpy as np
 from hloc.codegen import scalar
 from hloc.codegen.fourier_parts import Split, butterfly, multiply
 from hloc.codegen.llvm import Builder, Function, Value, lane_count, vector_type, zero
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import PLAIN, Routines, i64
 from hloc.ir.dtypes import DType
 
 _UNROLLED = (3, 5)
@@ -60,8 +60,9 @@ def pass_routine(routines: Routines, dtype: DType, radix: int, lanes: int) -> Fu
         name = f"hloc.fft.{dtype.name}.listed.{lanes}"
         return routines.get(name, params, lambda b, p: write(b, p, dtype, lanes, p.radix).write())
     name = f"hloc.fft.{dtype.name}.{radix}.{lanes}"
+    params = f"{_ARRAYS}, i64 groups, i64 width"
     return routines.get(
-        name, f"{_ARRAYS}, i64 groups, i64 width", lambda b, p: _Along(b, p, dtype, lanes, i64(radix)).write(radix)
+        name, params, lambda b, p: _Along(b, p, dtype, lanes, i64(radix)).write(radix), stage=PLAIN
     )
 
 
@@ -69,7 +70,7 @@ def first_routine(routines: Routines, dtype: DType, lanes: int) -> Function:
     """`f(xr, xi, yr, yi, roots, groups)`: the first pass of one line, of radix `lanes`, and at least as many groups."""
     params = f"{_ARRAYS}, i64 groups"
     name = f"hloc.fft.{dtype.name}.first.{lanes}"
-    return routines.get(name, params, lambda b, p: _First(b, p, dtype, lanes, i64(lanes)).write())
+    return routines.get(name, params, lambda b, p: _First(b, p, dtype, lanes, i64(lanes)).write(), stage=PLAIN)
 
 
 def is_listed(radix: int) -> bool:

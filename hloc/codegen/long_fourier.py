@@ -19,7 +19,7 @@ from hloc.codegen.fourier_lines import put_routine, take_routine
 from hloc.codegen.fourier_parts import Split, inverse, multiply, padded
 from hloc.codegen.fourier_passes import radices_of, transposed
 from hloc.codegen.llvm import Builder, Function, Value, vector_type
-from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.routines import PLAIN, Routines, i64, least
 from hloc.ir.dtypes import DType
 from hloc.records import record
 
@@ -178,7 +178,7 @@ def _turn_routine(routines: Routines, line: LongLine) -> Function:
 
     names = ("re", "im", "far_re", "far_im", "near_re", "near_im", "to")
     params = ", ".join(f"ptr noalias {name}" for name in names)
-    return routines.get(f"hloc.fft.turn.{line.dtype.name}.{line.lanes}", f"{params}, i64 count", write)
+    return routines.get(f"hloc.fft.turn.{line.dtype.name}.{line.lanes}", f"{params}, i64 count", write, stage=PLAIN)
 
 
 def _rows_routine(routines: Routines, line: LongLine) -> Function:
@@ -202,4 +202,4 @@ def _rows_routine(routines: Routines, line: LongLine) -> Function:
                         square(number, row, column, part, target)
 
     params = "ptr noalias array, ptr noalias re, ptr noalias im, i64 count, i64 step"
-    return routines.get(f"hloc.fft.rows.{line.dtype.name}.{line.lanes}", params, write)
+    return routines.get(f"hloc.fft.rows.{line.dtype.name}.{line.lanes}", params, write, stage=PLAIN)

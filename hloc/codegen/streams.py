@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from hloc.codegen.arrays import ArrayRef, Register
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Builder, Function, Value, integer, vector_type
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import PLAIN, Routines, i64
 from hloc.codegen.targets.target import Target
 from hloc.ir.shapes import ArrayShape
 
@@ -91,7 +91,7 @@ def stream_routine(routines: Routines) -> Function:
         is_aligned = b.icmp_signed("==", begins, i64(0))
         b.if_else(is_aligned, lines, lambda: b.memcpy(p.target, p.source, p.size))
 
-    return routines.get("hloc.stream", "ptr noalias target, ptr noalias source, i64 size", write)
+    return routines.get("hloc.stream", "ptr noalias target, ptr noalias source, i64 size", write, stage=PLAIN)
 
 
 def finish(b: Builder, target: Target) -> None:

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from hloc.codegen.convolution_plan import POINTS
 from hloc.codegen.gemm_block import Operand, block_routine, multiply_block
 from hloc.codegen.llvm import Builder, Function, Value, const, integer, vector_type, zero
-from hloc.codegen.routines import Routines, i64, least
+from hloc.codegen.routines import PLAIN, Routines, i64, least
 from hloc.codegen.tiles import Tile
 
 LEVEL = 16.0
@@ -37,7 +37,8 @@ def weights_routine(routines: Routines, tile: Tile) -> Function:
     A weight lies at multiples of the strides; points are put at to[panel][point][channel][column].
     """
     params = "ptr kernel, i64 row, i64 column, i64 channel, i64 feature, i64 channels, i64 panels, ptr noalias to"
-    return routines.get(f"hloc.winograd_weights.{tile.name}", params, lambda b, p: _Writer(b, p, tile).weights())
+    name = f"hloc.winograd_weights.{tile.name}"
+    return routines.get(name, params, lambda b, p: _Writer(b, p, tile).weights(), stage=PLAIN)
 
 
 def image_routine(routines: Routines, tile: Tile) -> Function:
@@ -93,7 +94,7 @@ def block_routine_of_points(routines: Routines, tile: Tile) -> Function:
         total = b.intrinsic("llvm.vector.reduce.fadd", tile.type, given, overloads=[writer.vector])
         return b.fcmp_ordered("==", total, const(tile.type, 0))
 
-    return routines.get(f"hloc.winograd_block.{tile.name}", params, write, result="i1")
+    return routines.get(f"hloc.winograd_block.{tile.name}", params, write, result="i1", stage=PLAIN)
 
 
 class _Places:
