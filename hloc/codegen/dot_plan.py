@@ -201,9 +201,8 @@ class DotPlan:
     @property
     def packs_once(self) -> bool:
         """Whether the right operand is packed as one block of all steps, which serves for other rows, too."""
-        if not self.is_packed or self.k > ALONE or self.dtype.is_complex or self.rhs.in_panels:
-            return False
-        return not self.in_place(self.lhs) and not self.in_place(self.rhs)
+        is_one = self.is_packed and self.k <= ALONE and not self.dtype.is_complex and not self.rhs.in_panels
+        return is_one and not self.in_place(self.rhs)
 
     def order(self, side: Side) -> str:
         """What is known of where an operand of a packed product lies: an order of `packing`, or IN_PLACE."""

@@ -31,6 +31,9 @@ _NEAR_BYTES, _READ = 1 << 20, 1 << 17
 bytes of columns, times the rows of a part: narrow strips of a large matrix come slowly from memory.
 """
 
+_LAST = 4
+"""Parts along rows of the last columns, and how many times as many there are in all."""
+
 _STRIP, _MOST_BLOCKS = 1 << 19, 64
 """Bytes of columns that are packed for many blocks of rows, where few are, and parts along rows then, at most."""
 
@@ -68,13 +71,15 @@ class Split:
 class Units:
     """A product in parts: those of each of so many `matrices`, along the rows and along the columns of the result.
 
-    If they are `by_columns`, those of the same columns follow on each other.
+    If they are `by_columns`, those of the same columns follow on each other. The first `whole` parts of one matrix have
+    all rows.
     """
 
     matrices: int
     rows: Split
     columns: Split
     by_columns: bool = False
+    whole: int = 0
 
     @staticmethod
     def of(plan: DotPlan, workers: int, vector_bytes: int) -> Units:
@@ -86,13 +91,13 @@ class Units:
         rows, columns = Split(plan.m, 1, row), Split(plan.n, 1, column)
         if plan.is_inline or plan.is_inline_dots or matrices >= 2 * workers:
             return Units(matrices, rows, columns)
-        if plan.packs_once:
+        left, right = plan.in_place(plan.lhs), plan.in_place(plan.rhs)
+        if plan.packs_once and not left:
             sides = _by_columns(plan, plan.gemm(vector_bytes), column, _FEW * workers // matrices)
             if matrices * sides[0].count * sides[1].count >= 2 * workers:
                 return Units(matrices, *sides, by_columns=True)
-        left, right = plan.in_place(plan.lhs), plan.in_place(plan.rhs)
         if left and not right and plan.is_packed and not plan.rhs.in_panels:
-            return Units(matrices, *_parted(plan, tile, column, matrices, workers))
+            return _parted(plan, tile, column, matrices, workers)
         least_rows = (_NEAR_TILES if right else _TILES) * row if plan.is_packed else plan.m
         least_columns = max((_NEAR_TILES if left else _TILES) * tile.columns, column)
         parts = (1 if left else 2) * workers
@@ -106,16 +111,24 @@ class Units:
                 break
         return Units(matrices, rows, columns)
 
-    def place(self, b: Builder, number: Value) -> list[Value]:
-        """A part's matrix, and its number along the rows and along the columns."""
+    def place(self, b: Builder, number: Value) -> tuple[Value, Value, tuple[Value, Value], tuple[Value, Value]]:
+        """A part's matrix, its number along the columns, and which rows and which columns it has."""
+        if self.whole:
+            is_whole, later = b.icmp_signed("<", number, i64(self.whole)), b.sub(number, i64(self.whole))
+            split = delinearize(b, later, (self.columns.count - self.whole, self.rows.count))
+            column = b.select(is_whole, number, b.add(split[0], i64(self.whole)))
+            rows = zip((i64(0), i64(self.rows.size)), self.rows.extent(b, split[1]), strict=True)
+            extent = tuple(b.select(is_whole, every, some) for every, some in rows)
+            return i64(0), column, extent, self.columns.extent(b, column)
         if self.by_columns:
             matrix, column, row = delinearize(b, number, (self.matrices, self.columns.count, self.rows.count))
-            return [matrix, row, column]
-        return delinearize(b, number, (self.matrices, self.rows.count, self.columns.count))
+        else:
+            matrix, row, column = delinearize(b, number, (self.matrices, self.rows.count, self.columns.count))
+        return matrix, column, self.rows.extent(b, row), self.columns.extent(b, column)
 
     @property
     def count(self) -> int:
-        return self.matrices * self.rows.count * self.columns.count
+        return self.whole + (self.matrices * self.columns.count - self.whole) * self.rows.count
 
 
 def _by_columns(plan: DotPlan, blocks: GemmPlan, column: int, wanted: int) -> tuple[Split, Split]:
@@ -131,15 +144,21 @@ def _by_columns(plan: DotPlan, blocks: GemmPlan, column: int, wanted: int) -> tu
     return rows, columns
 
 
-def _parted(plan: DotPlan, tile: Tile, column: int, matrices: int, workers: int) -> tuple[Split, Split]:
-    """Rows and columns of a product that reads rows where they lie, and packs columns: by columns first."""
+def _parted(plan: DotPlan, tile: Tile, column: int, matrices: int, workers: int) -> Units:
+    """A product that reads rows where they lie, and packs columns: by columns first. The last of many columns are
+    parted along rows as well, so that no thread waits long for another one at the end.
+    """
     strips = -(-plan.n // column)
     wanted = -(-max(min(matrices * plan.m * plan.n * plan.k // _WORK, _MOST * workers), workers) // matrices)
     if plan.n * plan.k * plan.dtype.itemsize > _NEAR_BYTES:
         tiles = -(-_READ // (plan.m * plan.dtype.itemsize * tile.columns))
         strips = min(strips, max(-(-plan.n // (tiles * tile.columns * workers)), 2) * workers)
     columns = min(strips, wanted)
+    split = min(plan.m // (_ROW_TILES * tile.rows), _LAST)
+    if plan.packs_once and matrices == 1 and split > 1 and columns >= 4 * workers:
+        whole = columns - max(2 * workers, columns // _LAST)
+        return Units(1, Split(plan.m, split, tile.rows), Split(plan.n, columns, column), True, whole)
     rows = Split(plan.m, 1, tile.rows)
     while rows.count * columns < min(wanted, -(-_FEW * workers // matrices)) and rows.halved(_ROW_TILES * tile.rows):
         rows = Split(plan.m, 2 * rows.count, tile.rows)
-    return rows, Split(plan.n, columns, column)
+    return Units(matrices, rows, Split(plan.n, columns, column))

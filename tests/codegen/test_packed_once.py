@@ -49,6 +49,27 @@ def test_parts(sizes, workers):
         assert units.columns.most <= plan.gemm(32).n_block
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("sizes", [(515, 600, 300), (480, 420, 400), (384, 200, 512)])
+def test_last_columns_by_rows(dtype, sizes):
+    """Rows are read in place: parts are columns, but the last ones are parted along rows, too."""
+    m, n, k = sizes
+    text = f"""HloModule m
+ENTRY e {{
+  a = {dtype}[{m},{k}] parameter(0)
+  b = {dtype}[{k},{n}] parameter(1)
+  ROOT d = {dtype}[{m},{n}] dot(a, b), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}
+}}"""
+    units = Units.of(DotPlan(hloc.parse(text).entry.root), 2, 32)
+    assert 0 < units.whole < units.columns.count
+    assert units.count == units.whole + (units.columns.count - units.whole) * units.rows.count
+    random = np.random.default_rng(m)
+    a, b = (random.standard_normal(dims).astype(_TYPES[dtype]) for dims in ((m, k), (k, n)))
+    one, two, three = (hloc.compile(text, options=Options(num_threads=count))(a, b) for count in (1, 2, 3))
+    np.testing.assert_allclose(one, a.astype(np.float64) @ b.astype(np.float64), rtol=1e-4, atol=1e-3)
+    assert one.tobytes() == two.tobytes() == three.tobytes()
+
+
 def test_results_finished_by_other_ops():
     text = """HloModule m
 ENTRY e {

@@ -127,9 +127,8 @@ class _Product(ThinDot, LongDot):
         used = self.used
         with k.ranged(units.count) as limits, b.for_loop(*limits, unroll=False) as unit:
             self.used = used
-            matrix, row, column = units.place(b, unit)
+            matrix, column, (top, rows), (left, columns) = units.place(b, unit)
             self.loops = delinearize(b, matrix, plan.batch)
-            (top, rows), (left, columns) = units.rows.extent(b, row), units.columns.extent(b, column)
             self.origin, self.extent = (top, left), (rows, columns)
             if is_once:
                 number = b.add(b.add(b.mul(matrix, i64(units.columns.count)), column), i64(1))
