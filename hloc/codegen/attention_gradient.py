@@ -4,16 +4,22 @@ All scores of a block of rows are made, go through what lies between the product
 multiplied while they are in a cache: by what has the columns' number for results of the block, by what has the rows'
 number for sums that grow from block to block. Operands with the columns' number are packed once a batch. A batch is
 one thread's, so sums are the same for any number of threads.
+
+Where a mask is known, a block leaves out the columns that it masks: their scores are taken as zeros, and when weights
+turn out to be zeros there, and numbers elsewhere, no product needs them. Otherwise the block is done again with all
+columns. What the products multiply has to be numbers, and no huge ones, since no zero makes up for others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lcm
 from typing import TYPE_CHECKING
 
 from hloc.analysis.attention import SIDES, free_dims, span_of
 from hloc.analysis.attention_gradient import AttentionGradient, Product, Scores, gradient_of
 from hloc.codegen.attention_blocks import STEPS, Between, between_of
+from hloc.codegen.attention_gradient_mask import mask_of_gradient
 from hloc.codegen.attention_plan import side_of, steps_of
 from hloc.codegen.bodies import Leaf, source
 from hloc.codegen.dot_side import Side
@@ -21,7 +27,7 @@ from hloc.codegen.gemm import GemmPlan
 from hloc.codegen.graphs import are_elements
 from hloc.codegen.products import summing_type
 from hloc.ir.computation import Computation
-from hloc.ir.dtypes import DType
+from hloc.ir.dtypes import F32, F64, DType
 from hloc.ir.instruction import Instruction
 from hloc.lazy import lazy
 from hloc.records import record
@@ -31,11 +37,17 @@ if TYPE_CHECKING:
 
 attention_gradient_kernel = lazy("hloc.codegen.attention_gradient_kernel")
 
-_BLOCK_BYTES = 1 << 17
-"""Scores and weights of a block of rows: a good part of the second cache."""
+_BLOCK_BYTES = 1 << 18
+"""Scores and weights of a block of rows: what the second cache holds."""
 
 _MOST_TILES, _TILE = 6, 12
 """A block has so many times so many rows at most: whole tiles of all targets."""
+
+_MASKED_BLOCKS = 5
+"""Blocks of rows that leave out columns, at least, if there are so many tiles."""
+
+LANES = 8
+"""Columns that are looked at together, to see that they are zeros."""
 
 _MOST_BYTES = 1 << 21
 """Bytes of a batch's packed operands and sums at most."""
@@ -66,12 +78,15 @@ class ProductSides:
 
 
 class GradientWay:
-    """How the gradients of `found` are computed, with sums of type `dtype`."""
+    """How the gradients of `found` are computed, with sums of `dtype`. A `mask` may leave out columns of blocks."""
 
     def __init__(self, found: AttentionGradient, dtype: DType, between: Between, weights: Sequence[Instruction]):
         self.found, self.dtype, self.between, self.weights = found, dtype, between, tuple(weights)
         self.scores = [_score_sides(found, scores) for scores in found.scores]
         self.products = [_product_sides(found, product, self.weights) for product in found.products]
+        self.mask = mask_of_gradient(found, self.weights) if found.n % LANES == 0 and dtype in (F32, F64) else None
+        if self.mask is not None and not self.mask.pays(self.rows, found.n):
+            self.mask = None
 
     @property
     def rows(self) -> int:
@@ -79,12 +94,22 @@ class GradientWay:
         matrices = len(self.scores) + len(self.weights)
         most = _BLOCK_BYTES // (self.stride * matrices * self.dtype.itemsize * _TILE)
         tiles = -(-self.found.m // _TILE)
-        return -(-tiles // -(-tiles // min(max(most, 1), _MOST_TILES))) * _TILE
+        most = min(max(most, 1), _MOST_TILES)
+        if self.mask is not None:
+            most = min(most, max(tiles // _MASKED_BLOCKS, 1))
+        return -(-tiles // -(-tiles // most)) * _TILE
 
     @property
     def stride(self) -> int:
         """Elements from a row of scores or weights to the next: room for whole tiles, and no power of two."""
         return -(-self.found.n // 16) * 16 + 16
+
+    def columns(self, vector_bytes: int) -> list[int]:
+        """For each block of rows, the columns that its mask leaves, in whole tiles."""
+        tiles = [self.score_tile(number, vector_bytes).tile.columns for number in range(len(self.scores))]
+        unit, ends = lcm(*tiles, LANES), self.mask.ends
+        firsts = range(0, self.found.m, self.rows)
+        return [min(whole(max(int(ends[i : i + self.rows].max()), 1), unit), self.found.n) for i in firsts]
 
     def score_tile(self, number: int, vector_bytes: int) -> GemmPlan:
         return GemmPlan.of(_TILE, self.found.n, self.scores[number].depth, self.dtype, vector_bytes)
@@ -98,19 +123,20 @@ class GradientWay:
         elements: dict[str, int] = {}
         for number, score in enumerate(self.scores):
             columns = self.score_tile(number, vector_bytes).tile.columns
-            elements[f"keys{number}"] = _whole(n, columns) * score.depth
-            elements[f"queries{number}"] = _whole(self.rows, _TILE) * score.depth
+            elements[f"keys{number}"] = whole(n, columns) * score.depth
+            elements[f"queries{number}"] = whole(self.rows, _TILE) * score.depth
             elements[f"scores{number}"] = self.rows * self.stride
         for number in range(len(self.weights)):
             elements[f"weights{number}"] = self.rows * self.stride
         for number, product in enumerate(self.products):
-            lines = _whole(product.width, self.product_tile(number, vector_bytes).tile.columns)
+            lines = whole(product.width, self.product_tile(number, vector_bytes).tile.columns)
             elements[f"other{number}"] = lines * (self.rows if product.over_rows else n)
             elements[f"sums{number}"] = product.width * (n if product.over_rows else found.m)
+        elements["state"] = 64
         places, end = {}, 0
         for name, count in elements.items():
             places[name] = end
-            end += _whole(count * self.dtype.itemsize, 64)
+            end += whole(count * self.dtype.itemsize, 64)
         return places | {"stages": end, "end": end + self.between.stages.scratch_bytes}
 
     @property
@@ -182,5 +208,6 @@ def _product_sides(found: AttentionGradient, product: Product, weights: Sequence
     return ProductSides(other, product.over_rows, weights.index(value), tuple(batch), (place,), tuple(lines), width)
 
 
-def _whole(size: int, unit: int) -> int:
+def whole(size: int, unit: int) -> int:
+    """The least multiple of `unit` that is not below `size`."""
     return -(-size // unit) * unit

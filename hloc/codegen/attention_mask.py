@@ -52,22 +52,27 @@ class Mask:
 def mask_of(plan: AttentionPlan, softmax: Softmax) -> Mask | None:
     """The mask of the scores of a softmax, if they are select(mask, scores, a constant) or the other way around."""
     given = softmax.given
+    order = [*plan.found.rows[given][plan.batches :], *columns_of(given, plan.found)]
+    return mask_of_select(given, order, plan.m, plan.n)
+
+
+def mask_of_select(given: Instruction, order: Sequence[int], m: int, n: int) -> Mask | None:
+    """The mask that an op puts on m x n scores, whose rows and columns its dimensions `order` count through."""
     if given.opcode != "select" or given.operands[0].shape.count != given.shape.count:
         return None
     for branch, other in ((1, 2), (2, 1)):
-        fill = _constant(given.operands[other])
-        if fill is None or _constant(given.operands[branch]) is not None:
+        fill = constant_of(given.operands[other])
+        if fill is None or constant_of(given.operands[branch]) is not None:
             continue
-        seen = _matrix(given.operands[0], given, plan)
+        seen = _matrix(given, branch == 1, order, m, n)
         if seen is None or math.isnan(fill) or fill == math.inf:
             return None
-        seen = seen if branch == 1 else ~seen
-        ends = np.where(seen.any(1), plan.n - seen[:, ::-1].argmax(1), 0)
+        ends = np.where(seen.any(1), n - seen[:, ::-1].argmax(1), 0)
         return Mask(ends, fill)
     return None
 
 
-def _constant(value: Instruction) -> float | None:
+def constant_of(value: Instruction) -> float | None:
     """The number that all elements are."""
     while value.opcode == "broadcast":
         value = value.operands[0]
@@ -76,8 +81,9 @@ def _constant(value: Instruction) -> float | None:
     return float(value.attributes["literal"].array.reshape(-1)[0])
 
 
-def _matrix(mask: Instruction, given: Instruction, plan: AttentionPlan) -> np.ndarray | None:
-    """A mask by rows and columns: what is seen in any batch. None if it is not known now."""
+def _matrix(given: Instruction, chosen: bool, order: Sequence[int], m: int, n: int) -> np.ndarray | None:
+    """Where a mask is `chosen` in any batch, by rows and columns. None if it is not known now."""
+    mask = given.operands[0]
     dims = list(range(given.shape.rank))
     while mask.opcode == "broadcast":
         dims = [dims[d] for d in mask.get("dimensions")]
@@ -85,15 +91,14 @@ def _matrix(mask: Instruction, given: Instruction, plan: AttentionPlan) -> np.nd
     literal = _known(mask, {}) if mask.shape.count <= _MOST_ELEMENTS else None
     if literal is None:
         return None
-    order = [*plan.found.rows[given][plan.batches :], *columns_of(given, plan.found)]
     wanted = [d for d in order if d in dims]
     others = tuple(axis for axis, d in enumerate(dims) if d not in wanted)
-    array = np.asarray(literal.array, bool).any(axis=others)
+    array = (np.asarray(literal.array, bool) == chosen).any(axis=others)
     left = [d for d in dims if d in wanted]
     array = array.transpose([left.index(d) for d in wanted])
     shape: Sequence[int] = [given.shape.dims[d] for d in order]
     array = array.reshape([size if d in wanted else 1 for d, size in zip(order, shape, strict=True)])
-    return np.broadcast_to(array, shape).reshape(plan.m, plan.n)
+    return np.broadcast_to(array, shape).reshape(m, n)
 
 
 def _known(value: Instruction, found: dict[Instruction, Literal | None]) -> Literal | None:

@@ -86,8 +86,8 @@ class Kernels:
     """What can be one kernel on a kind of target, besides loop nests over elements.
 
     `own` are the ops with loops of their own. `rows` gives the bytes of temporary memory that a fused computation
-    which goes by rows needs, None if there can be none; `attention` the way to compute an attention, if there is one, and
-    `gradient` that of a fused computation whose roots are gradients of one.
+    which goes by rows needs, None if there can be none; `attention` the way to compute an attention, if there is one,
+    and `gradient` that of a fused computation whose roots are gradients of one.
     """
 
     own: Mapping[str, KernelRow]

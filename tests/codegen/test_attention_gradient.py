@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from attention_programs import Program
 
 import hloc
 from hloc.arrays import compare, random_inputs
+from hloc.codegen.attention_gradient import GradientWay
 from hloc.options import Options
 
 SIZES = {"a": 2, "b": 4, "m": 40, "n": 24, "d": 8, "e": 6}
@@ -19,7 +20,8 @@ SIZES = {"a": 2, "b": 4, "m": 40, "n": 24, "d": 8, "e": 6}
 class Gradients(Program):
     """An attention, and the gradients of `q`, `k` and `v` for that of its result, `g`.
 
-    `swapped` are the products whose operands change places. Masked scores are `fill`; a value that is `kept` is a result.
+    `swapped` are the products whose operands change places. Masked scores are `fill`; a value that is `kept` is a
+    result too.
     """
 
     g: str = "ame"
@@ -166,3 +168,44 @@ def test_values_that_are_no_numbers(value: float, which: int) -> None:
     given[which][3, 37, 2] = value
     given[which][5, 0, 1] = value
     run(program, given)
+
+
+MASKED = Gradients({"a": 8, "m": 80, "n": 80, "d": 4, "e": 4}, masked=True)
+
+
+@pytest.mark.parametrize("fill", ["-1e9", "-inf", "-3", "2"])
+def test_masked_columns_are_left_out_where_their_powers_are_zeros(fill: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+    columns = GradientWay.columns
+
+    def noted(way: GradientWay, vector_bytes: int) -> list[int]:
+        asked.append(columns(way, vector_bytes))
+        return asked[-1]
+
+    monkeypatch.setattr(GradientWay, "columns", noted)
+    run(replace(MASKED, fill=fill))
+    assert asked
+    assert all(sum(found) < 0.8 * 80 * len(found) for found in asked)
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("zz = {full} multiply(p, rest)", "zz = {full} add(p, rest)"),  # no zero where p is
+        ("pg = {full} multiply(p, gv)", "pg = {full} multiply(gv, gv)"),  # a sum over what is masked
+        ("rest = {full} subtract(gv, alls)", "rest = {full} multiply(gv, gv)"),  # perhaps infinite
+        ("p = {full} divide(power, sums)", "p = {full} multiply(power, gv)"),  # zero where power is not
+    ],
+)
+def test_masked_columns_are_needed(what: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answer, without a look at what can be left out."""
+    monkeypatch.setattr(GradientWay, "columns", None)
+    full = "f32[8,80,80]"
+    text = MASKED.text.replace(what.format(full=full), other.format(full=full))
+    assert text != MASKED.text
+    module = hloc.parse(text)
+    given = random_inputs(module)
+    results = hloc.compile(module, options=Options(cache=False))(*given)
+    for one, expected in zip(results, hloc.evaluate(module, *given), strict=True):
+        difference = compare(one, expected)
+        assert difference.equal, difference
