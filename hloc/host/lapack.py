@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from types import ModuleType
 
 import numpy as np
 
@@ -22,11 +28,30 @@ Argument = str | int | bytes | None
 def function_address(name: str) -> int:
     """Where a routine lies, by its name in lower case: `dpotrf`. HloError if SciPy is missing."""
     try:
-        from scipy.linalg import cython_blas, cython_lapack
+        home = _library("cython_blas" if name[1:] in BLAS else "cython_lapack")
     except ImportError:
         raise HloError(f"{name} of LAPACK comes from SciPy: pip install 'hloc[linalg]'") from None
-    home = cython_blas if name[1:] in BLAS else cython_lapack
     return capsule_address(home.__pyx_capi__[name])
+
+
+def _library(name: str) -> ModuleType:
+    """A module of scipy.linalg; the package around it is not loaded, which takes five times as long.
+
+    ImportError if there is none.
+    """
+    whole = f"scipy.linalg.{name}"
+    if whole not in sys.modules:
+        folders = [os.path.join(folder, "linalg") for folder in import_module("scipy").__path__]
+        spec = PathFinder.find_spec(whole, folders)
+        if spec is None or spec.loader is None:
+            raise ModuleNotFoundError(whole)
+        sys.modules[whole] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[whole])
+        except BaseException:
+            del sys.modules[whole]
+            raise
+    return sys.modules[whole]
 
 
 def workspace_sizes(name: str, arguments: Sequence[Argument | np.ndarray]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import subprocess
 import sys
 from typing import NamedTuple
 
@@ -302,16 +302,21 @@ def test_calls_that_do_not_fit_are_refused_in_their_place(
 def test_without_scipy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from hloc.host.lapack import function_address
 
-    real_import = builtins.__import__
-
-    def refuse(name: str, *rest: object):
-        if name.startswith("scipy"):
-            raise ImportError(name)
-        return real_import(name, *rest)
-
     function_address.cache_clear()
     for name in [name for name in sys.modules if name.startswith("scipy")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "scipy", None)  # as if there were none
     with pytest.raises(HloError, match=r"pip install 'hloc\[linalg\]'"):
         one("lapack_dpotrf_ffi", "(f64[2,2], s32[])", "f64[2,2]", "uplo = 76 : ui8")
+
+
+def test_routines_come_without_the_package_around_them() -> None:
+    code = """
+import sys
+from hloc.host.lapack import function_address
+print(function_address("dpotrf") != function_address("dtrsm"), "scipy.linalg" in sys.modules)
+from scipy.linalg import cholesky, cython_lapack
+print(cholesky([[4.0]])[0, 0], cython_lapack is sys.modules["scipy.linalg.cython_lapack"])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "False", "2.0", "True"]
