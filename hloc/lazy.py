@@ -6,6 +6,7 @@ same rules.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ class lazy:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self._module), name)
+        return getattr(sys.modules.get(self._module) or import_module(self._module), name)
 
 
 class Table(Mapping[str, _Row]):

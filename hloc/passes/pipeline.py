@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 
-ast = lazy("ast")
 difflib = lazy("difflib")
 plugins = lazy("hloc.passes.plugins")
 
@@ -88,7 +87,7 @@ PASSES: dict[str, Pass] = {
         Pass("scaled_dot_expander", concerns=having("scaled-dot")),
         Pass("ragged_dot_expander", concerns=having("ragged-dot")),
         Pass("zero_sized", concerns=_has_empty_arrays),
-        Pass("tuple_simplifier"),
+        Pass("tuple_simplifier", concerns=having("get-tuple-element")),
         Pass("dead_arguments", concerns=having("call")),
         Pass("while_simplifier", concerns=having("while")),
         Pass("induction_simplifier", concerns=having("while")),
@@ -320,6 +319,10 @@ def own_passes(load: Sequence[object]) -> Mapping[str, Pass]:
     return own
 
 
+_PLANS: dict[str, tuple[tuple[Row, ...], list[Step | Group]]] = {}
+"""Pipelines of PIPELINES, their rows with the steps."""
+
+
 def plan(pipeline: str | Sequence[str], own: Mapping[str, Pass] = NO_PASSES) -> list[Step | Group]:
     """The steps of a pipeline; a named one has the passes of others, `own`, at the places that they ask for.
 
@@ -327,9 +330,15 @@ def plan(pipeline: str | Sequence[str], own: Mapping[str, Pass] = NO_PASSES) -> 
     """
     if isinstance(pipeline, str) and pipeline in PIPELINES:
         rows = PIPELINES[pipeline]
-        check_order([name for name, _ in flattened(rows)])
-        placed = plugins.place(rows, own.values(), pipeline) if own else rows
-        return [_planned(row, own) for row in placed]
+        if own:
+            check_order([name for name, _ in flattened(rows)])
+            return [_planned(row, own) for row in plugins.place(rows, own.values(), pipeline)]
+        known, steps = _PLANS.get(pipeline, (None, []))
+        if known is not rows:
+            check_order([name for name, _ in flattened(rows)])
+            steps = [_planned(row, own) for row in rows]
+            _PLANS[pipeline] = rows, steps
+        return steps
     names = _split(pipeline) if isinstance(pipeline, str) else list(pipeline)
     return [_step(name, own) for name in names]
 
@@ -383,21 +392,6 @@ def _step(text: str, own: Mapping[str, Pass]) -> Step:
     """A pass with its options, from text."""
     name, brace, rest = text.partition("{")
     row = find_pass(name, own)
-    given = _options_in(row, rest.removesuffix("}")) if brace else {}
+    given = row.options_in(rest.removesuffix("}")) if brace else {}
     make: Callable[[Options], object] = lambda options: row.make(options, given)  # noqa: E731
     return Step(name, text, make, row.concerns, row.origin)
-
-
-def _options_in(row: Pass, text: str) -> dict[str, object]:
-    """The values in `x=1,y=2`, by the names of the pass's options; HloError if one is unknown, or needed."""
-    given: dict[str, object] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        if name not in row.defaults:
-            known = ", ".join(row.defaults) or "none"
-            raise HloError(f"pass {row.name} has no option {name}: it has {known}")
-        try:
-            given[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise HloError(f"option {name} of pass {row.name}: {value!r} is not a number") from None
-    return given

@@ -41,14 +41,13 @@ class Rewriter:
     """
 
     def __init__(self, rules: Mapping[str, Sequence[Rule]], limit: int | None = None):
-        self._rules = {
-            opcode: [(rule, getattr(rule, "behind", None)) for rule in of_opcode] for opcode, of_opcode in rules.items()
-        }
+        self.rules = rules
         self.limit = limit
         self.fired: Counter[str] = Counter()
         self.last: dict[str, str] = {}
         self._effects = Effects()
         self._done: dict[Computation, _Content] = {}
+        self._rows: dict[str, list[_Row]] = {}
 
     def run(self, module: Module) -> int:
         """How often rules did something. RuntimeError if they undo each other's work."""
@@ -74,7 +73,7 @@ class Rewriter:
         while queue:
             instruction = queue.popleft()
             waiting.discard(instruction)
-            rules = self._rules.get(instruction.opcode)
+            rules = self._rows_of(instruction.opcode)
             if not rules or instruction.computation is None:
                 continue
             if has_dynamic and any(map(_is_dynamic, (instruction, *instruction.operands))):
@@ -91,6 +90,13 @@ class Rewriter:
                 if near not in waiting:
                     waiting.add(near)
                     queue.append(near)
+
+    def _rows_of(self, opcode: str) -> list[_Row]:
+        rows = self._rows.get(opcode)
+        if rows is None:
+            rows = [(rule, getattr(rule, "behind", None)) for rule in self.rules.get(opcode, ())]
+            self._rows[opcode] = rows
+        return rows
 
     def _first_result(self, instruction: Instruction, rules: Sequence[_Row]) -> Instruction | None:
         found_behind = {operand.opcode for operand in instruction.operands}

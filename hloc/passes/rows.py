@@ -7,9 +7,13 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cached_property
 from importlib import import_module
 
+from hloc.errors import HloError
 from hloc.ir.module import Module
+from hloc.lazy import lazy
 from hloc.options import Options
 from hloc.records import record
+
+ast = lazy("ast")
 
 
 class having:
@@ -72,6 +76,21 @@ class Pass:
         if not is_dataclass(self.kind):
             return {}
         return {field.name: _default(field) for field in fields(self.kind) if field.init}
+
+    def options_in(self, text: str) -> dict[str, object]:
+        """The values in `x=1,y=2`, by the names of the pass's options; HloError if one is unknown, or no number."""
+        given: dict[str, object] = {}
+        defaults = self.defaults
+        for part in filter(None, text.split(",")):
+            name, _, value = part.partition("=")
+            if name not in defaults:
+                known = ", ".join(defaults) or "none"
+                raise HloError(f"pass {self.name} has no option {name}: it has {known}")
+            try:
+                given[name] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                raise HloError(f"option {name} of pass {self.name}: {value!r} is not a number") from None
+        return given
 
 
 def _default(field: Field) -> object:

@@ -50,6 +50,9 @@ class Step:
     concerns: Callable[[Module], bool]
     origin: str | None = None
 
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
 
 @record
 class Group:
@@ -118,7 +121,8 @@ class Runner:
         changed = False
         if step.name not in self.options.disabled_passes:
             changed = self._run_checked(step)
-        self._stopped = self.options.until in (step.name, str(len(self.report.runs)))
+        until = self.options.until
+        self._stopped = until is not None and until in (step.name, str(len(self.report.runs)))
         return changed
 
     def _run_checked(self, step: Step) -> bool:
@@ -195,13 +199,16 @@ class Runner:
         self.report.runs.append(run)
         if file is not None:
             self._dump.write(file, self.module)
-        names = {step.name, str(number), *((EVERY,) if changed else ())}
-        if not names.isdisjoint(self.options.print_after):
+        if self.options.print_after and self._is_printed(run):
             form = printer.PrintOptions(large_constants=self.options.dump_constants)
             text = printer.print_module(self.module, form)
             self.report.printed.append(f"// after pass {number}, {step.name}\n{text}")
         if self.observer is not None:
             self.observer(run, self.module)
+
+    def _is_printed(self, run: PassRun) -> bool:
+        names = {run.name, str(run.number), *((EVERY,) if run.changed else ())}
+        return not names.isdisjoint(self.options.print_after)
 
     def _failure(self, step: Step, what: str) -> InternalError:
         """Saves the module as it was before the step, and says how to repeat the failure."""
