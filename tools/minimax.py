@@ -161,7 +161,7 @@ _ROWS = {
     "expm1_single": (_exp, (mp.mpf(1) / 2, SIXTH), 1e-12, -HALF_LN2, HALF_LN2, (4, None), _power(1)),
     # 2^r, and log2((1 + s) / (1 - s)) = s p(s^2): double coefficients, single precision results (`power`)
     "exp2_single": (_exp2, (1, mp.log(2)), 1e-30, -mp.mpf("0.5002"), mp.mpf("0.5002"), (None, 7), _flat),
-    "log2_single": (_odd(_twice_atanh_by_log, []), (2 / mp.log(2), 0), 1e-30, 0, mp.mpf("0.0401"), (None, 5), _flat),
+    "log2_single": (_odd(_twice_atanh_by_log, []), (2 / mp.log(2), 0), 1e-30, 0, mp.mpf("0.02944"), (None, 4), _flat),
     # log(1 + f) = f + f^2 p(f)
     "log": (_log, (-mp.mpf(1) / 2, THIRD), 1e-15, -THIRD, THIRD, (8, None), _power(1)),
     # 2 atanh(s) = 2 s + 2/3 s^3 + s^5 p(s^2)

@@ -203,6 +203,18 @@ def test_nan_in_nan_out(compiled, name, type):
     assert all(np.isnan(compiled(name, *pair)).all() for pair in operands)
 
 
+def test_powers_near_the_ends_of_the_range(compiled):
+    """Where the exponent of two has most digits in front of its point, and fewest behind it."""
+    rng = np.random.default_rng(2)
+    x = np.exp2(np.concatenate([rng.uniform(-2, 2, 200), rng.uniform(-126, 127, 100)])).astype(np.float32)
+    target = rng.uniform(118, 127.9, x.size) * rng.choice([-0.98, 1], x.size)
+    y = (target / np.log2(x.astype(np.float64))).astype(np.float32)
+    with mpmath.workprec(160):
+        for value, *row in zip(compiled("power", x, y), x, y, strict=True):
+            want = mpmath.power(*[mpmath.mpf(float(operand)) for operand in row])
+            assert ulps(value, want) <= 0.51, (row, value)
+
+
 @pytest.mark.parametrize("numpy", list(TYPES.values()))
 def test_power_of_special_numbers(compiled, numpy):
     """Every pair of them as C's pow has it."""

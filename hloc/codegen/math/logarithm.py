@@ -47,17 +47,17 @@ TINY = {"float": 2.0**-26, "double": 2.0**-55}
 INFINITY, NAN = float("inf"), float("nan")
 
 
-def exponent_of(bits: Num) -> tuple[Num, Num]:
-    """e of the float with these bits, an integer, and the bits that e adds to those of m."""
-    moved = bits - LEAST_BITS["float"]
+def exponent_of(bits: Num, least: int = LEAST_BITS["float"]) -> tuple[Num, Num]:
+    """e of the float with these bits, an integer, and the bits that e adds to those of m, at least `least`."""
+    moved = bits - least
     return moved.ashr(MANTISSA_BITS["float"]), moved & (-1 << MANTISSA_BITS["float"])
 
 
-def split(x: Num) -> tuple[Num, Num]:
-    """e as a float and m of x = 2**e * m, for a positive normal x."""
+def split(x: Num, least: int = LEAST_BITS["float"]) -> tuple[Num, Num]:
+    """e as a float and m of x = 2**e * m, for a positive normal x; `least` is for floats."""
     kind = scalar(x)
     if kind == "float":
-        e, bits = exponent_of(x.bits())
+        e, bits = exponent_of(x.bits(), least)
         return e.to_float(x.type), (x.bits() - bits).as_float(x.type)
     shift = MANTISSA_BITS[kind]
     moved = x.bits() + (ONE_BITS[kind] - LEAST_BITS[kind])
@@ -66,14 +66,14 @@ def split(x: Num) -> tuple[Num, Num]:
     return ((moved >> shift) | 0x4330000000000000).as_float(x.type) - (2.0**52 + 1023), mantissa
 
 
-def split_any(x: Num) -> tuple[Num, Num]:
+def split_any(x: Num, least: int = LEAST_BITS["float"]) -> tuple[Num, Num]:
     """Like `split`, of positive subnormal numbers too, if the module's code does not count these as zeros."""
     if x.b.module.flushes_denormals:
-        return split(x)
+        return split(x, least)
     kind = scalar(x)
     lift = MANTISSA_BITS[kind] + 2
     small = x < SMALLEST_NORMAL[kind]
-    exponent, mantissa = split(small.select(x * 2.0**lift, x))
+    exponent, mantissa = split(small.select(x * 2.0**lift, x), least)
     return small.select(exponent - float(lift), exponent), mantissa
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .double_double import Pair, fast_two_sum, scale, two_product
 from .exponential import EXP_RANGE, EXP_TAIL, LN2, LOG2_E, scale_by_power
-from .expression import Num, by_halves, horner, power_of_two, round_to_integer, scalar
+from .expression import MANTISSA_BITS, Num, horner, round_to_integer, scalar
 from .functions import function, usual
 from .logarithm import INFINITY, NAN, SMALLEST_NORMAL, log_of, split_any
 
-# 2^r for |r| <= 1/2, and log2((1 + s) / (1 - s)) / s in s^2, |s| <= 1/5, for single precision results.
+# 2^r for |r| <= 1/2, and log2((1 + s) / (1 - s)) / s in s^2, (1 + s) / (1 - s) from sqrt(1/2) to sqrt(2), for single
+# precision results.
 EXP2_SINGLE = (
     0.999999999959405,
     0.6931471805349486,
@@ -20,13 +21,13 @@ EXP2_SINGLE = (
     1.5316512659299835e-05,
 )
 LOG2_SINGLE = (
-    2.885390081777417,
-    0.9617966948360854,
-    0.5770777532427892,
-    0.4122263533156375,
-    0.3192794617546536,
-    0.2908913803323837,
+    2.8853900817901463,
+    0.9617966732765025,
+    0.5770835960489485,
+    0.4116721171636614,
+    0.3407403163720986,
 )
+ROOT_OF_HALF_BITS = 0x3F3504F3
 POWER_USUAL_BELOW = 2.0**127
 # Beyond these, powers of two are no single precision numbers.
 EXP2_RANGE_SINGLE = (-160.0, 130.0)
@@ -70,14 +71,15 @@ def _power_of_positive(x: Num, y: Num) -> Num:
 
 def _power_of_positive_single(x: Num, y: Num) -> Num:
     """The same of floats, as 2^(y log2 x), to about 32 bits: doubles will do, and no pairs are needed."""
-    exponent, mantissa = split_any(x)
+    exponent, mantissa = split_any(x, ROOT_OF_HALF_BITS)
     f = (mantissa - 1.0).widen()
     s = f / (f + 2.0)
-    t = y.widen() * s.fma(by_halves(s * s, LOG2_SINGLE), exponent.widen())
+    t = y.widen() * s.fma(horner(s * s, LOG2_SINGLE), exponent.widen())
     low, high = EXP2_RANGE_SINGLE
     t = t.min_with(high).max_with(low)
     k, bits = round_to_integer(t)
-    return (by_halves(t - k, EXP2_SINGLE) * power_of_two(bits, t.type)).narrow()
+    power = horner(t - k, EXP2_SINGLE).bits() + (bits << MANTISSA_BITS["double"])
+    return power.as_float(t.type).narrow()
 
 
 @function("power")
