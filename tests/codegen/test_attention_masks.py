@@ -126,3 +126,24 @@ def test_threads() -> None:
     given = random_inputs(hloc.parse(program(CAUSAL)))
     results = [hloc.compile(program(CAUSAL), options=Options(cache=False, num_threads=n))(*given) for n in (1, 2, 5)]
     assert all(np.array_equal(results[0], result) for result in results[1:])
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_batches_that_see_different_columns(inverse: bool) -> None:
+    """What some batch sees counts in all, whether the mask says what is seen or what is not."""
+    full = f"{BATCH},{ROWS},{COLUMNS}"
+    lines = [
+        f"b = s32[{full}] iota(), iota_dimension=0",
+        f"rr = s32[{full}] broadcast(r), dimensions={{1,2}}",
+        f"cc = s32[{full}] broadcast(c), dimensions={{1,2}}",
+        "step = s32[] constant(30)",
+        f"steps = s32[{full}] broadcast(step), dimensions={{}}",
+        f"more = s32[{full}] multiply(b, steps)",
+        f"last = s32[{full}] add(rr, more)",
+        f"mask = pred[{full}] compare(cc, last), direction={'GT' if inverse else 'LE'}",
+    ]
+    text = program("", inverse=inverse).replace(
+        f"mask = pred[{full}] broadcast(seen), dimensions={{1,2}}", "\n  ".join(lines)
+    )
+    assert leaves_out(text)
+    check(text)
