@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.fourier_parts import Split
 from hloc.codegen.llvm import Builder, Function, Value, vector_type
-from hloc.codegen.routines import OPTIMIZED, PLAIN, Routines, i64
+from hloc.codegen.routines import PLAIN, Routines, i64
 from hloc.ir.dtypes import DType
 
 _PLACES = "i64 count, i64 lines, i64 step, i64 line_step"
@@ -44,8 +44,7 @@ def mirror_routine(routines: Routines, dtype: DType, width: int) -> Function:
             b.store(b.fneg(b.load(type, b.gep(type, p.im, there))), b.gep(type, p.im, here))
 
     name = f"hloc.fft.mirror.{dtype.name}.{width}"
-    stage = PLAIN if width == 1 else OPTIMIZED  # which makes vectors of the lines
-    return routines.get(name, "ptr noalias re, ptr noalias im, i64 length", write, stage=stage)
+    return routines.get(name, "ptr noalias re, ptr noalias im, i64 length", write, stage=PLAIN)
 
 
 class _Mover:

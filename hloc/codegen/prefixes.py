@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, vector_type
 from hloc.codegen.reducers import Reducer, combine, identity
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import PLAIN, Routines, i64
 from hloc.ir.dtypes import DType
 
 BLOCK = 512
@@ -63,7 +63,8 @@ class _Vectors:
 class _Prefix(_Vectors):
     def routine(self) -> Function:
         params = f"ptr source, ptr target, i64 count, {self.type} before"
-        return self.routines.get(f"hloc.prefix.{self.operation}.{self.dtype.name}", params, self._write, self.type)
+        name = f"hloc.prefix.{self.operation}.{self.dtype.name}"
+        return self.routines.get(name, params, self._write, self.type, PLAIN)
 
     def _write(self, b: Builder, p: SimpleNamespace) -> Value:
         """Whole vectors; what is left, in memory of its own."""
@@ -111,7 +112,7 @@ class _Prefix(_Vectors):
 class _Total(_Vectors):
     def routine(self) -> Function:
         name = f"hloc.total.{self.operation}.{self.dtype.name}"
-        return self.routines.get(name, "ptr source, i64 count", self._write, self.type)
+        return self.routines.get(name, "ptr source, i64 count", self._write, self.type, PLAIN)
 
     def _write(self, b: Builder, p: SimpleNamespace) -> Value:
         """Some folds of vectors side by side, which become one; then what is left."""

@@ -24,7 +24,7 @@ from hloc.codegen.graphs import operand_leaves
 from hloc.codegen.kernel import Index, KernelContext
 from hloc.codegen.llvm import Builder, Function, Value, integer
 from hloc.codegen.program import CONTEXT_FIELDS, DEVICE_LATE
-from hloc.codegen.routines import Routines, i64
+from hloc.codegen.routines import PLAIN, Routines, i64
 from hloc.ir.instruction import Instruction
 from hloc.reference.context import Device
 
@@ -71,7 +71,7 @@ def _wait_routine(routines: Routines) -> Function:
         b.while_loop([i64(0)], waits, look, "wait")
         return b.trunc(b.load_atomic("i64", status), "i32")
 
-    return routines.get("hloc.wait", "ptr communicator, ptr count, i64 wanted", write, "i32")
+    return routines.get("hloc.wait", "ptr communicator, ptr count, i64 wanted", write, "i32", PLAIN)
 
 
 def _pause(b: Builder, looks: Value) -> None:
@@ -118,7 +118,7 @@ def _meet_routine(routines: Routines, devices: int) -> Function:
         return status
 
     params = "ptr communicator, i64 device, ptr members, i64 number"
-    return routines.get(f"hloc.meet.{devices}", params, write, "i32")
+    return routines.get(f"hloc.meet.{devices}", params, write, "i32", PLAIN)
 
 
 class Meeting:

@@ -47,7 +47,8 @@ def image_routine(routines: Routines, tile: Tile) -> Function:
     They are put at to[point][tile][channel], those of a point a `slab` apart.
     """
     params = f"{_IMAGE}, ptr noalias to, i64 slab"
-    return routines.get(f"hloc.winograd_image.{tile.name}", params, lambda b, p: _Writer(b, p, tile).image())
+    name = f"hloc.winograd_image.{tile.name}"
+    return routines.get(name, params, lambda b, p: _Writer(b, p, tile).image(), stage=PLAIN)
 
 
 def level_routine(routines: Routines, tile: Tile) -> Function:
@@ -59,7 +60,7 @@ def level_routine(routines: Routines, tile: Tile) -> Function:
     """
     params = f"{_IMAGE}, ptr noalias room"
     name = f"hloc.winograd_level.{tile.name}"
-    return routines.get(name, params, lambda b, p: _Level(b, p, tile).write(), result="i1")
+    return routines.get(name, params, lambda b, p: _Level(b, p, tile).write(), result="i1", stage=PLAIN)
 
 
 def block_routine_of_points(routines: Routines, tile: Tile) -> Function:
