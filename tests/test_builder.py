@@ -187,3 +187,29 @@ def test_make_stores_no_defaults():
     x = builder.parameter(array(F32, 3, 3))
     assert builder.cholesky(x, lower=False).attributes == {}
     assert builder.cholesky(x, lower=True).attributes == {"lower": True}
+
+
+def test_lists_of_instructions_follow_edits():
+    text = """
+    HloModule m
+    f { p = f32[] parameter(0)  ROOT n = f32[] negate(p) }
+    ENTRY e {
+      x = f32[] parameter(0)
+      c = f32[] call(x), to_apply=f
+      ROOT a = f32[] add(x, c)
+    }
+    """
+    entry = parse(text).entry
+    x, call, add = before = entry.instructions
+    assert entry.instructions is before and entry.call_sites == [call]
+    again = make(entry, "call", [x], call.attributes, before=add)
+    assert entry.instructions == [x, call, again, add] and entry.call_sites == [call, again]
+    assert before == [x, call, add]
+    entry.move_before(again, call)
+    assert entry.instructions == [x, again, call, add] == list(entry) and entry.call_sites == [again, call]
+    entry.replace_uses(call, again)
+    entry.remove(call)
+    assert entry.instructions == [x, again, add] and entry.call_sites == [again]
+    other = make(entry, "negate", [x])
+    entry.reorder([x, other, again, add])
+    assert entry.instructions == [x, other, again, add] and entry.call_sites == [again]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import hloc
 from hloc.analysis.flops import positions
+from hloc.analysis.traffic import most_read, traffic
 from hloc.cli import main
 from hloc.ir.attributes import WindowDim
+
+SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def cost(text: str):
@@ -146,3 +150,12 @@ def test_an_executable_and_the_command_say_the_same(tmp_path):
 def test_windows_of_all_that_came_before_are_counted_at_once():
     size = 1 << 40
     assert positions(WindowDim(size, 1, size - 1, 0), size, size) == size * (size + 1) // 2
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.hlo")), ids=lambda path: path.stem)
+def test_no_kernel_reads_more_than_the_most_it_may(path):
+    module = hloc.optimize(path)
+    kernels = [i for i in module.instructions() if i.opcode not in ("parameter", "constant")]
+    for instruction in kernels:
+        moved = traffic(instruction)
+        assert sum(moved.operands) + moved.constants <= most_read(instruction)

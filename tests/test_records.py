@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from hloc.records import NamedTuple, record, replace
+from hloc.records import NamedTuple, record, remembered, replace
 
 
 @record
@@ -135,3 +135,22 @@ def test_named_tuples_are_those_of_typing() -> None:
 def test_wrong_fields_of_named_tuples_are_refused(arguments: tuple[tuple, dict]) -> None:
     with pytest.raises(TypeError, match="__new__"):
         Pair(*arguments[0], **arguments[1])
+
+
+def test_what_is_remembered_is_worked_out_once() -> None:
+    asked = []
+
+    @record
+    class Circle:
+        radius: int
+
+        @remembered
+        def area(self) -> int:
+            """Roughly."""
+            asked.append(self.radius)
+            return 3 * self.radius**2
+
+    one, two = Circle(1), Circle(2)
+    assert (one.area, two.area, one.area, two.area) == (3, 12, 3, 12)
+    assert asked == [1, 2] and one == Circle(1)
+    assert Circle.area.__doc__ == "Roughly."

@@ -99,10 +99,13 @@ class Instruction:
         """The computations named by the attributes, in the order of the op's row."""
         if self.opcode not in CALLERS:
             return []
-        one, many = _ONE_COMPUTATION[self.opcode], _MANY_COMPUTATIONS[self.opcode]
-        found = [self.attributes[name] for name in one if name in self.attributes]
-        for name in many:
-            found.extend(self.attributes.get(name, ()))
+        found: list[Computation] = []
+        attributes = self.attributes
+        for name in _ONE_COMPUTATION[self.opcode]:
+            if name in attributes:
+                found.append(attributes[name])
+        for name in _MANY_COMPUTATIONS[self.opcode]:
+            found.extend(attributes.get(name, ()))
         return found
 
     def replace_called(self, old: Computation, new: Computation) -> None:

@@ -19,7 +19,7 @@ class Literal:
     Literals are equal when shapes and bits are: NaNs by payload, and -0 differs from 0.
     """
 
-    __slots__ = ("shape", "value", "_hash")
+    __slots__ = ("shape", "value", "_hash", "_is_splat")
 
     def __init__(self, shape: Shape, value: np.ndarray | tuple[Literal, ...]):
         if isinstance(value, np.ndarray):
@@ -30,6 +30,7 @@ class Literal:
         self.shape = shape
         self.value = value
         self._hash: int | None = None
+        self._is_splat: bool | None = None
 
     @staticmethod
     def of(value: object, dtype: DType | None = None) -> Literal:
@@ -60,8 +61,10 @@ class Literal:
 
     def is_splat(self) -> bool:
         """Whether all elements (one at least) have the same bits."""
-        flat = bits_of(self.array).reshape(-1)
-        return flat.size > 0 and bool((flat == flat[0]).all())
+        if self._is_splat is None:
+            flat = bits_of(self.array).reshape(-1)
+            self._is_splat = flat.size == 1 or (flat.size > 0 and bool((flat == flat[0]).all()))
+        return self._is_splat
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Literal) or self.shape != other.shape:

@@ -23,7 +23,7 @@ class Names:
         key = _joined(stem, number)
         if key in self._taken:
             number = self._next.get(stem, 0)
-            while (key := _joined(stem, number)) in self._taken:
+            while (key := f"{stem}.{number}" if number else _joined(stem, number)) in self._taken:
                 number += 1
             self._next[stem] = number + 1
         self._taken.add(key)

@@ -100,3 +100,14 @@ def test_a_limit_stops_the_rules() -> None:
     run_pipeline(module, "algebraic{limit=0}", Options())
     assert module.to_text() == untouched
     assert run_pipeline(module, "algebraic{limit=1}").changed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_rule_that_is_not_tried_would_fire(path: Path) -> None:
+    left_out = [
+        (rule, instruction)
+        for instruction in parse(path.read_text(encoding="utf-8")).instructions()
+        for rule in RULES.get(instruction.opcode, ())
+        if getattr(rule, "behind", None) and rule.behind.isdisjoint(o.opcode for o in instruction.operands)
+    ]
+    assert not [rule.__name__ for rule, instruction in left_out if rule(instruction) is not None]
