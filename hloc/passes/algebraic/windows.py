@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hloc.ir.attributes import Window, WindowDim
+from hloc.ir.attributes import ConvDims, SliceDim, Window, WindowDim
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import array
 from hloc.passes.algebraic.facts import binary_opcode, is_identity
@@ -11,6 +11,12 @@ from hloc.passes.emit import Emit, dense
 from hloc.passes.patterns import bind, op, splat
 
 x, init, kernel, value = bind("x"), bind("init"), bind("kernel"), bind("value")
+
+_PLAIN = {"window", "dim_labels", "operand_precision"}
+"""What is said of convolutions of one group."""
+
+_LEAST_DILATION = 4
+"""From which dilation on it is worth to move the results."""
 
 
 def _is_whole(window: WindowDim, size: int) -> bool:
@@ -136,11 +142,87 @@ def convolution_to_dot(instruction: Instruction, x: Instruction, kernel: Instruc
     return emit.reshape(product, instruction.shape.dims)
 
 
+@rule(op("convolution", x, kernel))
+def dilation_to_features(instruction: Instruction, x: Instruction, kernel: Instruction) -> Instruction | None:
+    """convolution(x, k), x dilated d times along a dimension = a convolution with d times the features of result
+
+    Of d neighbouring results, each meets every d-th element of the kernel (a polyphase filter: Crochiere and Rabiner,
+    Multirate Digital Signal Processing, 1983). Where d divides the kernel's size, each meets equally many of the same
+    elements of x: one window with d kernels side by side, whose results stand behind each other.
+    """
+    window, labels = instruction.get("window"), instruction.attributes["dim_labels"]
+    if window is None or not instruction.attributes.keys() <= _PLAIN:
+        return None
+    dilated = [n for n, w in enumerate(window.dims) if w.base_dilation > 1]
+    if len(dilated) != 1:
+        return None
+    (n,) = dilated
+    w, size, step = window.dims[n], instruction.shape.dims[labels.output_spatial[n]], window.dims[n].base_dilation
+    moves = labels.output_spatial[n] + 1 != labels.output_feature
+    if w.stride != 1 or w.window_dilation != 1 or w.size % step or 0 in instruction.shape.dims:
+        return None
+    if step < (_LEAST_DILATION if moves else 2) or 0 in x.shape.dims:
+        return None
+    skipped = (step - 1 - w.pad_low) % step
+    places, taps, low = -(-(size + skipped) // step), w.size // step, (w.pad_low + skipped) // step
+    high = places - 1 + taps - x.shape.dims[labels.input_spatial[n]] - low
+    windows = (*window.dims[:n], WindowDim(taps, 1, low, high, reversed=w.reversed), *window.dims[n + 1 :])
+    emit = Emit.at(instruction)
+    kernels = _side_by_side(emit, kernel, labels, n, step, w.reversed)
+    dims = list(instruction.shape.dims)
+    dims[labels.output_spatial[n]] = places
+    dims[labels.output_feature] *= step
+    attributes = {**instruction.attributes, "window": Window(windows)}
+    product = emit.op("convolution", array(instruction.shape.dtype, *dims), (x, kernels), **attributes)
+    product = _moved(emit, product, labels.output_feature, step, labels.output_spatial[n], before=False)
+    if product.shape.dims == instruction.shape.dims:
+        return product
+    ranges = [SliceDim(0, limit) for limit in instruction.shape.dims]
+    ranges[labels.output_spatial[n]] = SliceDim(skipped, skipped + size)
+    return emit.slice(product, ranges)
+
+
+def _side_by_side(
+    emit: Emit, kernel: Instruction, labels: ConvDims, n: int, step: int, is_reversed: bool
+) -> Instruction:
+    """The kernel of every `step`-th element along spatial dimension `n`, and behind each other the further ones'.
+
+    The kernel of the first of `step` results begins with the last one of so many elements; with the first one if the
+    window is reversed.
+    """
+    d = labels.kernel_spatial[n]
+    dims = list(kernel.shape.dims)
+    parts = emit.reshape(kernel, [*dims[:d], dims[d] // step, step, *dims[d + 1 :]])
+    if not is_reversed:
+        parts = emit.op("reverse", dense(parts.shape), (parts,), dimensions=(d + 1,))
+    dims[d] //= step
+    return _regrouped(emit, parts, dims, d + 1, labels.kernel_output_feature, before=True)
+
+
+def _moved(emit: Emit, value: Instruction, source: int, count: int, target: int, before: bool) -> Instruction:
+    """The first factor `count` of a dimension made a factor of another: the first one if `before`, or the last one."""
+    dims = list(value.shape.dims)
+    dims[source] //= count
+    parts = emit.reshape(value, [*dims[:source], count, *dims[source:]])
+    return _regrouped(emit, parts, dims, source, target, before)
+
+
+def _regrouped(
+    emit: Emit, parts: Instruction, dims: list[int], extra: int, target: int, before: bool
+) -> Instruction:
+    """An array of `dims` and one more dimension, the one numbered `extra`, which becomes a factor of another one."""
+    others = [d for d in range(parts.shape.rank) if d != extra]
+    others.insert(target if before else target + 1, extra)
+    count = parts.shape.dims[extra]
+    return emit.reshape(
+        emit.transpose(parts, others), [size * count if d == target else size for d, size in enumerate(dims)]
+    )
+
+
 def _is_plain_product(convolution: Instruction) -> bool:
     """Whether all windows are of one element, and nothing is said but how they lie and how precise they are."""
     window = convolution.get("window")
-    known = {"window", "dim_labels", "operand_precision"}
-    return window is not None and convolution.attributes.keys() <= known and all(map(_is_point, window.dims))
+    return window is not None and convolution.attributes.keys() <= _PLAIN and all(map(_is_point, window.dims))
 
 
 def _dot_order(convolution: Instruction) -> list[int]:
