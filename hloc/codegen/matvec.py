@@ -6,12 +6,13 @@ rows of a, `rows` of them, are known when the routine is written. Sizes and stri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 from hloc.codegen import scalar
-from hloc.codegen.llvm import Builder, Function, Value, is_float, zero
+from hloc.codegen.llvm import Builder, Function, Value, const, is_float, vector_type, zero
 from hloc.codegen.products import added, load_as, multiply, multiply_add, store_as
-from hloc.codegen.routines import Routines, blocks, i64, least
+from hloc.codegen.routines import OPTIMIZED, PLAIN, Routines, blocks, i64, least
 from hloc.ir.dtypes import DType
 from hloc.records import NamedTuple
 
@@ -71,26 +72,68 @@ def row_sum_routine(routines: Routines, product: ThinProduct) -> Function:
     Rows of b, each times an element of a, are added up in blocks of columns that stay in cache.
     """
     params = "ptr a, ptr b, ptr c, i64 n, i64 k, i64 a_row, i64 a_step, i64 b_step, i64 c_row, i64 c_column"
-    return routines.get(f"hloc.row_sum.{product.name}", params, lambda b, p: _RowSum(b, p, product).write())
+    dtype = product.dtype
+    alike = product.rhs is dtype and product.out is dtype and is_float(scalar.memory_type(dtype))
+    lanes = routines.target.vector_bytes // dtype.itemsize if alike else 0
+    return routines.get(
+        f"hloc.row_sum.{product.name}",
+        params,
+        lambda b, p: _RowSum(b, p, product, lanes).write(),
+        stage=PLAIN if lanes else OPTIMIZED,
+    )
 
 
 class _RowSum(_Writer):
+    """Works on vectors of so many lanes; with 0, on elements, in loops that LLVM makes vectors of."""
+
+    def __init__(self, b: Builder, p: SimpleNamespace, product: ThinProduct, lanes: int):
+        super().__init__(b, p, product)
+        self.lanes = lanes
+
     def write(self) -> None:
         b, p, rows = self.b, self.p, self.product.rows
         together = max(8 // rows, 2)
         self.width = _COLUMN_BLOCK // rows
         self.sums = b.alloca(self.type, self.width * rows, align=64)
         with blocks(b, p.n, i64(self.width)) as (column, columns):
-            with b.for_loop(0, i64(rows * self.width)) as j:
-                b.store(zero(self.type), b.gep(self.type, self.sums, j))
+            b.memset(self.sums, const("i8", 0), i64(rows * self.width * self.product.dtype.itemsize))
             whole = b.sub(p.k, b.urem(p.k, i64(together)))
             with b.for_loop(i64(0), whole, together, unroll=False) as step:
                 self.add_rows(step, together, column, columns)
             with b.for_loop(whole, p.k, unroll=False) as step:
                 self.add_rows(step, 1, column, columns)
             for i in range(rows):
-                with b.for_loop(0, columns, unroll=False) as j:
-                    self.store(i, b.add(column, j), b.load(self.type, self.sum(i, j)))
+                self.put(i, column, columns)
+
+    def put(self, i: int, column: Value, columns: Value) -> None:
+        """Stores a row of sums as results."""
+
+        def some(j: Value, lanes: int) -> None:
+            if not lanes:
+                self.store(i, b.add(column, j), b.load(self.type, self.sum(i, j)))
+                return
+            place = b.gep(self.type, self.p.c, b.add(b.mul(self.p.c_row, i64(i)), b.add(column, j)))
+            b.store(self.vector(self.sum(i, j)), place, align=self.product.dtype.itemsize)
+
+        b = self.b
+        self.along(columns, some, b.icmp_signed("==", self.p.c_column, i64(1)))
+
+    def along(self, count: Value, some: Callable[[Value, int], None], dense: Value | None = None) -> None:
+        """`some` of so many elements, from an index on: vectors, if they lie `dense`, and then single ones."""
+        b, lanes = self.b, self.lanes
+        if not lanes:
+            with b.for_loop(0, count, unroll=False) as j:
+                some(j, 0)
+            return
+        whole = b.and_(count, i64(-lanes))
+        whole = whole if dense is None else b.select(dense, whole, i64(0))
+        with b.for_loop(i64(0), whole, lanes, vectorize=False, unroll=False) as j:
+            some(j, lanes)
+        with b.for_loop(whole, count, vectorize=False, unroll=False) as j:
+            some(j, 0)
+
+    def vector(self, address: Value) -> Value:
+        return self.b.load(vector_type(self.type, self.lanes), address, align=self.product.dtype.itemsize)
 
     def sum(self, i: int, j: Value) -> Value:
         """The address of a sum in the block."""
@@ -105,14 +148,22 @@ class _RowSum(_Writer):
             for i in range(product.rows)
         ]
         starts = [self.rhs(b.add(b.mul(step, p.b_step), column)) for step in steps]
-        with b.for_loop(0, columns) as j:
-            values = [self.load(product.rhs, start, j) for start in starts]
-            for i, row in enumerate(factors):
+        splats = [[b.splat(factor, self.lanes) if self.lanes else factor for factor in row] for row in factors]
+
+        def some(j: Value, lanes: int) -> None:
+            if lanes:
+                values = [self.vector(b.gep(self.type, start, j)) for start in starts]
+            else:
+                values = [self.load(product.rhs, start, j) for start in starts]
+            for i, row in enumerate(splats if lanes else factors):
                 part = multiply(b, row[0], values[0])
                 for factor, value in zip(row[1:], values[1:], strict=True):
                     part = multiply_add(b, factor, value, part)
                 place = self.sum(i, j)
-                b.store(added(b, b.load(self.type, place), part), place)
+                before = self.vector(place) if lanes else b.load(self.type, place)
+                b.store(added(b, before, part), place, align=product.dtype.itemsize)
+
+        self.along(columns, some)
 
 
 def row_dot_routine(routines: Routines, product: ThinProduct) -> Function:
