@@ -287,12 +287,7 @@ class DotPlan:
     @cached_property
     def has_long_sums(self) -> bool:
         """Few rows and columns, but many terms, so that sums are made in parts, of operands where they lie."""
-        sides = self.lhs, self.rhs
-        if not self._is_simple or not long_dot.suits(self.m, self.n, self.k) or self.rhs.in_panels:
-            return False
-        if any(side.computed for side in sides):
-            return False
-        return any(side.strides[1] == 1 for side in sides) or all(side.strides[2] == 1 for side in sides)
+        return self._is_simple and long_dot.suits(self)
 
     @property
     def is_row_dot(self) -> bool:
@@ -331,7 +326,7 @@ class DotPlan:
         if self.is_inline or self.is_inline_dots:
             return self.result_bytes
         if self.has_long_sums:
-            return prod(self.batch) * long_dot.parts_of(self.k) * self.m * self.n * self.dtype.itemsize
+            return prod(self.batch) * long_dot.sums_of(self.m, self.n, self.k) * self.dtype.itemsize
         fixed = self.copies + self.result_bytes
         if self.is_row_dot:
             return fixed + self.m * self.k * self.dtype.itemsize
