@@ -167,8 +167,8 @@ def compile_program(
     if isinstance(source, os.PathLike):
         source, name = read_text(Path(source)), name or str(source)
     with collection.paused():
-        module = _optimized(source, target, options, name)
-        return codegen.compile_module(module, targets.target_named(target), options)
+        # No name keeps the module, so that the first search behind the pause finds all of it among the garbage.
+        return codegen.compile_module(_optimized(source, target, options, name), targets.target_named(target), options)
 
 
 def _optimized(source: str | Module, target: str, options: Options, name: str | None) -> Module:
