@@ -16,6 +16,9 @@ from hloc.analysis.row_space import Rows, rows_through
 from hloc.ir.instruction import Instruction
 from hloc.records import record
 
+_MOST_BYTES = 1 << 24
+"""Of what a batch packs and sums, as f64, at most: a cache still holds it for all blocks of rows."""
+
 Uses = Sequence[tuple[Instruction, int]]
 """Products, each with the number of the operand that is made of scores."""
 
@@ -63,6 +66,13 @@ class AttentionGradient:
     @property
     def batch(self) -> int:
         return prod(self.sizes[:-1])
+
+    @property
+    def is_packable(self) -> bool:
+        """Whether what a batch packs for all of its rows, and its results, stay in a cache."""
+        elements = sum(self.n * self.depth(scores) for scores in self.scores)
+        elements += sum((self.n + self.m) * self.width(product) for product in self.products)
+        return 8 * elements <= _MOST_BYTES
 
     def column(self, value: Instruction) -> int:
         """The dimension of a matrix that numbers the columns."""

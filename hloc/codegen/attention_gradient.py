@@ -40,17 +40,16 @@ attention_gradient_kernel = lazy("hloc.codegen.attention_gradient_kernel")
 _BLOCK_BYTES = 1 << 18
 """Scores and weights of a block of rows: what the second cache holds."""
 
-_MOST_TILES, _TILE = 6, 12
-"""A block has so many times so many rows at most: whole tiles of all targets."""
+_TILES, _TILE = (4, 6), 12
+"""A block has so many times so many rows, at least and at most: whole tiles of all targets. Each adds to sums of all
+columns, so few rows do not pay even where they alone stay in the second cache.
+"""
 
 _MASKED_BLOCKS = 5
 """Blocks of rows that leave out columns, at least, if there are so many tiles."""
 
 LANES = 8
 """Columns that are looked at together, to see that they are zeros."""
-
-_MOST_BYTES = 1 << 21
-"""Bytes of a batch's packed operands and sums at most."""
 
 
 @record
@@ -94,7 +93,7 @@ class GradientWay:
         matrices = len(self.scores) + len(self.weights)
         most = _BLOCK_BYTES // (self.stride * matrices * self.dtype.itemsize * _TILE)
         tiles = -(-self.found.m // _TILE)
-        most = min(max(most, 1), _MOST_TILES)
+        most = min(max(most, _TILES[0]), _TILES[1])
         if self.mask is not None:
             most = min(most, max(tiles // _MASKED_BLOCKS, 1))
         return -(-tiles // -(-tiles // most)) * _TILE
@@ -170,8 +169,7 @@ def gradient_way(body: Computation, roots: Sequence[Leaf]) -> GradientWay | None
     between = between_of(weights, [scores.dot for scores in found.scores], found.rows)
     if between is None:
         return None
-    way = GradientWay(found, dtype, between, weights)
-    return way if way.scratch_bytes <= _MOST_BYTES else None
+    return GradientWay(found, dtype, between, weights)
 
 
 def _is_suitable(found: AttentionGradient, size: int) -> bool:

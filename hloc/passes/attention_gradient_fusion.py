@@ -27,6 +27,10 @@ _RENAMES = ("broadcast", "reshape", "transpose", "slice", "iota", "constant")
 """What goes in even if others need it too: it costs nothing to read through it twice."""
 
 
+_KNOWN, _MOST_OPS = ("iota", "constant", "broadcast", "reshape", "transpose"), 24
+"""What a mask is made of that is known when a kernel is written, besides elementwise ops, and how many of them."""
+
+
 @dataclass
 class AttentionGradientFusion:
     """Joins what an attention's gradients are made of: s = q k', p = softmax(s), g v', p' g, and z k and z' q.
@@ -34,11 +38,13 @@ class AttentionGradientFusion:
     One kernel makes some rows of the scores s and of g v', lets them go through what lies between, and multiplies what
     they become, all in temporary memory that stays in a cache. The scores are computed again there: the attention
     itself gets scores of its own, so that attention_fusion can make one kernel of it, and neither scores nor weights
-    need be kept for the gradients. With `limit` so many fusions are made at most.
+    need be kept for the gradients. A mask that is known has to make up for that: the kernels leave out what it hides.
+    With `limit` so many fusions are made at most.
 
     Requires: layouts (layout_assignment).
     Ensures: in each of its fusions what lies between the products goes row by row.
-    Leaves: gradients of attentions with few rows, columns or batches, or if something in between is needed elsewhere.
+    Leaves: gradients of attentions without a mask, with few rows, columns or batches, or if something in between is
+    needed elsewhere.
     """
 
     instructions: int = 250
@@ -101,8 +107,10 @@ class AttentionGradientFusion:
             return "it has to run in an order that is given"
         if not all(i.shape.dtype.is_float for i in inside if i.shape.dtype.name != "pred"):
             return "it is not of floats"
-        if min(gradient.m, gradient.n) < _FEWEST or not found.is_packable:
+        if min(gradient.m, gradient.n) < _FEWEST or not gradient.is_packable:
             return f"{gradient.m} rows and {gradient.n} columns are no good size"
+        if not any(_masks(instruction) for instruction in gradient.between):
+            return "no known mask makes up for scores that are computed twice"
         if gradient.batch < _FEWEST_BATCHES:
             return f"{gradient.batch} batches are too few"
         given = {operand for member in inside for operand in member.operands}
@@ -147,6 +155,21 @@ class GradientGroup:
             and not producer.is_root
             and all(user in self.members for user in producer.users)
         )
+
+
+def _masks(instruction: Instruction) -> bool:
+    """Whether an op is a select by what no argument has a part in."""
+    if instruction.opcode != "select":
+        return False
+    pending, seen = [instruction.operands[0]], set()
+    while pending and len(seen) < _MOST_OPS:
+        value = pending.pop()
+        if value.opcode not in _KNOWN and not value.op.is_elementwise:
+            return False
+        if value not in seen:
+            seen.add(value)
+            pending += value.operands
+    return not pending
 
 
 def _members(gradient: AttentionGradient) -> set[Instruction]:

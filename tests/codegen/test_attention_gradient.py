@@ -97,7 +97,8 @@ def run(program: Gradients, arguments: list[np.ndarray] | None = None, kernels: 
     module = hloc.parse(program.text)
     given = random_inputs(module) if arguments is None else arguments
     executable = hloc.compile(module, options=Options(cache=False))
-    assert kernels is None or len(executable.program.kernels) == kernels
+    if program.masked and kernels is not None:
+        assert len(executable.program.kernels) == kernels
     with np.errstate(all="ignore"):
         expected = hloc.evaluate(module, *given)
     results = executable(*given)
@@ -121,12 +122,12 @@ def test_sizes(m: int, n: int, d: int, e: int, masked: bool) -> None:
 @pytest.mark.parametrize(
     "program",
     [
-        Gradients(SIZES, "ambd", "anbd", "anbe", g="ambe"),
-        Gradients(SIZES, "abmd", "bnad", "aben", g="ambe"),
-        Gradients(SIZES, "abmd", "abnd", "bane", g="abem", swapped=("o", "dv", "dq", "dk")),
+        Gradients(SIZES, "ambd", "anbd", "anbe", g="ambe", masked=True),
+        Gradients(SIZES, "abmd", "bnad", "aben", g="ambe", masked=True),
+        Gradients(SIZES, "abmd", "abnd", "bane", g="abem", swapped=("o", "dv", "dq", "dk"), masked=True),
         Gradients(SIZES, "ambd", "anbd", "anbe", g="ambe", swapped=("dv",), masked=True),
         Gradients(SIZES, "abmd", "abnd", "abne", g="abme", swapped=("dk",), keys_first=True, masked=True),
-        Gradients(SIZES | {"a": 1, "b": 8}, "ambd", "anbd", "anbe", g="ambe"),
+        Gradients(SIZES | {"a": 1, "b": 8}, "ambd", "anbd", "anbe", g="ambe", masked=True),
         Gradients(SIZES, "abmd", "abnd", "abne", g="abme", masked=True, fill="-inf"),
         Gradients(SIZES, "abmd", "abnd", "abne", g="abme", dtype="f64", masked=True),
     ],
@@ -137,16 +138,17 @@ def test_forms(program: Gradients) -> None:
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16"])
 def test_small_floats(dtype: str) -> None:
-    run(Gradients(SIZES, "abmd", "abnd", "abne", g="abme", dtype=dtype), kernels=None)
+    run(Gradients(SIZES, "abmd", "abnd", "abne", g="abme", dtype=dtype, masked=True, fill="-1e4"), kernels=None)
 
 
 @pytest.mark.parametrize(
     "program",
     [
-        Gradients(SIZES, "abmd", "abnd", "abne", g="abme", kept="p"),
-        Gradients(SIZES, "abmd", "abnd", "abne", g="abme", kept="gv"),
-        Gradients({"a": 2, "m": 40, "n": 24, "d": 8, "e": 6}),
-        Gradients({"a": 16, "m": 8, "n": 24, "d": 8, "e": 6}),
+        Gradients(SIZES, "abmd", "abnd", "abne", g="abme", masked=True, kept="p"),
+        Gradients(SIZES, "abmd", "abnd", "abne", g="abme", masked=True, kept="gv"),
+        Gradients({"a": 2, "m": 40, "n": 24, "d": 8, "e": 6}, masked=True),
+        Gradients({"a": 16, "m": 8, "n": 24, "d": 8, "e": 6}, masked=True),
+        Gradients(SIZES, "abmd", "abnd", "abne", g="abme"),
     ],
 )
 def test_what_is_left_alone(program: Gradients) -> None:
