@@ -284,8 +284,10 @@ def _write(k: KernelContext, step: KernelStep) -> None:
 
 def _plain_loops(k: KernelContext, step: KernelStep, nest: Sequence[int], body: Callable[[Index], None]) -> None:
     """A loop nest over the index of some roots, or over dimensions of which those are made."""
-    shape, interleave = k.outputs[nest[0]].shape, _interleaving(step)
-    dims = dims_before_reshapes(shape, [step.form.roots[number] for number in nest])
+    shape, interleave, instruction = k.outputs[nest[0]].shape, _interleaving(step), step.instruction
+    body_of = instruction.called[0] if instruction.opcode == "fusion" else ()
+    is_reshaped = any(inner.opcode == "reshape" for inner in body_of)
+    dims = dims_before_reshapes(shape, [step.form.roots[number] for number in nest]) if is_reshaped else None
     if dims is None:
         k.loop_nest(shape.dims, body, shape.minor_to_major[::-1], interleave)
     else:
