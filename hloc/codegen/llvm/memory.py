@@ -46,9 +46,11 @@ class Memory(Core):
         else:
             where = ", ".join([f"{i.type} {i.text}" for i in index])
         flag = "inbounds " if inbounds else ""
-        return self._numbered(
+        address = self._numbered(
             result_type or pointer.type, f"getelementptr {flag}{element_type}, {pointer.type} {pointer.text}, {where}"
         )
+        self.function.addresses[address.text] = pointer.text
+        return address
 
     def load(
         self,
