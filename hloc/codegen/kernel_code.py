@@ -122,22 +122,16 @@ class KernelCode:
         workers: int = 0,
         is_finishing: bool = False,
     ) -> tuple[Function, KernelContext]:
-        """The kernel's code, written once more if a loop over several dimensions needs dividing, or if LLVM is to see
-        all loops as they are, since it has to vectorize one of them.
+        """The kernel's code, written once more if a loop over several dimensions needs dividing.
 
         Among so many `workers` it is the part of each; or what is done when all of them have finished.
         """
         splits: dict[int, set[int]] = {}
-        form = step.form
-        is_plain = form.own is form.stages is form.attention is None  # LLVM's way with rows and folds is better yet
-        widens = bool(self.module.vector_bytes) and is_plain and not once
         while True:
-            function, k = self._emit(name, step, shared, splits, attributes, workers, is_finishing, widens)
+            function, k = self._emit(name, step, shared, splits, attributes, workers, is_finishing)
             needed = k.needed_splits()
-            is_mixed = function.widened and not function.settled
-            if once or not needed and not is_mixed:
+            if once or not needed:
                 return function, k
-            widens &= not is_mixed
             for nest, positions in needed.items():
                 splits.setdefault(nest, set()).update(positions)
             del self.module.functions[name]
@@ -166,7 +160,6 @@ class KernelCode:
         attributes: str,
         workers: int,
         is_finishing: bool,
-        widens: bool,
     ) -> tuple[Function, KernelContext]:
         params = self._params(step, shared)
         limits = [("i64", "begin"), ("i64", "end")] if workers else []
@@ -174,7 +167,6 @@ class KernelCode:
         fails = step.form.row is not None and step.form.row.fails
         result = "i32" if fails else "void"
         function = self.module.function(name, result, params + limits, attributes, "internal")
-        function.widens = function.settled = widens
         b = Builder(function)
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
         given = function.args[: len(params)]
@@ -191,8 +183,6 @@ class KernelCode:
         if k.is_streaming:
             streams.finish(b, self.target)
         b.ret(k.status if fails else None)
-        if "alwaysinline" in function.attributes and work(step) <= _BRISK:  # it is the caller that matters
-            function.settled = True
         if k.only_calls:  # of routines, to which nothing here matters
             function.attributes = self._attributes(step, brief=True)
         self.only_calls &= k.only_calls

@@ -46,11 +46,9 @@ class Memory(Core):
         else:
             where = ", ".join([f"{i.type} {i.text}" for i in index])
         flag = "inbounds " if inbounds else ""
-        address = self._numbered(
+        return self._numbered(
             result_type or pointer.type, f"getelementptr {flag}{element_type}, {pointer.type} {pointer.text}, {where}"
         )
-        self.function.addresses[address.text] = pointer.text
-        return address
 
     def load(
         self,
