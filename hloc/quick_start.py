@@ -44,7 +44,7 @@ _UNDOCUMENTED = ("numpy._core._add_newdocs", "numpy._core._add_newdocs_scalars")
 """Modules that do nothing but to write documentation."""
 
 _TYPES = "numpy._typing"
-"""Names for type checkers, of which NumPy itself uses one: NDArray, in annotations."""
+"""Names for type checkers, which NumPy itself uses in annotations alone."""
 
 _BYTECODE = Struct("<4sIII")
 """What a file of bytecode begins with: Python's number, flags, and time and size of the source."""
@@ -147,11 +147,18 @@ def _without_indentation(text: str) -> str:
     return "\n".join([first.lstrip(), *(line[margin:] for line in rest)]).strip("\n")
 
 
+def _any_type(name: str) -> type:
+    """A type for any name but those that Python asks a module for: one that takes parameters in brackets."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return Mapping
+
+
 @contextmanager
 def _undocumented() -> Iterator[None]:
     """While this lasts, nothing that NumPy does for its documentation is done."""
     types = ModuleType(_TYPES)
-    types.NDArray = Mapping  # takes parameters in brackets
+    types.__getattr__ = _any_type
     sys.modules[_TYPES] = types
     sys.modules.update({name: ModuleType(name) for name in _UNDOCUMENTED})
     inspect = import_module("inspect")
