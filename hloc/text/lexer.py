@@ -80,7 +80,7 @@ class Scanner:
         self.layout_open = re.compile(rf"\{{{ignored}[0-9:\-]").match
         self.call_open = re.compile(rf"{ignored}\(").match
         self.buffer_open = re.compile(rf"{ignored}\({ignored}(?:[a-z0-9]+{ignored}\[|\(|b{ignored}\()").match
-        self.braces = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL).finditer
+        self.braces = re.compile(r'"(?:[^"\\]|\\.)*+"|["{}]', re.DOTALL).finditer
         self.brackets = re.compile(rf"[(){{}}]|{comment}").finditer
         self.scalar = re.compile(rf"{patterns['DECIMAL']}|[A-Za-z0-9_.+\-]+", re.ASCII).match
         self.coarse_of = [tuple(name for name in _COARSE if name in actions) for actions in engine.states]
@@ -195,6 +195,8 @@ class Lexer:
                 depth -= 1
                 if depth == 0:
                     return found.end()
+            elif char == '"':
+                raise Fault("unterminated string", found.start(), found.end())
         raise Fault("expected a '}' that closes this brace, got the end of the text", start, start + 1)
 
     def _literal(self, start: int) -> Token:

@@ -87,6 +87,13 @@ def test_damaged_files() -> None:
             raise AssertionError(f"{edit}\n{text}") from error
 
 
+def test_a_string_that_is_open_at_the_end_of_a_line() -> None:
+    text = HEAD + 'ROOT r = f32[4]{0} add(p, q), backend_config={ "a={ "b" : 1 , "c" :  2}\n}\n'
+    check(text)
+    with pytest.raises(HloError, match="unterminated string"):
+        parser.parse(text)
+
+
 def test_what_is_remembered_is_not_shared() -> None:
     text = HEAD.replace("ENTRY", ADD + "ENTRY") + "a = f32[4]{0} map(p, q), to_apply=add\n  ROOT b = f32[4]{0} map(p, q), to_apply=add\n}\n"
     first, second = parser.parse(text).entry.root, parser.parse(text).entry.root

@@ -148,7 +148,8 @@ def dilation_to_features(instruction: Instruction, x: Instruction, kernel: Instr
 
     Of d neighbouring results, each meets every d-th element of the kernel (a polyphase filter: Crochiere and Rabiner,
     Multirate Digital Signal Processing, 1983). Where d divides the kernel's size, each meets equally many of the same
-    elements of x: one window with d kernels side by side, whose results stand behind each other.
+    elements of x: one window with d kernels side by side, whose results stand behind each other. The zeros between
+    elements of x meet nothing any more: where the kernel is infinite they make no NaN, as with XLA.
     """
     window, labels = instruction.get("window"), instruction.attributes["dim_labels"]
     if window is None or not instruction.attributes.keys() <= _PLAIN:
