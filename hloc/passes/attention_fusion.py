@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from hloc.analysis.attention import Attention, attention_of
@@ -13,15 +13,12 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.passes.fusion_report import Edges
-from hloc.passes.fusion_rewrite import within, write_fusions
+from hloc.passes.fusion_rewrite import RENAMING, with_producers, within, write_fusions
 from hloc.passes.fusion_rules import CLONED, is_producer
 from hloc.passes.report import Remark
 
 _FEWEST_ROWS = 4
 """Rows of a batch from which on it pays to pack keys and values for them."""
-
-_TAKEN = ("broadcast", "reshape", "transpose", "slice", "iota", "constant")
-"""What goes in besides elementwise ops, if nobody else needs it."""
 
 
 @dataclass
@@ -119,25 +116,17 @@ class AttentionGroup:
 
     def __init__(self, found: Attention, most: int, position: dict[Instruction, int]):
         self.outputs = [found.product]
-        self.members = dict.fromkeys((found.scores, *found.between, found.product))
-        pending = [operand for member in self.members for operand in member.operands]
-        while pending and len(self.members) < most:
-            producer = max(pending, key=position.__getitem__)
-            pending = [other for other in pending if other is not producer]
-            if producer not in self.members and self._takes(producer):
-                self.members[producer] = None
-                pending += producer.operands
+        self.members = with_producers((found.scores, *found.between, found.product), position, _takes, most)
 
     @property
     def last(self) -> Instruction:
         return self.outputs[0]
 
-    def _takes(self, producer: Instruction) -> bool:
-        if not is_producer(producer) or not (producer.op.is_elementwise or producer.opcode in _TAKEN):
-            return False
-        return producer.opcode in CLONED or (
-            not producer.is_root and all(user in self.members for user in producer.users)
-        )
+
+def _takes(producer: Instruction, members: Container[Instruction]) -> bool:
+    if not is_producer(producer) or not (producer.op.is_elementwise or producer.opcode in RENAMING):
+        return False
+    return producer.opcode in CLONED or (not producer.is_root and all(user in members for user in producer.users))
 
 
 def _is_value(instruction: Instruction) -> bool:

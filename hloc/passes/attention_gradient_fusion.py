@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hloc.analysis.attention import Attention, attention_of, is_passed
@@ -14,7 +14,7 @@ from hloc.ir.computation import Computation
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
 from hloc.passes.fusion_report import Edges
-from hloc.passes.fusion_rewrite import within, write_fusions
+from hloc.passes.fusion_rewrite import RENAMING, with_producers, within, write_fusions
 from hloc.passes.report import Remark
 
 _FEWEST = 16
@@ -22,10 +22,6 @@ _FEWEST = 16
 
 _FEWEST_BATCHES = 8
 """Threads share batches: their number should be a good part of such a count."""
-
-_RENAMES = ("broadcast", "reshape", "transpose", "slice", "iota", "constant")
-"""What goes in even if others need it too: it costs nothing to read through it twice."""
-
 
 _KNOWN, _MOST_OPS = ("iota", "constant", "broadcast", "reshape", "transpose"), 24
 """What a mask is made of that is known when a kernel is written, besides elementwise ops, and how many of them."""
@@ -124,14 +120,8 @@ class GradientGroup:
     def __init__(self, found: Attention, gradient: AttentionGradient, position: dict[Instruction, int]):
         self.found = found
         self.outputs = sorted((product.dot for product in gradient.products), key=position.__getitem__)
-        self.members = dict.fromkeys(sorted(_members(gradient), key=position.__getitem__))
-        pending = [operand for member in self.members for operand in member.operands]
-        while pending:
-            producer = max(pending, key=position.__getitem__)
-            pending = [other for other in pending if other is not producer]
-            if producer not in self.members and self._takes(producer):
-                self.members[producer] = None
-                pending += producer.operands
+        members = sorted(_members(gradient), key=position.__getitem__)
+        self.members = with_producers(members, position, _takes)
 
     @property
     def last(self) -> Instruction:
@@ -147,14 +137,12 @@ class GradientGroup:
         weights = found.product.operands[found.weights]
         computation.set_operand(found.product, found.weights, twins[weights])
 
-    def _takes(self, producer: Instruction) -> bool:
-        if producer.opcode in _RENAMES:
-            return producer.opcode != "constant" or producer.shape.count == 1
-        return (
-            producer.op.is_elementwise
-            and not producer.is_root
-            and all(user in self.members for user in producer.users)
-        )
+
+def _takes(producer: Instruction, members: Container[Instruction]) -> bool:
+    """Whether it goes in: what only renames does even if others need it too, as it costs nothing to read it twice."""
+    if producer.opcode in RENAMING:
+        return producer.opcode != "constant" or producer.shape.count == 1
+    return producer.op.is_elementwise and not producer.is_root and all(user in members for user in producer.users)
 
 
 def _masks(instruction: Instruction) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from hloc.analysis.effects import Effects
@@ -14,6 +14,9 @@ from hloc.passes.emit import Emit
 from hloc.passes.fusion_report import Edges
 from hloc.passes.ordering import reorder
 from hloc.passes.report import Remark
+
+RENAMING = ("broadcast", "reshape", "transpose", "slice", "iota", "constant")
+"""What goes into an attention's kernel besides elementwise ops: it gives elements other places, or makes them."""
 
 
 class Group(Protocol):
@@ -100,3 +103,24 @@ def _body(
         shape = TupleShape(tuple(result.shape for result in results))
         body.root = emit.op("tuple", shape, results)
     return body
+
+
+def with_producers(
+    members: Iterable[Instruction],
+    position: Mapping[Instruction, int],
+    takes: Callable[[Instruction, Container[Instruction]], bool],
+    most: int | None = None,
+) -> dict[Instruction, None]:
+    """Members of a fusion and what leads to them, as far as `takes(producer, members)` says so, the latest first.
+
+    `position` gives an order, operands first. There are no more than `most` in the end, or than there were.
+    """
+    found = dict.fromkeys(members)
+    pending = [operand for member in found for operand in member.operands]
+    while pending and (most is None or len(found) < most):
+        producer = max(pending, key=position.__getitem__)
+        pending = [other for other in pending if other is not producer]
+        if producer not in found and takes(producer, found):
+            found[producer] = None
+            pending += producer.operands
+    return found
