@@ -120,3 +120,9 @@ def test_nothing_is_changed_for_those_who_import_hloc() -> None:
     command = [sys.executable, "-c", f"import sys; print(len(sys.meta_path)); {code}"]
     before, after, kind = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert before == after and kind == ModuleType.__name__
+
+
+def test_any_name_for_type_checkers_takes_parameters_in_brackets() -> None:
+    assert quick_start._any_type("NameOfALaterNumPy")[int, str]
+    with pytest.raises(AttributeError):
+        quick_start._any_type("__path__")
