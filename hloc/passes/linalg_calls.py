@@ -1,5 +1,8 @@
 """Writes the linear algebra of GPUs' and TPUs' libraries, as JAX calls it, as LAPACK's, or as ops.
 
+LAPACK's triangular systems are ops too, which need no SciPy, nor the threads of its library: where these are not idle,
+small systems wait for them a thousand times as long as they take.
+
 What the calls take and give is JAX's (`jax/_src/lax/linalg.py`): cuSOLVER's, cuSPARSE's and their twins' of AMD, and
 the TPU's LuDecomposition; cuDNN's product of block-scaled matrices (`jax/_src/cudnn/scaled_matmul_stablehlo.py`), and
 that of sparse rows on the CPU (`jax/experimental/sparse/_lowerings.py`). Matrices may have batch dimensions in front.
@@ -21,14 +24,23 @@ from hloc.ir.shapes import Shape, TupleShape, array
 from hloc.passes.emit import Emit, binary_computation, dense, replace
 
 _TARGET = re.compile(r"(?:cu|hip)(solver_|sparse_|hybrid_|_)(\w+?)(?:_ffi)?")
+_SOLVE = re.compile(r"lapack_([sdcz])trsm_ffi")
+_NUMBER = re.compile(r"(\w+)\s*=\s*(\d+)")
 _FLAG = re.compile(r"(\w+)\s*=\s*(true|false)")
 _LETTERS = {F32: "s", F64: "d", C64: "c", C128: "z"}
+_OF_LETTERS = {letter: dtype for dtype, letter in _LETTERS.items()}
 _REAL = {C64: F32, C128: F64}
+_MOST_OF_COMPLEX = 32
+"""Rows of triangular systems of complex numbers, which the op does not solve by blocks: of 200, it takes 4 times as long.
+"""
+
 _OF_COMPLEX = {"orgqr": "ungqr", "ormqr": "unmqr", "syevd": "heevd", "sytrd": "hetrd"}
 
 
 def run(module: Module) -> bool:
-    """Replaces calls of cusolver_*, cusparse_gtsv2, cu_lu_pivots_to_permutation and the like by calls of LAPACK.
+    """Replaces calls of cusolver_*, cusparse_gtsv2, cu_lu_pivots_to_permutation and the like by calls of LAPACK,
+    and lapack_*trsm_ffi by triangular-solve, but for
+    large systems of complex numbers.
 
     Targets that were registered are left alone.
 
@@ -52,9 +64,39 @@ def _writer(instruction: Instruction) -> Callable[[_Call], Instruction] | None:
     if instruction.opcode != "custom-call":
         return None
     target = instruction.get("custom_call_target")
+    if _is_solve(instruction):
+        return _trsm if registered(target) is None else None
     match = _TARGET.fullmatch(target)
     name = match[1] + match[2] if match else target
     return CALLS.get(name) if registered(target) is None else None
+
+
+def _config(instruction: Instruction) -> str:
+    config = instruction.annotations.get("backend_config")
+    return getattr(config, "text", config) or ""
+
+
+def _letters(instruction: Instruction) -> list[str]:
+    """Those of a triangular system, in LAPACK's order; none if one is missing."""
+    numbers = dict(_NUMBER.findall(_config(instruction)))
+    names = ("side", "uplo", "trans_x", "diag")
+    return [chr(int(numbers[name]) % 256) for name in names] if numbers.keys() >= set(names) else []
+
+
+def _is_solve(instruction: Instruction) -> bool:
+    """Whether a call solves a triangular system that is to be an op, with all that is said of it as LAPACK wants it."""
+    match = _SOLVE.fullmatch(instruction.get("custom_call_target"))
+    letters, shapes = _letters(instruction), [operand.shape for operand in instruction.operands]
+    if match is None or len(shapes) != 2 or not all(shape.is_array for shape in (*shapes, instruction.shape)):
+        return False
+    if not letters or any(letter not in some for letter, some in zip(letters, ("LR", "UL", "NTC", "NU"))):
+        return False
+    a, b = (shape.dims for shape in shapes)
+    own = {shape.dtype for shape in (*shapes, instruction.shape)} == {_OF_LETTERS[match[1]]}
+    if not own or len(a) != len(b) or len(b) < 2 or instruction.shape.dims != b:
+        return False
+    size = b[-2 if letters[0] == "L" else -1]
+    return a == (*b[:-2], size, size) and (shapes[0].dtype not in _REAL or size <= _MOST_OF_COMPLEX)
 
 
 class _Call:
@@ -62,8 +104,7 @@ class _Call:
 
     def __init__(self, instruction: Instruction):
         self.instruction, self.emit = instruction, Emit.at(instruction)
-        config = instruction.annotations.get("backend_config")
-        self.flags = {name: value == "true" for name, value in _FLAG.findall(getattr(config, "text", config) or "")}
+        self.flags = {name: value == "true" for name, value in _FLAG.findall(_config(instruction))}
         if not instruction.operands or any(not o.shape.is_array for o in instruction.operands):
             raise self.error("takes arrays only")
         self.operands = instruction.operands
@@ -260,6 +301,14 @@ def _sparse_rows(call: _Call) -> Instruction:
     products = emit.map("multiply", emit.broadcast(elements, taken.shape.dims, (0,)), taken)
     into = (emit.full(0, whole), row, products)
     return call.together([emit.op("scatter", whole, into, to_apply=sums, update_window_dims=lines, **at)])
+
+
+def _trsm(call: _Call) -> Instruction:
+    side, triangle, form, diagonal = _letters(call.instruction)
+    forms = {"N": "NO_TRANSPOSE", "T": "TRANSPOSE", "C": "ADJOINT"}
+    flags = {"left_side": side == "L", "lower": triangle == "L", "unit_diagonal": diagonal == "U"}
+    shape = dense(call.operands[1].shape)
+    return call.together([call.emit.op("triangular-solve", shape, call.operands, transpose_a=forms[form], **flags)])
 
 
 def _permutation(call: _Call, pivots: Instruction, dims: tuple[int, ...]) -> Instruction:

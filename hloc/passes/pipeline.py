@@ -130,7 +130,7 @@ _PREPARATION: tuple[Row, ...] = (
         "manual_partitioning",
         "first of all, while the borders of manual regions and the mesh are as JAX wrote them",
     ),
-    ("linalg_calls", "into calls of LAPACK and loops, of which all that follows knows"),
+    ("linalg_calls", "into calls of LAPACK, ops and loops, of which all that follows knows"),
     ("async_to_sync", "makes calls of async computations, for call_inliner"),
     (
         "collective_simplifier",
