@@ -31,7 +31,7 @@ _LETTERS = {F32: "s", F64: "d", C64: "c", C128: "z"}
 _OF_LETTERS = {letter: dtype for dtype, letter in _LETTERS.items()}
 _REAL = {C64: F32, C128: F64}
 _MOST_OF_COMPLEX = 32
-"""Rows of triangular systems of complex numbers, which the op does not solve by blocks: of 200, it takes 4 times as long.
+"""Rows of triangular systems of complex numbers, which the op does not solve by blocks: of 200, in 4 times the time.
 """
 
 _OF_COMPLEX = {"orgqr": "ungqr", "ormqr": "unmqr", "syevd": "heevd", "sytrd": "hetrd"}
