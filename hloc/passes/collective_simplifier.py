@@ -51,10 +51,12 @@ def _alone(module: Module, instruction: Instruction) -> Instruction | None:
         return instruction.operands[0] if sends else emit.full(0, instruction.shape)
     if opcode not in _IDENTITIES or not (is_single or _has_lone_groups(module, instruction)):
         return None
-    operands = instruction.operands
-    if instruction.shape.is_tuple:
-        return emit.tuple(operands)
-    return operands[0] if operands[0].shape.compatible(instruction.shape) else None
+    operands, shape = instruction.operands, instruction.shape
+    results = shape.elements if shape.is_tuple else (shape,)
+    kept = all(operand.shape.compatible(result) for operand, result in zip(operands, results, strict=True))
+    if not kept or opcode == "all-to-all" and len(operands) > 1:
+        return None  # made for a larger group: the executors say so
+    return emit.tuple(operands) if shape.is_tuple else operands[0]
 
 
 def _has_lone_groups(module: Module, instruction: Instruction) -> bool:

@@ -70,6 +70,37 @@ def members_of(instruction: Instruction, device: Device) -> tuple[int, ...]:
     raise HloError(f"device {device.number} is in none of the groups", instruction.span)
 
 
+def check_parts(instruction: Instruction, count: int) -> None:
+    """HloError if the shapes of an op are not made for a group of `count` devices.
+
+    The verifier lets it be where groups have one device or are not listed: the counts of devices may not be set yet.
+    """
+    wrong = _wrong_parts(instruction, count)
+    if wrong is not None:
+        devices = "1 device" if count == 1 else f"{count} devices"
+        hint = "replica_count and num_partitions of the module give the number of devices"
+        raise HloError(f"{instruction.opcode}: {wrong} in a group of {devices}", instruction.span, hint=hint)
+
+
+def _wrong_parts(instruction: Instruction, count: int) -> str | None:
+    opcode, operands = instruction.opcode, instruction.operands
+    if opcode == "all-to-all" and not instruction.get("dimensions"):
+        return None if len(operands) == count else f"{len(operands)} operands"
+    if opcode == "all-to-all":
+        size = operands[0].shape.dims[instruction.get("dimensions")[0]]
+        return f"{size} rows to share out" if size % count else None
+    if opcode not in ("all-gather", "all-gather-start", "reduce-scatter"):
+        return None
+    (axis,) = instruction.get("dimensions")
+    shape = instruction.shape.elements[1] if opcode == "all-gather-start" else instruction.shape
+    for operand, result in zip(operands, shape.elements if shape.is_tuple else (shape,), strict=True):
+        before, after = operand.shape.dims[axis], result.dims[axis]
+        part, whole = (after, before) if opcode == "reduce-scatter" else (before, after)
+        if part * count != whole:
+            return f"dimension {axis} goes from {before} to {after}"
+    return None
+
+
 def exchange(
     instruction: Instruction, operands: list[Value], context: Context
 ) -> Generator[Exchange, Value, Value]:
@@ -77,6 +108,7 @@ def exchange(
         members = _permuted_members(instruction, context.device)
     else:
         members = members_of(instruction, context.device)
+        check_parts(instruction, len(members))
     channel = instruction.get("channel_id")
     meeting = (
         ("channel", channel, instruction.opcode) if channel is not None else ("instruction", instruction.id)
@@ -140,8 +172,6 @@ def all_to_all(instruction: Instruction, operands: Operands, context: Context) -
         parts = [np.split(own[0], count, axis=axis) for own in operands]
         joined = [np.concatenate([parts[j][i] for j in range(count)], axis=axis) for i in range(count)]
         return [(one,) for one in joined] if instruction.shape.is_tuple else joined
-    if len(operands[0]) != count:
-        raise HloError(f"all-to-all of {len(operands[0])} operands in a group of {count}", instruction.span)
     return [_packed(instruction, [operands[j][i] for j in range(count)]) for i in range(count)]
 
 

@@ -16,7 +16,7 @@ from hloc.codegen.rendezvous import Meeting, devices_of, fill, number_at, within
 from hloc.codegen.routines import i64
 from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
-from hloc.reference.collectives import members_of
+from hloc.reference.collectives import check_parts, members_of
 
 Peers = list[list[ArrayRef]]
 """The operands of each member of the group, in order."""
@@ -26,7 +26,7 @@ Body = Callable[[KernelContext, Instruction, Peers, Value], None]
 
 
 def groups_of(instruction: Instruction) -> list[tuple[int, ...]]:
-    """The group of each device. HloError if there is no such device."""
+    """The group of each device. HloError if there is no such device, or if the op is made for groups of other sizes."""
     devices = devices_of(instruction)
     groups = [members_of(instruction, device) for device in devices]
     for member in {member: None for group in groups for member in group}:
@@ -36,6 +36,8 @@ def groups_of(instruction: Instruction) -> list[tuple[int, ...]]:
                 "of the module give their number"
             )
             raise HloError(message, instruction.span)
+    for size in dict.fromkeys(map(len, groups)):
+        check_parts(instruction, size)
     return groups
 
 
@@ -196,8 +198,6 @@ def _all_to_all(k: KernelContext, instruction: Instruction, peers: Peers, rank: 
     if dimensions:
         _exchange_parts(k, dimensions[0], [peer for (peer,) in peers], rank)
         return
-    if len(k.outputs) != len(peers):
-        raise k.error(f"all-to-all of {len(k.outputs)} operands in a group of {len(peers)}")
     for output, peer in zip(k.outputs, peers, strict=True):
         pointer = peer[0].pointer
         for j, array in enumerate(peer[1:], 1):

@@ -14,6 +14,7 @@ from emitter_cases import collective as module
 
 import hloc
 from hloc.errors import HloError
+from hloc.options import Options
 
 
 @pytest.mark.parametrize(
@@ -149,3 +150,24 @@ u {
     with pytest.raises(HloError, match="in time|device"):
         executable.execute_replicated([[value("f32[4]"), np.bool_(first)] for first in (True, False)])
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("pipeline", ["none", "cpu"])
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("f32[24] all-gather(p0), replica_groups={}, dimensions={0}", "goes from 12 to 24"),
+        ("(f32[24], f32[24]) all-gather(p0, p0), replica_groups={}, dimensions={0}", "goes from 12 to 24"),
+        ("f32[6] reduce-scatter(p0), replica_groups={}, dimensions={0}, to_apply=add", "goes from 12 to 6"),
+        ("(f32[12], f32[12]) all-to-all(p0, p0), replica_groups={}", "2 operands"),
+    ],
+)
+def test_ops_made_for_more_or_fewer_devices(root: str, message: str, replicas: int, pipeline: str) -> None:
+    text = module(["f32[12]"], f"  ROOT r = {root}", replicas, 1)
+    devices = f"{replicas} device"
+    with pytest.raises(HloError, match=f"{message} in a group of {devices}") as caught:
+        hloc.compile(text, options=Options(pipeline=pipeline, cache=False))
+    assert caught.value.span is not None
+    with pytest.raises(HloError, match=f"{message} in a group of {devices}"):
+        hloc.evaluate_replicated(text, [[value("f32[12]")]] * replicas)
