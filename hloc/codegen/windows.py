@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 from typing import TYPE_CHECKING
 
 from hloc.codegen import scalar
@@ -57,10 +58,60 @@ def _range(b: Builder, window: WindowDim, size: int, start: Value) -> tuple[Valu
     return _limit(b, first, window.size), _limit(b, end, window.size)
 
 
+def _elements(b: Builder, window: WindowDim, size: int, start: Value) -> tuple[Value, Value]:
+    """The elements of a dilated base that lie under a window without gaps, given the position of its index 0."""
+    step, ahead = window.base_dilation, max(-(-window.pad_low // window.base_dilation), 0)
+
+    def above(position: Value) -> Value:
+        """The first element at or behind a position; positions are counted from `ahead` elements before the base."""
+        number = b.udiv(b.add(position, i64(ahead * step + step - 1)), i64(step))
+        return _limit(b, b.sub(number, i64(ahead)), size)
+
+    return above(start), above(b.add(start, i64(window.size)))
+
+
 def _always_inside(window: WindowDim, size: int, outputs: int) -> bool:
     """Whether no window reaches over an edge, as far as sizes tell."""
     last = (outputs - 1) * window.stride - window.pad_low + window.dilated_size - 1
     return window.pad_low <= 0 and last <= (size - 1) * window.base_dilation
+
+
+@record
+class Phase:
+    """Results along a dimension: `count` of them, a `step` apart from `offset` on, and their windows."""
+
+    window: WindowDim
+    count: int
+    offset: int = 0
+    step: int = 1
+
+    def inner(self, size: int) -> tuple[int, int]:
+        """The first of them whose window reaches over no end of a base of this size, and where those end."""
+        window = self.window
+        first = max(-(-window.pad_low // window.stride), 0)
+        end = (size - window.dilated_size + window.pad_low) // window.stride + 1
+        return first, max(min(end, self.count), first)
+
+    def result(self, b: Builder, number: Value) -> Value:
+        return b.add(b.mul(number, i64(self.step)), i64(self.offset))
+
+
+def phases(window: WindowDim, outputs: int) -> list[Phase]:
+    """All results; of a dilated base those that lie equally to its elements, which alone are counted.
+
+    Windows over a dilated base have no gaps.
+    """
+    dilation = window.base_dilation
+    if dilation == 1:
+        return [Phase(window, outputs)]
+    common, found = gcd(window.stride, dilation), []
+    step, stride = dilation // common, window.stride // common
+    for offset in range(min(step, outputs)):
+        start = offset * window.stride - window.pad_low
+        first, end = (-(-(start + size) // dilation) for size in (0, window.size))
+        window_of_elements = WindowDim(end - first, stride, -first)
+        found.append(Phase(window_of_elements, -(-(outputs - offset) // step), offset, step))
+    return found
 
 
 WindowBody = Callable[[list[Value], list[Value], list[Value]], Sequence[Value]]
@@ -167,10 +218,19 @@ class _WindowLoops:
             self.place[d] = self.index[d]
             return self.level(d + 1, carried)
         start = b.sub(b.mul(self.index[d], i64(window.stride)), i64(window.pad_low))
+        if window.base_dilation > 1 and window.window_dilation == 1:
+            first, end = _elements(b, window, size, start)
+            return b.for_loop_carrying(first, end, carried, lambda i, values: self.element(d, start, i, values))
         first, end = i64(0), i64(window.size)
         if not _always_inside(window, size, space.outputs[d]):
             first, end = _range(b, window, size, start)
         return b.for_loop_carrying(first, end, carried, lambda i, values: self.position(d, start, i, values))
+
+    def element(self, d: int, start: Value, i: Value, carried: list[Value]) -> list[Value]:
+        """One element of the base along dimension `d`, whatever lies between them."""
+        step = i64(self.space.windows[d].base_dilation)
+        self.place[d], self.inside[d] = i, self.b.sub(self.b.mul(i, step), start)
+        return self.level(d + 1, carried)
 
     def position(self, d: int, start: Value, i: Value, carried: list[Value]) -> list[Value]:
         """One position along dimension `d`, on the (dilated) base."""

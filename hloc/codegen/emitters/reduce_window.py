@@ -3,7 +3,8 @@
 Windows that only grow from one end of a dimension (cumulative sums) are folded in linear time, each from the
 one before it, by vectors if the operation is known. Elsewhere each result is a loop over its window; where the fastest
 dimensions have windows of one element, a row of results at a time. Windows over the fastest dimension are folded a row
-of results at a time, too, a position of the window after the other, but those that reach over its ends.
+of results at a time, too, a position of the window after the other, but those that reach over its ends. Where the base
+is dilated, such a row is that of every so many results, whose windows have equally many elements.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from math import prod
 from hloc.analysis.log_add_exp import is_log_add_exp
 from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
-from hloc.codegen.llvm import Value
+from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.loops import delinearize
 from hloc.codegen.parts import Parts
 from hloc.codegen.prefixes import is_by_vectors
@@ -22,7 +23,7 @@ from hloc.codegen.reducers import Reducer
 from hloc.codegen.routines import i64
 from hloc.codegen.rows import Row, Strip, row_bytes, row_dimensions
 from hloc.codegen.scans import Line, Scan, parts_of
-from hloc.codegen.windows import WindowSpace, is_trivial
+from hloc.codegen.windows import Phase, WindowSpace, is_trivial, phases
 from hloc.ir.attributes import WindowDim
 from hloc.ir.instruction import Instruction
 
@@ -37,6 +38,9 @@ _FEW = 4
 
 _LEAST_ACROSS = 8
 """Windows that lie in one row of the base are folded together if there are so many."""
+
+_MOST_PHASES = 8
+"""Rows of results over a dilated dimension, at most."""
 
 _TOGETHER = 8
 """Positions of a window that such results take in one loop."""
@@ -85,22 +89,19 @@ class _Plan:
         if self.row or self.scan is not None or not self.order:
             return None
         across = self.order[-1]
-        if self.windows[across].base_dilation > 1:
+        window = self.windows[across]
+        if 0 in self.outputs or (window.base_dilation > 1 and window.window_dilation > 1):
             return None
         # A window is gone through in row-major order: a computation that is not known may tell the difference.
         if self.reducer.operation is None and any(not is_trivial(w) for w in self.windows[across + 1 :]):
             return None
-        first, end = self.inner
-        return across if end - first >= _LEAST_ACROSS else None
+        counts = self._counts(across)
+        return across if min(counts) >= _LEAST_ACROSS and len(counts) <= _MOST_PHASES else None
 
-    @property
-    def inner(self) -> tuple[int, int]:
-        """Along the fastest dimension, the first result whose window reaches over no end, and where those end."""
-        across = self.order[-1]
-        window, size = self.windows[across], self.sizes[across]
-        first = max(-(-window.pad_low // window.stride), 0)
-        end = (size - window.dilated_size + window.pad_low) // window.stride + 1
-        return first, max(min(end, self.outputs[across]), first)
+    def _counts(self, across: int) -> list[int]:
+        """How many results of each row have windows that reach over no end."""
+        rows = phases(self.windows[across], self.outputs[across])
+        return [end - first for first, end in (phase.inner(self.sizes[across]) for phase in rows)]
 
     @property
     def is_short(self) -> bool:
@@ -131,7 +132,7 @@ class _Plan:
         if parts is not None:
             return prod(self.lines) * parts.count * self.reducer.sums[0].itemsize
         if self.across is not None:
-            return row_bytes(self.reducer, self.inner[1] - self.inner[0])
+            return row_bytes(self.reducer, max(self._counts(self.across)))
         return row_bytes(self.reducer, prod(self.sizes[d] for d in self.row)) if self.row else 0
 
 
@@ -218,23 +219,24 @@ class _ReduceWindow:
     def _across(self, index: Index) -> None:
         """All results along the fastest dimension."""
         plan, d = self.plan, self.plan.across
-        first, end = plan.inner
-        for begin, behind in ((0, first), (end, plan.outputs[d])):
-            with self.b.for_loop(begin, behind, unroll=False) as o:
-                self._result((*index[:d], o, *index[d + 1 :]))
-        row = Row(Strip(self.k, [end - first]), self.reducer, self.k.scratch)
-        row.strip.run(lambda: self._across_row(row, index))
+        for phase in phases(plan.windows[d], plan.outputs[d]):
+            first, end = phase.inner(plan.sizes[d])
+            for begin, behind in ((0, first), (end, phase.count)):
+                with self.b.for_loop(begin, behind, unroll=False) as number:
+                    self._result((*index[:d], phase.result(self.b, number), *index[d + 1 :]))
+            row = Row(Strip(self.k, [end - first]), self.reducer, self.k.scratch)
+            row.strip.run(lambda row=row, phase=phase: self._across_row(row, phase, index))
 
-    def _across_row(self, row: Row, index: Index) -> None:
+    def _across_row(self, row: Row, phase: Phase, index: Index) -> None:
         """Those of windows that reach over no end, in a strip."""
         plan, b, d = self.plan, self.b, self.plan.across
-        window, first = plan.windows[d], plan.inner[0]
+        window, first = phase.window, phase.inner(plan.sizes[d])[0]
 
-        def result(at: Index) -> Value:
+        def number(at: Index) -> Value:
             return b.add(at[0], i64(first))
 
         def element(place: Sequence[Value], at: Index, position: Value) -> list[Register]:
-            start = b.sub(b.mul(result(at), i64(window.stride)), i64(window.pad_low))
+            start = b.sub(b.mul(number(at), i64(window.stride)), i64(window.pad_low))
             there = b.add(start, b.mul(position, i64(window.window_dilation)))
             return self._elements((*place[:d], there, *place[d + 1 :]))
 
@@ -254,7 +256,9 @@ class _ReduceWindow:
         others = tuple(WindowDim(1) if n == d else w for n, w in enumerate(plan.windows))
         row.start(self.initial)
         WindowSpace(others, plan.sizes, plan.outputs).fold(b, index, [], fold)
-        row.finish(lambda at, totals: self._store((*index[:d], result(at), *index[d + 1 :]), totals))
+        row.finish(
+            lambda at, totals: self._store((*index[:d], phase.result(b, number(at)), *index[d + 1 :]), totals)
+        )
 
     # Windows that grow from one end
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from emitter_cases import check, computation, program, same, value, window_sizes
 
 import hloc
 from hloc.analysis.log_add_exp import is_log_add_exp
+from hloc.codegen.emitters.reduce_window import _Plan
+from hloc.codegen.windows import phases
+from hloc.ir.attributes import WindowDim
 from hloc.options import Options
 from hloc.reference.evaluate import evaluate
 
@@ -43,6 +48,12 @@ FORMS = [
     ("2,5000", "size=1x9 pad=0_0x4_4"),
     ("0,4", "size=2x1 pad=1_1x0_0"),
     ("5,6,7", "size=1x2x3 stride=1x1x1 pad=0_0x0_0x2_2"),
+    ("3,40", "size=1x4 pad=0_0x1_2 lhs_dilate=1x3"),
+    ("3,40", "size=2x3 pad=1_1x1_1 lhs_dilate=2x2"),
+    ("3,40", "size=1x2 pad=0_0x-5_-4 lhs_dilate=1x3"),
+    ("3,40", "size=3x5 stride=2x6 pad=2_0x9_3 lhs_dilate=3x4"),
+    ("3,40", "size=1x7 stride=1x3 pad=0_0x-2_30 lhs_dilate=1x8"),
+    ("4,9,9,5", "size=1x3x2x1 pad=0_0x2_-1x1_1x0_0 lhs_dilate=1x2x3x1"),
     ("5,6,7", "size=2x2x2 stride=1x2x1 pad=0_0x2_2x-1_3 lhs_dilate=1x1x2 rhs_dilate=3x3x1"),
 ]
 
@@ -221,3 +232,44 @@ def test_sums_of_exponents_grow_from_either_end(old: str, new: str, known: bool)
     check(["f32[300]"], ops, text)
     (reducer,) = (c for c in hloc.parse(program(["f32[300]"], ops, text)) if c.name == "f")
     assert is_log_add_exp(reducer) is known
+
+
+def windows() -> list[tuple[WindowDim, int]]:
+    """Windows over dilated bases without gaps, and a number of them."""
+    grid = product((1, 2, 5, 6), (1, 2, 4), (-3, 0, 4), (1, 2, 3, 4), (1, 7))
+    return [(WindowDim(size, stride, low, 0, base), outputs) for size, stride, low, base, outputs in grid]
+
+
+@pytest.mark.parametrize(("window", "outputs"), windows())
+def test_rows_of_results_over_a_dilated_base(window: WindowDim, outputs: int) -> None:
+    """The elements at multiples of the dilation are those of the row's own windows, as if infinitely many."""
+    found = {}
+    for row in phases(window, outputs):
+        assert row.window.base_dilation == row.window.window_dilation == 1
+        for number in range(row.count):
+            first = number * row.window.stride - row.window.pad_low
+            found[number * row.step + row.offset] = list(range(first, first + row.window.size))
+    wanted = {}
+    for o in range(outputs):
+        start = o * window.stride - window.pad_low
+        positions = range(start, start + window.size)
+        wanted[o] = [at // window.base_dilation for at in positions if at % window.base_dilation == 0]
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "is_taken"),
+    [
+        ("3,40", "size=2x3 pad=1_1x1_1 lhs_dilate=2x2", True),
+        ("3,40", "size=1x3 stride=1x9 lhs_dilate=1x9", True),
+        ("3,400", "size=1x3 stride=1x2 lhs_dilate=1x9", False),
+        ("3,40", "size=1x3 lhs_dilate=1x2 rhs_dilate=1x3", False),
+        ("3,9", "size=1x3 lhs_dilate=1x2", False),
+    ],
+)
+def test_which_dilated_bases_are_folded_by_rows(shape: str, window: str, is_taken: bool) -> None:
+    """Not by too many rows, of gaps, or of too few results."""
+    op = f"f32[{window_sizes(shape, window)}] reduce-window(p0, p1), window={{{window}}}, to_apply=f"
+    text = program([f"f32[{shape}]", "f32[]"], [op], computation("f", "add", "f32"))
+    (instruction,) = [i for i in hloc.parse(text).entry if i.opcode == "reduce-window"]
+    assert (_Plan(instruction).across is not None) == is_taken
