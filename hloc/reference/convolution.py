@@ -14,8 +14,8 @@ from hloc.errors import HloError
 from hloc.ir.attributes import ConvDims, WindowDim
 from hloc.ir.instruction import Instruction
 from hloc.reference.context import Context
-from hloc.reference.dot import product_type
-from hloc.reference.values import narrow, widest
+from hloc.reference.dot import product_type, summed_up
+from hloc.reference.values import widest
 from hloc.reference.window import window_dims
 
 
@@ -26,7 +26,7 @@ def convolution(instruction: Instruction, operands: list[np.ndarray], context: C
     result = instruction.shape.dtype
     sources = [operand.shape.dtype for operand in instruction.operands]
     kind = product_type(sources[0], sources[1], result)
-    if result.is_integer and kind == np.float64:
+    if result.is_integer and not any(source.is_float for source in sources):
         kind = np.dtype(np.int64)
     base, kernel = (widest(x, source).astype(kind) for x, source in zip(operands, sources))
     base = base.transpose([labels.input_batch, labels.input_feature, *labels.input_spatial])
@@ -38,7 +38,7 @@ def convolution(instruction: Instruction, operands: list[np.ndarray], context: C
         base, kernel, dims, instruction.get("feature_group_count"), instruction.get("batch_group_count")
     )
     places = [labels.output_batch, labels.output_feature, *labels.output_spatial]
-    return narrow(total.transpose(np.argsort(places)), result)
+    return summed_up(total.transpose(np.argsort(places)), result)
 
 
 def _grouped(

@@ -1,6 +1,7 @@
 """Sums of products: dot, scaled-dot, ragged-dot.
 
-Floats are multiplied and added in f64 (c128) and rounded once; integers wrap in the result's type.
+Floats are multiplied and added in f64 (c128) and rounded once, to integers as `convert` does; integers wrap in the
+result's type.
 `algorithm` and `operand_precision` say how much accuracy may be given up, and nothing is given up here.
 """
 
@@ -15,6 +16,7 @@ from hloc.errors import HloError
 from hloc.ir.dtypes import F64, DType
 from hloc.ir.instruction import Instruction
 from hloc.reference.context import Context
+from hloc.reference.convert import convert_array
 from hloc.reference.values import narrow, widest
 
 Dims = tuple[int, ...]
@@ -28,7 +30,7 @@ def product_type(source: DType, other: DType, result: DType) -> np.dtype:
         return np.dtype(np.float64)
     if result.kind == "predicate":
         return np.dtype(bool)
-    if max(source.bits, other.bits) <= 16:
+    if source.is_float or other.is_float or max(source.bits, other.bits) <= 16:
         return np.dtype(np.float64)
     return np.dtype(np.int64 if result.is_signed else np.uint64)
 
@@ -42,11 +44,19 @@ def matrix_product(
 ) -> np.ndarray:
     """left[..., i, k] times right[..., k, j], rounded or wrapped to the result's type."""
     kind = product_type(*sources, result)
-    if result.is_integer and left.shape[-1] > _EXACT_TERMS:
+    wraps = result.is_integer and not any(source.is_float for source in sources)
+    if wraps and left.shape[-1] > _EXACT_TERMS:
         kind = np.dtype(np.int64)
     a, b = (widest(x, source).astype(kind) for x, source in zip((left, right), sources))
     total = np.matmul(a, b)
-    return narrow(total.astype(np.int64) if result.is_integer and kind == np.float64 else total, result)
+    return summed_up(total.astype(np.int64) if wraps and kind == np.float64 else total, result)
+
+
+def summed_up(total: np.ndarray, result: DType) -> np.ndarray:
+    """A sum of products in the type of the result."""
+    if result.is_integer and total.dtype == np.float64:
+        return convert_array(total, F64, result)
+    return narrow(total, result)
 
 
 def general_dot(
