@@ -36,7 +36,7 @@ def test_integer_dots_wrap_in_the_type_of_the_result() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "s32[1] dot(p0, p1), lhs_batch_dims={0}, rhs_batch_dims={0}, lhs_contracting_dims={1}, rhs_contracting_dims={1}",
+        "s32[1,1] dot(p0, p1), lhs_contracting_dims={1}, rhs_contracting_dims={1}",
         "s32[1,1,1] convolution(p0, p1), window={size=2}, dim_labels=b0f_o0i->b0f",
     ],
     ids=["dot", "convolution"],
@@ -44,8 +44,8 @@ def test_integer_dots_wrap_in_the_type_of_the_result() -> None:
 def test_integers_of_floats_are_converted_sums(line: str) -> None:
     dims = (1, 2, 1) if "convolution" in line else (1, 2)
     one_and_a_half = f32(1.5, 1.5).reshape(dims)
-    for left, expected in ((f32(1.5, 1.5), 4), (f32(3e9, 3e9), 2**31 - 1), (f32(-np.inf, 0), -(2**31)), (f32(NAN, 1), 0)):
-        same(one(line, left.reshape(dims), one_and_a_half).reshape(1), [expected])
+    for left, expected in (((1.5, 1.5), 4), ((3e9, 3e9), 2**31 - 1), ((-np.inf, 0), -(2**31)), ((NAN, 1), 0)):
+        same(one(line, f32(*left).reshape(dims), one_and_a_half).reshape(1), [expected])
 
 
 def test_small_float_dots_round_once() -> None:
