@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 from hloc.errors import HloError
+from hloc.ir.annotating_calls import ANNOTATING_CALLS, PARTITIONED_CALLS
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
-
-_IDENTITIES = (
-    "Sharding",
-    "annotate_device_placement",
-    "xla.sdy.FuncResultSharding",
-    "xla.sdy.ShardingGroup",
-    "xla.sdy.PropagationBarrier",
-    "MoveToHost",
-    "MoveToDevice",
-    "PinToHost",
-    "PinToDevice",
-    "PinToDeviceSram",
-)
-"""Custom calls that give back their operand."""
-
-_PARTITIONED = ("SPMDFullToShardShape", "SPMDShardToFullShape")
 
 
 def run(module: Module) -> bool:
@@ -50,11 +35,11 @@ def _is_identity(instruction: Instruction) -> bool:
         return False
     target = instruction.attributes["custom_call_target"]
     same = instruction.shape.compatible(instruction.operands[0].shape)
-    if target in _PARTITIONED and not same:
+    if target in PARTITIONED_CALLS and not same:
         raise HloError(
             f"the custom call {target} needs a module that is partitioned already", instruction.span
         )
-    return same and target in (*_IDENTITIES, *_PARTITIONED)
+    return same and target in (*ANNOTATING_CALLS, *PARTITIONED_CALLS)
 
 
 def _drop(instruction: Instruction) -> None:

@@ -16,6 +16,7 @@ from hloc.host.custom_calls import (
     registered_targets,
 )
 from hloc.host.values import given_leaves, structured
+from hloc.ir.annotating_calls import ANNOTATING_CALLS, PARTITIONED_CALLS
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import ArrayShape
 from hloc.reference import lapack
@@ -116,19 +117,7 @@ def checked_size(instruction: Instruction, operands: list[np.ndarray], context: 
     return size
 
 
-_IDENTITIES = (
-    "LayoutConstraint",
-    "MoveToDevice",
-    "MoveToHost",
-    "Sharding",
-    "SPMDFullToShardShape",
-    "SPMDShardToFullShape",
-    "annotate_device_placement",
-    "xla.sdy.FuncResultSharding",
-    "xla.sdy.GlobalToLocalShape",
-    "xla.sdy.LocalToGlobalShape",
-    "xla.sdy.ShardingGroup",
-)
+_IDENTITIES = (*ANNOTATING_CALLS, *PARTITIONED_CALLS, "xla.sdy.GlobalToLocalShape", "xla.sdy.LocalToGlobalShape")
 
 TARGETS: dict[str, CustomCall] = {
     **dict.fromkeys(_IDENTITIES, identity),
