@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hloc.records import NamedTuple, record
@@ -18,6 +19,11 @@ class Source:
         """The 1-based (line, column) of a character offset."""
         before = self.text.rfind("\n", 0, offset)
         return self.text.count("\n", 0, offset) + 1, offset - before
+
+    def name_at(self, offset: int) -> Span:
+        """The span of the instruction's name, with its `%` if it has one, that starts at a character offset."""
+        found = re.compile(r"%?[A-Za-z_][A-Za-z0-9_.\-]*").match(self.text, offset)
+        return Span(self, offset, found.end() if found is not None else offset)
 
     def line_at(self, offset: int) -> str:
         """The whole line that holds a character offset, without its newline."""

@@ -41,6 +41,13 @@ def replace(old: _Record, **changes: Any) -> _Record:
     return type(old)(**{name: getattr(old, name) for name in old.__match_args__} | changes)
 
 
+def of_fields(cls: type[_Record], fields: dict[str, Any]) -> _Record:
+    """A record of these fields by name, all others at their defaults. Nothing checks that the class has them."""
+    made = object.__new__(cls)
+    made.__dict__.update(fields)
+    return made
+
+
 def _methods(cls: type) -> dict[str, Callable]:
     names = cls.__match_args__
     values: Callable[[Any], Any] = attrgetter(*names) if names else lambda self: ()

@@ -102,12 +102,16 @@ class Computation:
             instruction.previous = last
             last.next = instruction
         self._last = instruction
-        self._moved(instruction, 1)
+        self._count += 1
+        self._instructions = None
         for operand in instruction.operands:
             users = operand.users
             users[instruction] = users.get(instruction, 0) + 1
-        if instruction.opcode == "parameter":
+        opcode = instruction.opcode
+        if opcode == "parameter":
             self._place_parameter(instruction)
+        elif opcode in CALLERS:
+            self._call_sites = None
         return instruction
 
     def _link(self, instruction: Instruction, before: Instruction | None) -> None:

@@ -18,11 +18,12 @@ from hloc.ir.attributes import (
     WindowDim,
 )
 from hloc.ir.device_order import iota_tile
+from hloc.records import of_fields
 from hloc.text.messages import suggest
 from hloc.text.print_strings import quote
 from hloc.text.shape_values import shapes_of
-from hloc.text.strings import float_of, int_of, string_of
-from hloc.text.tokens import Token, fault_at
+from hloc.text.strings import float_of, int_of, string_of, unescape
+from hloc.text.tokens import Fault, Token, fault_at
 
 _STRINGS = ("op_type", "op_name", "source_file", "deduplicated_name", "scheduling_name", "metadata_payload")
 _NUMBERS = ("source_line", "source_end_line", "source_column", "source_end_column", "stack_frame_id")
@@ -326,13 +327,16 @@ def _metadata_field(key: Token, value: Any) -> Any:
 
 
 def quick_metadata(pairs: list[tuple[str, str, str]]) -> Metadata | None:
-    """Metadata of (name, string body without escapes, digits) rows; None if anything is out of the ordinary."""
+    """Metadata of (name, string body, digits) rows; None if anything is out of the ordinary."""
     fields: dict[str, Any] = {}
     for name, body, digits in pairs:
         if name in _STRINGS:
-            if digits or "\\" in body:
+            if digits:
                 return None
-            fields[name] = body
+            try:
+                fields[name] = body if "\\" not in body else unescape(body, Token("STRING", body, 0, 0))
+            except Fault:
+                return None
         elif name in _NUMBERS and digits and len(digits) < 10:
             fields[name] = int(digits)
         else:
@@ -341,5 +345,6 @@ def quick_metadata(pairs: list[tuple[str, str, str]]) -> Metadata | None:
 
 
 def _metadata(fields: dict[str, Any]) -> Metadata:
-    payload = fields.pop("metadata_payload", None)
-    return Metadata(**fields, payload=payload)
+    if "metadata_payload" in fields:
+        fields["payload"] = fields.pop("metadata_payload")
+    return of_fields(Metadata, fields)

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from hloc.errors import Source, Span
+from hloc.errors import Source
 from hloc.ir.computation import Computation
-from hloc.ir.instruction import Instruction
+from hloc.ir.instruction import Instruction, read_instruction
 from hloc.ir.literals import Literal
+from hloc.ir.opcodes import OPS
 from hloc.ir.shapes import Shape
 from hloc.text.coarse import CoarseLine
 from hloc.text.lenient_shapes import PEER_OPCODES, peer_shape
 from hloc.text.literal_values import Elision, literal_of
 from hloc.text.scope import Scope, adjust
-from hloc.text.templates import Entry
+from hloc.text.templates import PECULIAR, Entry
 from hloc.text.tokens import Fault, Token, fault_at
 
 
@@ -40,56 +41,79 @@ class PlainLines:
 
     def run(self, lines: list[CoarseLine], scope: Scope) -> None:
         """Add instructions that were read in one piece; those that aren't plain are read again."""
-        names, append, source, text = scope.names, scope.computation.append, self.source, self.source.text
-        instruction = None
+        names, append, source = scope.names, scope.computation.append, self.source
+        known, instruction = names.__getitem__, None
         for start, end, root, name, operands, shape, entry in lines:
-            instruction = None if name in names else self._plain(name, shape, operands, entry, scope)
-            if instruction is None:
-                instruction = self.read_again(start, end, scope)
-                continue
+            (opcode, simple, own, common, _, _, least, most), _, metadata = entry
+            instruction = None
             if root:
                 start += 5
+            if name in names:
+                pass
+            elif not simple:
+                instruction = self._peculiar(name, start, shape, operands, entry, scope)
+            else:
+                try:
+                    if not operands:
+                        found = []
+                    elif operands[0] == "%":
+                        found = [*map(known, operands[1:].split(", %"))]
+                    else:
+                        found = [*map(known, operands.split(", "))]
+                    count = len(found)
+                except KeyError:
+                    count = -1
+                if least <= count <= most:
+                    own = own.copy() if own else {}
+                    if metadata is None:
+                        common = common.copy() if common else {}
+                    else:
+                        common = {**common, "metadata": metadata} if common else {"metadata": metadata}
+                    instruction = read_instruction(opcode, shape, found, own, common, name, source, start)
+            if instruction is None:
+                instruction = self.read_again(start - 5 if root else start, end, scope)
+                continue
+            if root:
                 if scope.root is not None:
                     place = Token("ROOT", "ROOT", start - 5, start - 1)
                     raise fault_at(place, f"a second ROOT: {scope.root.name} is the root")
                 scope.root = instruction
-            instruction.span = _new_span(Span, (source, start, start + len(name) + (text[start] == "%")))
             names[name] = append(instruction)
         scope.last = instruction
 
-    def _plain(self, name: str, shape: Shape, text: str, entry: Entry, scope: Scope) -> Instruction | None:
-        """The instruction of a line, in no computation yet; None if anything about it is wrong or unusual."""
-        (op, own, common, references, _), named, metadata = entry
-        opcode = op.name
-        own = own.copy() if own else {}
-        common = common.copy() if common else {}
+    def _peculiar(
+        self, name: str, start: int, shape: Shape, text: str, entry: Entry, scope: Scope
+    ) -> Instruction | None:
+        """The instruction of a line whose template is not simple, in no computation yet; None if anything about it is
+        wrong or unusual."""
+        (opcode, _, own, common, references, _, least, most), named, metadata = entry
+        own = own.copy()
+        common = common.copy()
         operands: list[Instruction] = []
         special = _SPECIAL.get(opcode)
         if special is not None:
             shape = special(self, shape, text, own, scope)
         elif text:
-            names = scope.names
             listed = text[1:].split(", %") if text[0] == "%" else text.split(", ")
             try:
-                operands = [names[operand] for operand in listed]
+                operands = [*map(scope.names.__getitem__, listed)]
             except KeyError:
                 return None
-        least, most = op.arity
-        if len(operands) < least or (most is not None and len(operands) > most) or shape is None or name[:2] == "__":
+        if not least <= len(operands) <= most or shape is None:
             return None
-        if opcode in _PECULIAR:
+        if opcode in PECULIAR:
             if opcode == "tuple" and (not shape.is_tuple or len(shape.elements) != len(operands)):
                 return None
             if opcode == "custom-call" and any(name == "to_apply" for name, _, _ in references):
                 return None
             if opcode in PEER_OPCODES:
                 shape = peer_shape(opcode, operands, shape)
-            adjust(op, operands, own, shape)
+            adjust(OPS[opcode], operands, own, shape)
         if metadata is not None:
             common["metadata"] = metadata
-        if common and "sharding" in common:
+        if "sharding" in common:
             common["sharding"] = common["sharding"].for_shape(shape)
-        instruction = Instruction(opcode, shape, operands, own, name=name, annotations=common)
+        instruction = read_instruction(opcode, shape, operands, own, common, name, self.source, start)
         return instruction if not references or self._refer(instruction, references, named, scope) else None
 
     def _refer(
@@ -141,8 +165,3 @@ class PlainLines:
 
 # Opcodes that hold something else than operands in their parentheses.
 _SPECIAL = {"parameter": PlainLines._parameter, "constant": PlainLines._constant}
-
-# Opcodes whose attributes `adjust` may change, or whose shape is not what it is declared to be.
-_PECULIAR = frozenset(("compare", "map", "custom-call", "reshape", "tuple", *PEER_OPCODES))
-
-_new_span = tuple.__new__

@@ -7,14 +7,17 @@ literals and bodies are not taken at all.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from hloc.ir.attributes import Metadata
-from hloc.ir.opcodes import COMPUTATION, COMPUTATIONS, LITERAL, OPS, Op
+from hloc.ir.instruction import CALLERS
+from hloc.ir.opcodes import COMPUTATION, COMPUTATIONS, LITERAL, OPS
 from hloc.records import NamedTuple
 from hloc.text.async_lines import STEPS
 from hloc.text.attribute_values import quick_metadata
+from hloc.text.lenient_shapes import PEER_OPCODES
 from hloc.text.lexer import KIND_OF_NAME
 from hloc.text.literal_values import Elision
 from hloc.text.meaning import Meaning
@@ -25,6 +28,11 @@ from hloc.text.tokens import Fault, Token
 MOST_REMEMBERED = 20_000
 
 _PLACEHOLDER = "%_"
+
+# Opcodes whose attributes `scope.adjust` may change, or whose shape is not what it is declared to be.
+PECULIAR = frozenset(("compare", "map", "custom-call", "reshape", "tuple", *PEER_OPCODES))
+
+_NOT_SIMPLE = PECULIAR | {"parameter", "constant"}
 _STEPS = frozenset(STEPS.values())
 
 
@@ -33,14 +41,17 @@ class Template(NamedTuple):
 
     `references` has rows (attribute, number of names, whether it is a list), `names` the names in the order of the
     text, for which a line that shares the template has its own. control-predecessors, which name instructions, are
-    among them.
+    among them. `simple` says that a line is just its operands, from `least` to `most`, its shape and these attributes.
     """
 
-    op: Op
+    opcode: str
+    simple: bool
     own: dict[str, Any]
     common: dict[str, Any]
     references: list[tuple[str, int, bool]]
     names: tuple[str, ...]
+    least: int
+    most: int
 
 
 class Entry(NamedTuple):
@@ -83,11 +94,14 @@ class Templates:
         place = attributes.find(", metadata={")
         before = attributes[: max(place, 0)]
         if place >= 0 and '"' not in before and before.count("{") == before.count("}"):
-            whole = self.metadata_at(attributes, place + 11)
-            metadata = whole and self.metadata_of(whole[0])
+            rest = before
+            metadata = self.metadata.get(attributes[place + 11 :])
             if metadata is None:
-                return None
-            rest = attributes[:place] + attributes[whole.end() :]
+                whole = self.metadata_at(attributes, place + 11)
+                metadata = whole and self.metadata_of(whole[0])
+                if metadata is None:
+                    return None
+                rest += attributes[whole.end() :]
         template, names = self._template(opcode, rest)
         if template is None or (metadata is not None and "metadata" in template.common):
             return None
@@ -100,8 +114,10 @@ class Templates:
 
     def _template(self, opcode: str, attributes: str) -> tuple[Template | None, tuple[str, ...]]:
         """(template, names that it refers to); (None, ()) if the fine rules must read the list."""
-        rows = [first or last for first, _, last in self.references.findall(attributes) if first or last]
-        key = self.references.sub(_without_name, attributes) if rows else attributes
+        key, rows = attributes, ()
+        if opcode in CALLERS or "control-predecessors" in attributes:
+            rows = tuple(first or last for first, _, last in self.references.findall(attributes) if first or last)
+            key = self.references.sub(_without_name, attributes) if rows else attributes
         template = self.templates.get((opcode, key))
         if template is None:
             template = self._read(opcode, key)
@@ -110,9 +126,7 @@ class Templates:
             _remember(self.templates, (opcode, key), template)
         if not rows:
             return template, template.names
-        if len(template.names) != len(rows):
-            return None, ()
-        return template, tuple(rows)
+        return (template, rows) if len(template.names) == len(rows) else (None, ())
 
     def _read(self, opcode: str, attributes: str) -> Template | None:
         op = OPS[opcode]
@@ -136,7 +150,11 @@ class Templates:
                 names += [token.value for token in tokens]
                 own.pop(attribute.name, None)
                 common.pop(attribute.name, None)
-        return Template(op, own, common, references, tuple(names))
+        least, most = op.arity
+        simple = opcode not in _NOT_SIMPLE and not references and "sharding" not in common
+        return Template(
+            opcode, simple, own, common, references, tuple(names), least, sys.maxsize if most is None else most
+        )
 
 
 def _without_name(found: re.Match[str]) -> str:
