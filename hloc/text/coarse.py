@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from hloc.ir.shapes import Shape
+from hloc.ir.attributes import SliceDim
+from hloc.ir.shapes import Shape, TupleShape
+from hloc.text.attribute_values import padding
 from hloc.text.lexer import KIND_OF_NAME, NO_NAMES, Lexer, Scanner
 from hloc.text.shape_values import plain_array
 from hloc.text.strings import int_of
@@ -134,8 +136,13 @@ class Pieces:
         if len(self.shapes) >= MOST_REMEMBERED:
             self.shapes.clear()
         found = self.scanner.coarse["ARRAY"].match(text)
-        shape = self.shapes[text] = plain_array(text) if found and found.end() == len(text) else None
-        if shape is None:
+        shape: Shape | None = plain_array(text) if found and found.end() == len(text) else None
+        if text[:1] == "(":
+            found = self.scanner.coarse["ARRAYS"].match(text, 1)
+            elements = self._arrays(found) if found is not None and found.end() == len(text) - 1 else None
+            shape = TupleShape(tuple(elements)) if elements is not None else None
+        self.shapes[text] = shape
+        if shape is None:  # as remembered while the fine rules read it, which come here for its parts
             shape = self.shapes[text] = self._fragment(text, "shape")
         return shape
 
@@ -149,9 +156,11 @@ class Pieces:
 _CLOSE = re.compile(r"\}[ \t\r\n]*+(?=[A-Za-z_%]|\Z)")
 _COMMENT = re.compile(r"/\*.*?\*/")
 _ATTRIBUTE = re.compile(
-    r", ([A-Za-z_][A-Za-z0-9_.\-]*)=(?:(-?[0-9]+)|%?([A-Za-z_][A-Za-z0-9_.\-]*)|\{([0-9,\-]*)\})", re.ASCII
+    r", ([A-Za-z_][A-Za-z0-9_.\-]*)=(?:(-?[0-9][0-9_x\-]*)|%?([A-Za-z_][A-Za-z0-9_.\-]*)|\{([0-9,\-]*|\[[^{}]*)\})",
+    re.ASCII,
 )
-_KEYS = {"int": "INT_KEY", "bool": "BOOL_KEY", "dims": "DIMS_KEY", "enum": "ENUM_KEY", "computation": "COMPUTATION_KEY"}
+_KINDS = ("int", "bool", "dims", "lists", "slice", "padding", "enum", "computation")
+_KEYS = {kind: f"{kind.upper()}_KEY" for kind in _KINDS}
 
 
 def _attributes(found: re.Match[str]) -> list[Attribute] | None:
@@ -161,12 +170,16 @@ def _attributes(found: re.Match[str]) -> list[Attribute] | None:
         name, number, word, members = part.groups()
         kind = KIND_OF_NAME.get(name)
         value: Any = None
-        if kind == "int" and number:
+        if kind == "int" and number and "_" not in number:
             value = int_of(Token("INT", number, *part.span(2)))
+        elif kind == "padding" and number and "_" in number:
+            value = padding(Token("PADS", number, *part.span(2)))
         elif kind == "bool" and word in ("true", "false"):
             value = word == "true"
-        elif kind == "dims" and members is not None:
+        elif kind in ("dims", "lists") and members is not None and members[:1] != "[":
             value = tuple(map(int, members.split(","))) if members else ()
+        elif kind == "slice" and members and members[0] == "[":
+            value = tuple(SliceDim(*map(int, bounds.split(":"))) for bounds in members[1:-1].split("], ["))
         elif kind in ("enum", "computation") and word and word not in NO_NAMES:
             start = part.start(3) - (part.string[part.start(3) - 1] == "%")
             value = Token("IDENT", word, start, part.end(3))

@@ -11,12 +11,12 @@ from math import prod
 
 import numpy as np
 
-from hloc.ir.dtypes import PRED, DType
+from hloc.ir.dtypes import F32, F64, PRED, DType
 from hloc.ir.literals import Literal, bits_of
-from hloc.ir.shapes import ArrayShape, Shape, TupleShape
+from hloc.ir.shapes import ArrayShape, Layout, Shape, TupleShape
 from hloc.records import replace
 from hloc.text.literal_arrays import regular_array, run_of_numbers
-from hloc.text.literal_elements import float_element, int_element
+from hloc.text.literal_elements import float_element, int_element, int_range
 from hloc.text.tokens import Fault
 
 # A literal that the text elides has no more bytes than this: a short text cannot fill the memory.
@@ -35,6 +35,9 @@ _PIECE = re.compile(
 # Numbers that are plain in every way, one after the other.
 _NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?![\w.])"
 _RUN = re.compile(rf"{_NUMBER}(?:[ \t\r\n]*,[ \t\r\n]*{_NUMBER}){{31,}}+", re.ASCII)
+_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII).fullmatch
+
+_NO_ORDER = Layout.default(0)
 
 
 class Elision:
@@ -68,10 +71,29 @@ def literal_of(shape: Shape, text: str, start: int, elision: Elision) -> Literal
 
     As in XLA, a literal is static, and an element of it takes what its type needs: bounds and `E(...)` go.
     """
+    literal = _plain_scalar(shape, text)
+    if literal is not None:
+        return literal
     reader = _Reader(text, start, elision)
     literal = reader.literal(_plain(shape)) if text[:1] in ("{", "(") else reader.bare(_plain(shape))
     reader.finish()
     return literal
+
+
+def _plain_scalar(shape: Shape, text: str) -> Literal | None:
+    """A decimal number of a common type, as most constants are; None if it is anything else."""
+    if shape.__class__ is not ArrayShape or shape.dims or shape.layout is not _NO_ORDER:
+        return None
+    dtype = shape.dtype
+    if dtype is F32 or dtype is F64:
+        value: float | int | None = float(text) if _DECIMAL(text) else None
+        if value is not None and not abs(value) < 1e38:
+            value = None
+    else:
+        value = int(text) if dtype.is_integer and text.isascii() and text.isdecimal() and len(text) < 20 else None
+        if value is not None and value > int_range(dtype)[1]:
+            value = None
+    return None if value is None else Literal(shape, np.array(value, dtype.numpy))
 
 
 def _plain(shape: Shape) -> Shape:
