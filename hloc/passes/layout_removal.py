@@ -9,7 +9,7 @@ from hloc.ir.dtypes import DType
 from hloc.ir.instruction import Instruction
 from hloc.ir.literals import Literal
 from hloc.ir.module import Module
-from hloc.ir.shapes import Shape, array
+from hloc.ir.shapes import ArrayShape, Shape, array
 from hloc.passes.emit import Emit, dense, replace, row_major
 
 _FIXED = ("custom-call", "infeed", "recv", "recv-done", "send")
@@ -32,22 +32,29 @@ def run(module: Module) -> bool:
     if module.entry_layout is None:
         module.entry_layout = module.entry_shapes
         changed = True
-    for instruction in list(module.instructions()):
-        if instruction.opcode == "bitcast" and instruction.shape.is_array:
-            replace(instruction, _logical(instruction))
-            changed = True
+    # Before any is replaced: what one becomes, which may be the operand of the next, does not have its layout.
+    for instruction, source in [(i, i.operands[0].shape) for i in module.instructions() if _is_bitcast(i)]:
+        replace(instruction, _logical(instruction, source))
+        changed = True
     for instruction in module.instructions():
         if instruction.opcode not in _FIXED:
             changed |= _reset(instruction)
     return changed
 
 
-def _logical(instruction: Instruction) -> Instruction:
-    """The same memory under another shape, said without memory."""
+def _is_bitcast(instruction: Instruction) -> bool:
+    """Whether to write it out; HloError if that cannot be."""
+    if instruction.opcode != "bitcast" or not instruction.shape.is_array:
+        return False
     check_bitcast(instruction)
+    return True
+
+
+def _logical(instruction: Instruction, source: ArrayShape) -> Instruction:
+    """The memory of a `source` under another shape, said without memory."""
     emit = Emit.at(instruction)
     operand = instruction.operands[0]
-    source, target = operand.shape, instruction.shape
+    target = instruction.shape
     value = emit.transpose(operand, source.minor_to_major[::-1])
     order = target.minor_to_major[::-1]
     value = _reinterpreted(emit, value, target.dtype)
