@@ -5,7 +5,6 @@ from __future__ import annotations
 from hloc.analysis.cost import weight
 from hloc.analysis.effects import Effects
 from hloc.ir.clone import clone_instruction
-from hloc.ir.computation import Computation
 from hloc.ir.dtypes import PRED
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module
@@ -129,13 +128,13 @@ def _selected(emit: Emit, here: Instruction, one: Instruction, other: Instructio
 def _read_elsewhere(choice: Choice, effects: Effects) -> bool:
     """Reads of a result that all branches compute alike, or that is another one, read that instead."""
     found: dict[object, int] = {}
-    pairs = list(enumerate(choice.branches))
-    numbers = [_numbered(branch, choice.given(number), found, effects) for number, branch in pairs]
+    numbers = [_numbered(choice, number, found, effects) for number in range(len(choice.branches))]
     first: dict[tuple[int, ...], int] = {}
     outside: dict[Instruction, Instruction] = {}
     changed = False
     for place in range(choice.size):
-        names = tuple(numbers[number][branch.root.operands[place]] for number, branch in pairs)
+        values = [branch.root.operands[place] for branch in choice.branches]
+        names = tuple(found_here[value] for found_here, value in zip(numbers, values, strict=True))
         other = first.setdefault(names, place)
         reads = [read for read in choice.instruction.users if read.attributes["index"] == place]
         if not any(read.users or read.is_root for read in reads):
@@ -152,16 +151,18 @@ def _read_elsewhere(choice: Choice, effects: Effects) -> bool:
     return changed
 
 
-def _numbered(
-    branch: Computation, given: list[Instruction], found: dict[object, int], effects: Effects
-) -> dict[Instruction, int]:
-    """A number for each instruction of a branch, the same in all branches for what has the same value."""
+def _numbered(choice: Choice, number: int, found: dict[object, int], effects: Effects) -> dict[Instruction, int]:
+    """A number for each instruction of a branch, the same in all branches for what has the same value.
+
+    One computation may be several branches, which are given other values.
+    """
+    branch, given = choice.branches[number], choice.given(number)
     numbers: dict[Instruction, int] = {}
     for instruction in branch:
         if instruction.opcode == "get-tuple-element" and instruction.operands[0] is branch.parameters[0]:
             name: object = given[instruction.attributes["index"]]
         elif instruction.opcode == "parameter" or not effects.is_repeatable(instruction):
-            name = instruction
+            name = (number, instruction)
         else:
             name = key(instruction, numbers.__getitem__, id)
         numbers[instruction] = found.setdefault(name, len(found))
