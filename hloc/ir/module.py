@@ -71,8 +71,14 @@ class Module:
         computation.module = self
         computation.name = self._computation_names.take(computation.name)
         self.computations[computation.name] = computation
-        for instruction in computation:
-            self.adopt(instruction)
+        instructions = computation.instructions
+        if self._names.take_all([instruction.name for instruction in instructions]):
+            for number, instruction in enumerate(instructions, self._next_id):
+                instruction.id = number
+            self._next_id += len(instructions)
+        else:
+            for instruction in instructions:
+                self.adopt(instruction)
         if entry:
             self.entry = computation
         return computation

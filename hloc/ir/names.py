@@ -29,6 +29,14 @@ class Names:
         self._taken.add(key)
         return f"{stem}.{number}" if number or numbered else stem
 
+    def take_all(self, wanted: list[str]) -> bool:
+        """Mark names as taken if `take` would give each as it is; else return False, with none marked."""
+        names = set(wanted)
+        if len(names) < len(wanted) or "" in names or ".0" in "\n".join(wanted) or not self._taken.isdisjoint(names):
+            return False
+        self._taken |= names
+        return True
+
     def free(self, name: str) -> None:
         """Let a name be used again."""
         if ".0" not in name:

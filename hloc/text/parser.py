@@ -55,8 +55,9 @@ def _parse(source: Source, start: int, end: int, coarse: bool = True) -> Module:
     language = _language()
     try:
         with collection.paused():
-            tree = language.module(source.text, start, end, coarse)
-            return ModuleBuilder(source, partial(language.instruction, source.text), parse).build(tree)
+            builder = ModuleBuilder(source, partial(language.instruction, source.text), parse)
+            # The tree has no name here, so that it is gone before Python searches for garbage again.
+            return builder.build(language.module(source.text, start, end, coarse))
     except Fault as fault:
         raise _error(fault, source) from None
 
