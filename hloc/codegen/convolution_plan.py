@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
+from hloc.codegen.line_plan import LINE_POSITIONS, LinePlan, even, is_by_lines
 from hloc.codegen.llvm import Builder, Value
 from hloc.codegen.loops import Index, row_major_strides
 from hloc.codegen.products import summing_type
@@ -61,11 +62,6 @@ in the second.
 def padded(size: int) -> int:
     """A size in bytes, rounded up to whole cache lines."""
     return -(-size // 64) * 64
-
-
-def _even(size: int, most: int) -> int:
-    """The size of parts, at most so large, that are about equal."""
-    return -(-size // -(-size // most))
 
 
 def visible(size: int, window: WindowDim, extent: int) -> tuple[int, int]:
@@ -138,7 +134,16 @@ class ConvolutionPlan:
     @property
     def is_expanded(self) -> bool:
         """Whether input features are repeated, an input feature an output feature."""
-        return self.groups * self.batch_groups > 1 and self.group_outputs < 8
+        return not self.is_by_lines and self.groups * self.batch_groups > 1 and self.group_outputs < 8
+
+    @cached_property
+    def is_by_lines(self) -> bool:
+        """Whether vectors go along the last spatial dimension, for few output features."""
+        return is_by_lines(self)
+
+    @cached_property
+    def lines(self) -> LinePlan:
+        return LinePlan(self)
 
     @cached_property
     def is_winograd(self) -> bool:
@@ -194,7 +199,9 @@ class ConvolutionPlan:
     @cached_property
     def is_direct(self) -> bool:
         """Whether the input is used where it lies."""
-        if 0 in self.computed or self.is_expanded or self.batch_groups > 1 or self.lhs.dtype is not self.dtype:
+        if 0 in self.computed or self.batch_groups > 1 or self.lhs.dtype is not self.dtype:
+            return False
+        if self.is_expanded or self.is_by_lines:
             return False
         if self.lhs.strides[self.labels.input_feature] != 1 and self.features * self.groups != 1:
             return False
@@ -259,21 +266,22 @@ class ConvolutionPlan:
     @cached_property
     def strips(self) -> Strips:
         first, inner = (self.positions or (1,))[0], prod(self.positions[1:])
-        rows = max(min(_POSITIONS // max(inner, 1), first), 1)
+        most = LINE_POSITIONS if self.is_by_lines else _POSITIONS
+        rows = max(min(most // max(inner, 1), first), 1)
         while rows > 1 and rows * inner > _FEW and self._strip_bytes(rows) > _STRIP_BYTES:
             rows -= 1
-        rows = _even(first, rows)
+        rows = even(first, rows)
         if self.is_winograd:
             across = -(-inner // 2)
-            rows = min(2 * _even(-(-first // 2), max(self.room_tiles // across, 1)), first)
+            rows = min(2 * even(-(-first // 2), max(self.room_tiles // across, 1)), first)
         images = 1
-        if rows == first and self.batch_groups == 1 and not self.is_expanded:
+        if rows == first and self.batch_groups == 1 and not (self.is_expanded or self.is_by_lines):
             room = _POSITIONS // max(rows * inner, 1)
             if not self.is_direct:
                 room = min(room, _IMAGES_BYTES // max(self._strip_bytes(rows), 1))
             if self.is_winograd:
                 room = min(room, self.room_tiles // self.image_tiles)
-            images = _even(self.images, max(min(self.images, room), 1))
+            images = even(self.images, max(min(self.images, room), 1))
         each = -(-first // rows)
         count = -(-self.batches // images) * each
         return Strips(images, rows, count, each, self._strip_extent(rows))
@@ -332,7 +340,7 @@ class ConvolutionPlan:
     def block_features(self, vector_bytes: int) -> int:
         """Output features of a block: whole panels, as even as possible."""
         columns = self.tile(vector_bytes).columns
-        return _even(-(-self.group_outputs // columns), -(-self._wanted_features // columns)) * columns
+        return even(-(-self.group_outputs // columns), -(-self._wanted_features // columns)) * columns
 
     @property
     def _steps(self) -> int:
@@ -364,6 +372,8 @@ class ConvolutionPlan:
             "kernel": self.kernel_count if self.is_expanded else panels * self.panel_kernel(columns),
             "sums": self.outputs if self.is_expanded else self.block_positions * features,
         }
+        if self.is_by_lines:
+            sizes |= self.lines.sizes(vector_bytes)
         if self.is_winograd:
             sizes |= {
                 "level": prod(self.strips.extent),

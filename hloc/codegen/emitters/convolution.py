@@ -6,7 +6,7 @@ results are made, some hundred positions by a few panels of output features: pie
 are needed, and the sums of a block stay in scratch until they are complete. So threads may have strips, or blocks of
 output features, without waiting for each other. Windows of 3 x 3 take fewer multiplications (`winograd.py`). Where a
 group has few output features, the input features are repeated in the copy so that one product an output feature remains
-(`expanded_convolution.py`).
+(`expanded_convolution.py`); where there are few in all, vectors go along lines of results (`line_convolution.py`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from hloc.codegen import scalar
 from hloc.codegen.bodies import lies_in_memory
 from hloc.codegen.convolution_plan import ConvolutionPlan, visible
 from hloc.codegen.convolution_tiles import block_routine, copy_routine, places_routine, positions_routine
-from hloc.codegen.epilogue import Epilogue
 from hloc.codegen.expanded_convolution import ExpandedConvolution
 from hloc.codegen.gemm import Extent
 from hloc.codegen.kernel import Index, KernelContext, kernel
+from hloc.codegen.line_convolution import LineConvolution
 from hloc.codegen.llvm import Value, integer
 from hloc.codegen.loops import delinearize, row_major_strides
 from hloc.codegen.plain_convolution import plain_convolution
@@ -37,15 +37,11 @@ def _computed(instruction: Instruction) -> list[int]:
     return [number for number, operand in enumerate(instruction.operands) if not lies_in_memory(operand)]
 
 
-def _fused_scratch(instruction: Instruction, epilogue: Epilogue | None) -> int:
-    return ConvolutionPlan(instruction, _computed(instruction)).scratch_bytes
-
-
 @kernel(
     "convolution",
     element_operands=_computed,
     scratch=lambda instruction: ConvolutionPlan(instruction).scratch_bytes,
-    fused_scratch=_fused_scratch,
+    fused_scratch=lambda instruction, epilogue: ConvolutionPlan(instruction, _computed(instruction)).scratch_bytes,
     takes_epilogue=lambda instruction: True,
     written_once=lambda instruction, epilogue: range(len(epilogue.roots)),
     is_loop=True,
@@ -59,7 +55,8 @@ def convolution(k: KernelContext, instruction: Instruction) -> None:
     if plan.is_plain:
         plain_convolution(k, plan)
     else:
-        way = _Winograd if plan.is_winograd else _Expanded if plan.is_expanded else _Blocks
+        ways = ((_Winograd, plan.is_winograd), (_Lines, plan.is_by_lines), (_Expanded, plan.is_expanded))
+        way = next((way for way, is_taken in ways if is_taken), _Blocks)
         way(k, plan).write()
 
 
@@ -139,11 +136,7 @@ class _Strips:
         strides = [plan.image_stride, *plan.image_strides, *row_major_strides(channels)]
         inner = [*(end - first for first, end in ranges), *channels]
         first, end, top = self._rows()
-        if plan.is_padded:
-            # What is between and beside the rows that are copied stays 0 from one strip to the next.
-            whole = b.icmp_signed("==", b.sub(end, first), i64(plan.strips.extent[0]))
-            with b.if_then(b.or_(self.is_new, b.not_(whole))):
-                b.memset(image, integer("i8", 0), i64(self.scratch["kernel"] - self.scratch["image"]))
+        self.clear(first, end)
         if plan.is_copied_whole:
             self._copy_stored(ranges, (first, end, top))
             return
@@ -161,6 +154,14 @@ class _Strips:
                 b.store(value, self.element(image, self.sum([number, *to, *at], strides)))
 
             self.k.loop_nest(inner, element)
+
+    def clear(self, first: Value, end: Value) -> None:
+        """Zeros where the rows from `first` to `end` leave some; between and beside them they stay for other strips."""
+        b, scratch = self.b, self.scratch
+        if self.plan.is_padded:
+            whole = b.icmp_signed("==", b.sub(end, first), i64(self.plan.strips.extent[0]))
+            with b.if_then(b.or_(self.is_new, b.not_(whole))):
+                b.memset(self._at("image"), integer("i8", 0), i64(scratch["kernel"] - scratch["image"]))
 
     def _copy_stored(self, ranges: Sequence[tuple[int, int]], rows: tuple[Value, Value, Value]) -> None:
         """The same for an input in memory."""
@@ -207,6 +208,10 @@ class _Strips:
     def weight(self, window: Sequence[Value], channel: Value, feature: Value) -> Value:
         index = self.plan.kernel_index(self.b, channel, feature, window)
         return scalar.convert(self.b, self.k.input(1)(index), self.plan.rhs.dtype, self.plan.dtype)
+
+
+class _Lines(LineConvolution, _Strips):
+    """Of few output features, along lines of results."""
 
 
 class _Expanded(ExpandedConvolution, _Strips):

@@ -15,7 +15,7 @@ from math import prod
 from hloc.analysis.log_add_exp import is_log_add_exp
 from hloc.codegen.arrays import ArrayRef, Register, flattened, grouped
 from hloc.codegen.kernel import Index, KernelContext, kernel
-from hloc.codegen.llvm import Builder, Value
+from hloc.codegen.llvm import Value
 from hloc.codegen.loops import delinearize
 from hloc.codegen.parts import Parts
 from hloc.codegen.prefixes import is_by_vectors

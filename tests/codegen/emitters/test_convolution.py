@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emitter_cases import check, window_sizes
+from emitter_cases import check, program, window_sizes
+
+import hloc
+from hloc.codegen.convolution_plan import ConvolutionPlan
 
 WINDOWS = [
     "size=3x2",
@@ -189,3 +192,69 @@ def test_depthwise_takes_padding_as_zeros() -> None:
     (result,) = check(["f32[1,6,11,9]", "f32[3,3,1,9]"], [op], arguments=[np.ones((1, 6, 11, 9), np.float32), weights])
     assert np.isnan(result[0, 0]).all() and np.isnan(result[0, :, 10]).all()
     assert np.isposinf(result[0, 1:, :10]).all()
+
+
+LINES = [
+    ("f32", "2,3,20", "2,3,5", "size=5", "bf0_oi0->bf0"),
+    ("f32", "1,1,9001", "1,1,7", "size=7 pad=9_2 rhs_dilate=3", "bf0_oi0->bf0"),
+    ("f64", "3,50,1", "3,1,2", "size=3 pad=1_-2 lhs_dilate=4 rhs_reversal=1", "b0f_0io->b0f"),
+    ("f32", "2,3,9,21", "4,3,3,3", "size=3x3 pad=1_1x1_1", "bf01_oi01->bf01"),
+    ("f32", "2,9,21,3", "3,2,3,4", "size=3x2 stride=2x3 pad=2_0x-1_4 rhs_dilate=1x2", "b01f_01io->b01f"),
+    ("f32", "1,1,7,40", "1,1,3,40", "size=3x40 stride=1x4 pad=1_1x70_3 rhs_dilate=2x1", "bf01_oi01->bf01"),
+    ("f64", "1,2,70,80", "2,2,5,5", "size=5x5 pad=2_2x2_2 lhs_dilate=2x2", "bf01_oi01->bf01"),
+    ("bf16", "1,2,70,80", "2,2,5,5", "size=5x5 pad=2_2x2_2", "bf01_oi01->bf01"),
+    ("f32", "1,2,4,5,12", "3,2,2,3,3", "size=2x3x3 stride=1x2x1 pad=0_1x1_1x1_0", "bf012_oi012->bf012"),
+    ("f32", "2,3,2,3,4,10", "2,3,1,2,1,3", "size=1x2x1x3 pad=0_0x1_0x0_0x1_1", "bf0123_oi0123->bf0123"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "x", "kernel", "window", "labels"), LINES)
+def test_few_output_features_go_along_lines(dtype: str, x: str, kernel: str, window: str, labels: str) -> None:
+    """In strips, with what is left of tiles; alone and with an epilogue that needs them as results, too."""
+    spatial = [labels.index(c) for c in labels[: labels.index("_")] if c.isdigit()]
+    sizes = x.split(",")
+    found = window_sizes(",".join(sizes[d] for d in spatial), window).split(",")
+    result = [found[spatial.index(d)] if d in spatial else size for d, size in enumerate(sizes)]
+    result[labels.index("f")] = kernel.split(",")[labels[labels.index("_") + 1 :].index("o")]
+    shape = f"{dtype}[{','.join(result)}]"
+    ops = [f"{shape} convolution(p0, p1), window={{{window}}}, dim_labels={labels}", f"{shape} negate(r0)"]
+    check([f"{dtype}[{x}]", f"{dtype}[{kernel}]"], ops)
+    check([f"{dtype}[{x}]", f"{dtype}[{kernel}]"], ops[:1])
+
+
+def test_groups_of_few_features_go_along_lines() -> None:
+    op = "f32[1,6,30,33] convolution(p0, p1), window={size=3x3 pad=1_1x1_1}, dim_labels=bf01_oi01->bf01, "
+    check(["f32[1,3,30,33]", "f32[6,1,3,3]"], [op + "feature_group_count=3"])
+
+
+def test_lines_take_what_is_computed() -> None:
+    """An image and a kernel that lie nowhere."""
+    ops = [
+        "f32[1,1,40,40] negate(p0)",
+        "f32[1,1,3,3] negate(p1)",
+        "f32[1,1,40,40] convolution(r0, r1), window={size=3x3 pad=1_1x1_1}, dim_labels=bf01_oi01->bf01",
+    ]
+    check(["f32[1,1,40,40]", "f32[1,1,3,3]"], ops)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "window", "is_taken"),
+    [
+        ("1,1,40,40", "1,1,3,3", "size=3x3", True),
+        ("1,40,40,1", "4,1,3,3", "size=3x3", True),
+        ("1,40,40,1", "5,1,3,3", "size=3x3", False),
+        ("1,40,40,9", "1,9,3,3", "size=3x3", False),
+        ("1,1,40,40", "1,1,3,3", "size=3x3 stride=1x5", False),
+        ("1,1,40,40", "1,1,3,3", "size=3x3 stride=1x2 lhs_dilate=1x2", False),
+        ("1,1,40,9", "1,1,3,3", "size=3x3", False),
+    ],
+)
+def test_which_convolutions_go_along_lines(x: str, kernel: str, window: str, is_taken: bool) -> None:
+    """Not with many output features, features side by side, steps between windows, or lines that are short."""
+    labels = "bf01" if x.startswith("1,1,") else "b01f"
+    dims = x.split(",")
+    spatial = window_sizes(",".join(dims[labels.index(c)] for c in "01"), window)
+    op = f"f32[1,{kernel.split(',')[0]},{spatial}] convolution(p0, p1), window={{{window}}}"
+    module = hloc.parse(program([f"f32[{x}]", f"f32[{kernel}]"], [f"{op}, dim_labels={labels}_oi01->bf01"]))
+    (convolution,) = [i for i in module.entry if i.opcode == "convolution"]
+    assert ConvolutionPlan(convolution).is_by_lines == is_taken
