@@ -31,19 +31,26 @@ class Pieces:
         self.scanner = scanner
         self.fine = fine
         self.shapes: dict[str, Shape | None] = {}
-        self.templates = Templates(self._attribute_list, scanner.coarse["METADATA"].match)
+        self.templates = Templates(self._attribute_list, scanner.coarse["METADATA"].match, scanner.pattern)
         self.values: dict[str, Callable[[re.Match[str]], Any]] = {
             "COMPUTATION_OPEN": self._computation,
             "ARRAYS": self._arrays,
             "ARRAY": lambda found: self.shape(found[0]),
-            "ATTRIBUTES": _attributes,
+            "ATTRIBUTES": self._attributes,
             "METADATA": lambda found: self.templates.metadata_of(found[0]),
             "NAME_ROWS": lambda found: found[0],
             "LOCATION_ROWS": lambda found: found[0],
             "FRAME_ROWS": lambda found: found[0],
         }
-        self.declared = re.compile(r": ([^\]]*\])").findall
-        self.arrays = re.compile(r"[a-z0-9]+\[[^\]]*\](?:\{[^}]*\})?").findall
+        self.declared = scanner.pattern(r": ([^\]]*\])").findall
+        self.close = scanner.pattern(r"\}[ \t\r\n]*+(?=[A-Za-z_%]|\Z)").match
+        self.comment = scanner.pattern(r"/\*.*?\*/")
+        self.attribute = scanner.pattern(
+            r", ([A-Za-z_][A-Za-z0-9_.\-]*)="
+            r"(?:(-?[0-9][0-9_x\-]*)|%?([A-Za-z_][A-Za-z0-9_.\-]*)|\{([0-9,\-]*|\[[^{}]*)\})",
+            re.ASCII,
+        )
+        self.arrays = scanner.pattern(r"[a-z0-9]+\[[^\]]*\](?:\{[^}]*\})?").findall
 
     def forget(self) -> None:
         """Drop all remembered texts."""
@@ -79,7 +86,7 @@ class Pieces:
             if shape is None or entry is None or name in NO_NAMES:
                 break
             if "/" in operands:
-                operands = _COMMENT.sub("", operands)
+                operands = self.comment.sub("", operands)
                 if "/" in operands:
                     break
             stop = found.end()
@@ -95,7 +102,7 @@ class Pieces:
             head = self._computation(found)
             first = skip(text, found.end(), end).end()
             lines = self._instructions(text, first, end) if head is not None else None
-            close = _CLOSE.match(text, lines[-1][1], end) if lines else None
+            close = self.close(text, lines[-1][1], end) if lines else None
             if close is None:
                 break
             entry, name, result = head
@@ -125,7 +132,7 @@ class Pieces:
     def _attribute_list(self, text: str) -> list[Attribute]:
         """The attributes of a text. Raises Fault."""
         found = self.scanner.coarse["ATTRIBUTES"].fullmatch(text)
-        listed = _attributes(found) if found is not None else None
+        listed = self._attributes(found) if found is not None else None
         return self.fine(text, "attributes") if listed is None else listed
 
     def shape(self, text: str) -> Shape | None:
@@ -152,38 +159,31 @@ class Pieces:
         except Fault:
             return None
 
+    def _attributes(self, found: re.Match[str]) -> list[Attribute] | None:
+        """The attributes of an ATTRIBUTES terminal; None if one has not the form of its kind."""
+        listed = []
+        for part in self.attribute.finditer(found.string, found.start(), found.end()):
+            name, number, word, members = part.groups()
+            kind = KIND_OF_NAME.get(name)
+            value: Any = None
+            if kind == "int" and number and "_" not in number:
+                value = int_of(Token("INT", number, *part.span(2)))
+            elif kind == "padding" and number and "_" in number:
+                value = padding(Token("PADS", number, *part.span(2)))
+            elif kind == "bool" and word in ("true", "false"):
+                value = word == "true"
+            elif kind in ("dims", "lists") and members is not None and members[:1] != "[":
+                value = tuple(map(int, members.split(","))) if members else ()
+            elif kind == "slice" and members and members[0] == "[":
+                value = tuple(SliceDim(*map(int, bounds.split(":"))) for bounds in members[1:-1].split("], ["))
+            elif kind in ("enum", "computation") and word and word not in NO_NAMES:
+                start = part.start(3) - (part.string[part.start(3) - 1] == "%")
+                value = Token("IDENT", word, start, part.end(3))
+            if value is None:
+                return None
+            listed.append(Attribute(Token(_KEYS[kind], name, part.start(1), part.end(1) + 1), value))
+        return listed
 
-_CLOSE = re.compile(r"\}[ \t\r\n]*+(?=[A-Za-z_%]|\Z)")
-_COMMENT = re.compile(r"/\*.*?\*/")
-_ATTRIBUTE = re.compile(
-    r", ([A-Za-z_][A-Za-z0-9_.\-]*)=(?:(-?[0-9][0-9_x\-]*)|%?([A-Za-z_][A-Za-z0-9_.\-]*)|\{([0-9,\-]*|\[[^{}]*)\})",
-    re.ASCII,
-)
+
 _KINDS = ("int", "bool", "dims", "lists", "slice", "padding", "enum", "computation")
 _KEYS = {kind: f"{kind.upper()}_KEY" for kind in _KINDS}
-
-
-def _attributes(found: re.Match[str]) -> list[Attribute] | None:
-    """The attributes of an ATTRIBUTES terminal; None if one has not the form of its kind."""
-    listed = []
-    for part in _ATTRIBUTE.finditer(found.string, found.start(), found.end()):
-        name, number, word, members = part.groups()
-        kind = KIND_OF_NAME.get(name)
-        value: Any = None
-        if kind == "int" and number and "_" not in number:
-            value = int_of(Token("INT", number, *part.span(2)))
-        elif kind == "padding" and number and "_" in number:
-            value = padding(Token("PADS", number, *part.span(2)))
-        elif kind == "bool" and word in ("true", "false"):
-            value = word == "true"
-        elif kind in ("dims", "lists") and members is not None and members[:1] != "[":
-            value = tuple(map(int, members.split(","))) if members else ()
-        elif kind == "slice" and members and members[0] == "[":
-            value = tuple(SliceDim(*map(int, bounds.split(":"))) for bounds in members[1:-1].split("], ["))
-        elif kind in ("enum", "computation") and word and word not in NO_NAMES:
-            start = part.start(3) - (part.string[part.start(3) - 1] == "%")
-            value = Token("IDENT", word, start, part.end(3))
-        if value is None:
-            return None
-        listed.append(Attribute(Token(_KEYS[kind], name, part.start(1), part.end(1) + 1), value))
-    return listed

@@ -14,7 +14,7 @@ from hloc import cache
 STARTS = ("module", "instruction", "attributes", "shape", "sharding")
 
 # Changes with the form of the tables.
-_FORM = "2"
+_FORM = "3"
 
 
 def grammar_path() -> Path:
@@ -24,10 +24,9 @@ def grammar_path() -> Path:
 
 
 def load_tables() -> dict[str, Any]:
-    """The tables of the grammar, as hloc.text.tables describes them."""
+    """The tables of the grammar, as hloc.text.tables describes them, and what `keep_tables` added to them."""
     text = grammar_path().read_text(encoding="utf-8")
-    key = "\0".join((_FORM, text, _lark_version(), sys.version, *STARTS)).encode()
-    name = f"grammar-{zlib.crc32(key):08x}"
+    name, key = _place(text)
     kept = cache.read(name, key)
     if kept is not None:
         return marshal.loads(kept)
@@ -35,8 +34,23 @@ def load_tables() -> dict[str, Any]:
     from hloc.text.tables import make_tables
 
     tables = make_tables(text, STARTS)
-    cache.write(name, key, marshal.dumps(tables), "the parser's tables")
+    _write(name, key, tables)
     return tables
+
+
+def keep_tables(tables: dict[str, Any]) -> None:
+    """Keep the tables once more, with what was added to them since."""
+    _write(*_place(grammar_path().read_text(encoding="utf-8")), tables)
+
+
+def _place(text: str) -> tuple[str, bytes]:
+    """(name, key) under which the tables of the grammar's text are kept."""
+    key = "\0".join((_FORM, text, _lark_version(), sys.version, *STARTS)).encode()
+    return f"grammar-{zlib.crc32(key):08x}", key
+
+
+def _write(name: str, key: bytes, tables: dict[str, Any]) -> None:
+    cache.write(name, key, marshal.dumps(tables), "the parser's tables")
 
 
 def _lark_version() -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from hloc.ir.dtypes import BY_NAME
 from hloc.ir.opcodes import COMMON, OPS
 from hloc.text.engine import END, Actions, Engine
+from hloc.text.patterns import Patterns
 from hloc.text.tokens import Fault, Token
 
 # Attributes of the module header and of computations, by kind as in the op table.
@@ -48,41 +49,42 @@ RESERVED = frozenset(
 # What a bare name cannot be; `%true` is a name.
 NO_NAMES = RESERVED | BY_NAME.keys()
 
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*=?\Z")
 _COARSE = ("INSTRUCTIONS", "COMPUTATIONS", "COMPUTATION_OPEN", "ATTRIBUTES", "ARRAYS", "ARRAY", "METADATA", "NAME_ROWS", "LOCATION_ROWS", "FRAME_ROWS")
 
 
 class Scanner:
     """The grammar's terminals, compiled: made once, shared by all lexers."""
 
-    def __init__(self, tables: dict[str, Any], engine: Engine):
+    def __init__(self, tables: dict[str, Any], engine: Engine, pattern: Patterns):
         self.engine = engine
+        self.pattern = pattern
         self.key_types = {name: f"{kind.upper()}_KEY" for name, kind in KIND_OF_NAME.items()}
         self.words: dict[str, list[str]] = {}
         self.marks: dict[str, list[str]] = {}
         self.coarse: dict[str, re.Pattern[str]] = {}
+        is_word = pattern(r"[A-Za-z_][A-Za-z0-9_.\-]*=?\Z").match
         patterns = {name: text for name, text, _, _ in tables["terminals"]}
         fine = []
         for name, text, fixed, priority in tables["terminals"]:
             if fixed is not None:
-                (self.words if _WORD.match(fixed) else self.marks).setdefault(fixed, []).append(name)
+                (self.words if is_word(fixed) else self.marks).setdefault(fixed, []).append(name)
             elif name in _COARSE:
-                self.coarse[name] = re.compile(text, re.ASCII)
+                self.coarse[name] = pattern(text, re.ASCII)
             elif name not in ("WHITESPACE", "COMMENT"):
                 fine.append((-priority, f"(?P<{name}>{text})"))
         marks = [mark for mark in self.marks if len(mark) > 1]
         fine.append((-100, f"(?P<MARK>{'|'.join(map(re.escape, sorted(marks, key=len, reverse=True)))})"))
-        self.fine = re.compile("|".join(text for _, text in sorted(fine)), re.ASCII).match
+        self.fine = pattern("|".join(text for _, text in sorted(fine)), re.ASCII).match
         self.plain_marks = {m: names[0] for m, names in self.marks.items() if m in ",()}[]=" and len(names) == 1}
         comment = patterns["COMMENT"]
         ignored = f"(?:{patterns['WHITESPACE']}|{comment})*+"
-        self.skip = re.compile(ignored).match
-        self.layout_open = re.compile(rf"\{{{ignored}[0-9:\-]").match
-        self.call_open = re.compile(rf"{ignored}\(").match
-        self.buffer_open = re.compile(rf"{ignored}\({ignored}(?:[a-z0-9]+{ignored}\[|\(|b{ignored}\()").match
-        self.braces = re.compile(r'"(?:[^"\\]|\\.)*+"|["{}]', re.DOTALL).finditer
-        self.brackets = re.compile(rf"[(){{}}]|{comment}").finditer
-        self.scalar = re.compile(rf"{patterns['DECIMAL']}|[A-Za-z0-9_.+\-]+", re.ASCII).match
+        self.skip = pattern(ignored).match
+        self.layout_open = pattern(rf"\{{{ignored}[0-9:\-]").match
+        self.call_open = pattern(rf"{ignored}\(").match
+        self.buffer_open = pattern(rf"{ignored}\({ignored}(?:[a-z0-9]+{ignored}\[|\(|b{ignored}\()").match
+        self.braces = pattern(r'"(?:[^"\\]|\\.)*+"|["{}]', re.DOTALL).finditer
+        self.brackets = pattern(rf"[(){{}}]|{comment}").finditer
+        self.scalar = pattern(rf"{patterns['DECIMAL']}|[A-Za-z0-9_.+\-]+", re.ASCII).match
         self.coarse_of = [tuple(name for name in _COARSE if name in actions) for actions in engine.states]
 
 

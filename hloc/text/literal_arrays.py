@@ -10,10 +10,11 @@ import numpy as np
 
 from hloc.ir.dtypes import PRED, DType
 from hloc.ir.shapes import ArrayShape
+from hloc.text.patterns import Later
 from hloc.text.literal_elements import int_range, nan_value
 
-_COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
-_NAN = re.compile(rb"(-?)nan(?:\(0x([0-9a-fA-F]+)\))?")
+_COMMENT = Later(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_NAN = Later(rb"(-?)nan(?:\(0x([0-9a-fA-F]+)\))?")
 _FLAT = bytes.maketrans(b"{}(),\t\r\n", b"        ")
 _REAL_CHARACTERS = b"0123456789+-.eEinfa \t\r\n"
 _INT_CHARACTERS = b"0123456789- \t\r\n"

@@ -7,6 +7,7 @@ element, which is also what finds the place of a fault.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from math import prod
 
 import numpy as np
@@ -17,6 +18,7 @@ from hloc.ir.shapes import ArrayShape, Layout, Shape, TupleShape
 from hloc.records import replace
 from hloc.text.literal_arrays import regular_array, run_of_numbers
 from hloc.text.literal_elements import float_element, int_element, int_range
+from hloc.text.patterns import Later
 from hloc.text.tokens import Fault
 
 # A literal that the text elides has no more bytes than this: a short text cannot fill the memory.
@@ -25,7 +27,7 @@ MOST_ELIDED_BYTES = 2**31
 # NumPy's limit.
 MOST_DIMENSIONS = 64
 
-_PIECE = re.compile(
+_PIECE = Later(
     r"""(?P<space>[ \t\r\n,]+|//[^\r\n]*|/\*(?s:.*?)\*/)|(?P<bracket>[{}()])|(?P<dots>\.\.\.)"""
     r"""|(?P<nan>-?nan)(?:\(0x(?P<payload>[0-9a-fA-F]+)\))?(?![\w.])|(?P<word>-?inf|true|false)(?![\w.])"""
     r"""|(?P<decimal>(?:-?[0-9]+\.[0-9]*|-\.[0-9]+)(?:[eE][+-]?[0-9]+)?|-?[0-9]+[eE][+-]?[0-9]+)(?![\w.])"""
@@ -34,8 +36,8 @@ _PIECE = re.compile(
 )
 # Numbers that are plain in every way, one after the other.
 _NUMBER = r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?(?![\w.])"
-_RUN = re.compile(rf"{_NUMBER}(?:[ \t\r\n]*,[ \t\r\n]*{_NUMBER}){{31,}}+", re.ASCII)
-_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII).fullmatch
+_RUN = Later(rf"{_NUMBER}(?:[ \t\r\n]*,[ \t\r\n]*{_NUMBER}){{31,}}+", re.ASCII)
+_DECIMAL_CHARACTERS = "-+.0123456789eE"
 
 _NO_ORDER = Layout.default(0)
 
@@ -85,14 +87,17 @@ def _plain_scalar(shape: Shape, text: str) -> Literal | None:
     if shape.__class__ is not ArrayShape or shape.dims or shape.layout is not _NO_ORDER:
         return None
     dtype = shape.dtype
+    value: float | int | None = None
     if dtype is F32 or dtype is F64:
-        value: float | int | None = float(text) if _DECIMAL(text) else None
-        if value is not None and not abs(value) < 1e38:
-            value = None
-    else:
-        value = int(text) if dtype.is_integer and text.isascii() and text.isdecimal() and len(text) < 20 else None
-        if value is not None and value > int_range(dtype)[1]:
-            value = None
+        if text[:1] not in "+." and not text.strip(_DECIMAL_CHARACTERS):
+            with suppress(ValueError):
+                value = float(text)
+        if value is not None and abs(value) > 1e38:
+            return None
+    elif dtype.is_integer and text.isascii() and text.isdecimal() and len(text) < 20:
+        value = int(text)
+        if value > int_range(dtype)[1]:
+            return None
     return None if value is None else Literal(shape, np.array(value, dtype.numpy))
 
 

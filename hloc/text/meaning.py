@@ -27,6 +27,7 @@ from hloc.ir.opcodes import Attribute as Row
 from hloc.text.literal_values import Elision, literal_of
 from hloc.text.messages import suggest
 from hloc.text.syntax import Attribute, Body, LiteralText
+from hloc.text.patterns import Later
 from hloc.text.tokens import Fault, Token, fault_at
 
 # Parsed and dropped, as XLA does: the attribute had a meaning for a short while only.
@@ -34,7 +35,7 @@ _DROPPED = frozenset((("all-reduce", "mode"), ("all-reduce-start", "mode"), ("re
 # Kept though it is the default: that it was given says that the result's layout is fixed.
 _KEPT = frozenset((("custom-call", "operand_layout_constraints"),))
 _FLOAT32_MAX = 3.4028234663852886e38
-_BRACES = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
+_BRACES = Later(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
 _GROUP_MODES = ("cross_replica", "cross_partition", "cross_replica_and_partition", "flattened_id")
 
 

@@ -13,14 +13,15 @@ from hloc.ir.shapes import Shape
 from hloc.text.build import ModuleBuilder
 from hloc.text.coarse import Pieces
 from hloc.text.engine import Engine, Unexpected
-from hloc.text.grammar import load_tables
+from hloc.text.grammar import keep_tables, load_tables
 from hloc.text.lexer import Lexer, Scanner
 from hloc.text.messages import unexpected
+from hloc.text.patterns import Later, Patterns
 from hloc.text.syntax import Callbacks, Line, ModuleText
 from hloc.text.tokens import Fault
 
 # A line that starts so separates the modules of one text.
-_SEPARATOR = re.compile(r"^// -----.*$", re.MULTILINE)
+_SEPARATOR = Later(r"^// -----.*$", re.MULTILINE)
 
 
 def parse(text: str, name: str = "<string>") -> Module:
@@ -85,8 +86,11 @@ class Language:
     def __init__(self) -> None:
         tables = load_tables()
         self.engine = Engine(tables, Callbacks())
-        self.scanner = Scanner(tables, self.engine)
+        patterns = Patterns(tables["patterns"])
+        self.scanner = Scanner(tables, self.engine, patterns)
         self.pieces = Pieces(self.scanner, self.fragment)
+        if patterns.is_new:
+            keep_tables(tables)
         fixed = {**self.scanner.words, **self.scanner.marks}
         self.texts = {name: text for text, names in fixed.items() for name in names}
 

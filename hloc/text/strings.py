@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from hloc.text.patterns import Later
 from hloc.text.tokens import Token, fault_at
 
 _SIMPLE = {"n": 10, "r": 13, "t": 9, "\\": 92, "'": 39, '"': 34, "?": 63, "a": 7, "b": 8, "f": 12, "v": 11}
-_ESCAPE = re.compile(
+_ESCAPE = Later(
     r"\\(?:([0-7]{1,3})|x([0-9a-fA-F]+)|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([nrt\\'\"?abfv]))|(\\.?)", re.DOTALL
 )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from hloc.text.strings import string_of
+from hloc.text.patterns import Later
 from hloc.text.tokens import Token
 
 NAMES = ("FileNames", "FunctionNames")
 
-_NAME = re.compile(r'(\d+)\s+("(?:[^"\\]|\\.)*+"|\'(?:[^\'\\]|\\.)*+\')', re.DOTALL)
-_RECORD = re.compile(r"(\d+)\s*\{([^}]*)\}")
-_FIELD = re.compile(r"(\w+)\s*=\s*(-?\d+)")
+_NAME = Later(r'(\d+)\s+("(?:[^"\\]|\\.)*+"|\'(?:[^\'\\]|\\.)*+\')', re.DOTALL)
+_RECORD = Later(r"(\d+)\s*\{([^}]*)\}")
+_FIELD = Later(r"(\w+)\s*=\s*(-?\d+)")
 
 
 def read_table(section: str, text: str) -> dict[int, str] | dict[int, dict[str, int]]:

@@ -8,6 +8,7 @@ The tables are plain data, so that they can be kept in a file and used without l
   expansion, or ~index if its own children take its place. None keeps all as they are.
 - "starts", "ends": the first and last state of each start rule.
 - "terminals": (name, regular expression, text of a fixed terminal or None, priority).
+- "patterns": what hloc.text.patterns makes of regular expressions, once a parser has asked for them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def make_tables(text: str, starts: tuple[str, ...]) -> Tables:
         "starts": {start: places[table.start_states[start]] for start in starts},
         "ends": {start: places[table.end_states[start]] for start in starts},
         "terminals": [_terminal(terminal) for terminal in made.terminals],
+        "patterns": {},
     }
 
 

@@ -21,6 +21,7 @@ from hloc.text.lenient_shapes import PEER_OPCODES
 from hloc.text.lexer import KIND_OF_NAME
 from hloc.text.literal_values import Elision
 from hloc.text.meaning import Meaning
+from hloc.text.patterns import Patterns
 from hloc.text.syntax import Attribute, Body
 from hloc.text.tokens import Fault, Token
 
@@ -66,7 +67,10 @@ class Templates:
     """The memory. `read` gives the attributes of a text, or raises Fault; `metadata_at` finds a METADATA terminal."""
 
     def __init__(
-        self, read: Callable[[str], list[Attribute]], metadata_at: Callable[[str, int], re.Match[str] | None]
+        self,
+        read: Callable[[str], list[Attribute]],
+        metadata_at: Callable[[str, int], re.Match[str] | None],
+        pattern: Patterns,
     ):
         self.read = read
         self.metadata_at = metadata_at
@@ -77,8 +81,8 @@ class Templates:
         callees = [name for name, kind in KIND_OF_NAME.items() if kind == COMPUTATION]
         name = r"[A-Za-z_][A-Za-z0-9_.\-]*"
         callee = rf"(?<=, )((?:{'|'.join(callees)})=)({name})(?![^,])"
-        self.references = re.compile(rf'%({name})|{callee}|"(?:[^"\\]|\\.)*+"', re.ASCII)
-        self.fields = re.compile(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*+)"|([0-9]+))', re.DOTALL | re.ASCII).findall
+        self.references = pattern(rf'%({name})|{callee}|"(?:[^"\\]|\\.)*+"', re.ASCII)
+        self.fields = pattern(r'([a-z_]+)=(?:"((?:[^"\\]|\\.)*+)"|([0-9]+))', re.DOTALL | re.ASCII).findall
 
     def forget(self) -> None:
         """Drop all remembered texts."""
