@@ -288,6 +288,7 @@ def _called(plan: Schedule) -> Iterator[Variant]:
 def _write_entry(llvm: Module, main: Compiled, target: Target, options: Options) -> None:
     """The one function that others see: it sets how floats behave, and runs the entry computation."""
     function = llvm.function(ENTRY, "i32", PARAMETERS, function_attributes(target, options))
+    function.settled = True
     b = Builder(function)
     before = target.enter_flushing(b) if options.flush_denormals else None
     status = b.call(main.function, function.args)

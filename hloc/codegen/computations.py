@@ -160,6 +160,7 @@ class ComputationCode:
     def _begin(self, name: str) -> None:
         """Turns to a new function of the computation's signature, and writes there from now on."""
         self.function = self.kernels.module.function(name, "i32", PARAMETERS, self.attributes, "internal")
+        self.function.settled = True
         self.b = Builder(self.function)
         self.pointers: dict[object, Value] = {}
 
@@ -366,6 +367,8 @@ class ComputationCode:
         flag = self._room(arena, step, 2)
         self._fill(state, [self._pointer(view) for view in step.operands[0]])
         self._fill(verdict, [flag])
+        for function in (self.function, condition.function, body.function):
+            function.settled = False
         head = b.append_block("while", b.block)
         b.branch(head)
         b.position_at_end(head)

@@ -216,7 +216,7 @@ class KernelContext:
             body(index)
             return ()
 
-        self.reduce_loop(dims, (), iteration, order, interleave)
+        self.reduce_loop(dims, (), iteration, order, interleave, independent=True)
 
     def reduce_loop(
         self,
@@ -225,10 +225,11 @@ class KernelContext:
         body: Callable[[Index, list[Register]], Sequence[Register]],
         order: Sequence[int] | None = None,
         interleave: int = 0,
+        independent: bool = False,
     ) -> list[Register]:
         """A loop nest, in order, with values carried from each iteration to the next; the last ones.
 
-        `body(index, carried)` gives the next carried values.
+        `body(index, carried)` gives the next carried values. Iterations are `independent` as those of `loop_nest` are.
         """
         if 0 in dims:
             return list(initial)
@@ -257,7 +258,9 @@ class KernelContext:
                 return []
             count, is_inner = prod(sizes), depth > 0 or not is_outer
             flat = is_inner and count <= (self.short_fold if initial else self.short)
-            return self.b.for_loop_carrying(0, count, carried, iteration, interleave=vectors, flat=flat)
+            return self.b.for_loop_carrying(
+                0, count, carried, iteration, interleave=vectors, flat=flat, independent=independent
+            )
 
         self._open_nests += 1
         results = grouped(level(0, flattened(initial)), initial)
@@ -281,7 +284,7 @@ class KernelContext:
         block = _block_size(size) if is_innermost else 1
         self.range_size = size // block
         begin, end = (self.b.mul(limit, index_constant(block), " nuw nsw") for limit in self.range)
-        with self.b.for_loop(begin, end, interleave=interleave) as number:
+        with self.b.for_loop(begin, end, interleave=interleave, multiple=block, independent=True) as number:
             iteration(number, [])
 
     @contextmanager

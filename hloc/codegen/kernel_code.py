@@ -31,6 +31,9 @@ transposes = lazy("hloc.codegen.transposes")
 SMALL = 16
 """Kernels over so few elements are inlined where they are called."""
 
+_FOLDS = frozenset(("reduce", "sort", "topk"))
+"""Ops whose loops carry values."""
+
 _BRISK = 2048
 """Operations of kernels that are inlined into loops."""
 
@@ -97,7 +100,8 @@ class KernelCode:
             if k.range_size and k.outer_nests == 1:
                 self.threads = sharing.workers
                 params = self._params(step, shared)
-                kernel = SharedKernel(self.module, self.target, self.options, name, params, part.attributes)
+                around = self._attributes(step, brief=True)
+                kernel = SharedKernel(self.module, self.target, self.options, name, params, around)
                 own_scratch = 0 if step.common_scratch else step.scratch_bytes
                 finish = None
                 if k.finishes:
@@ -127,8 +131,9 @@ class KernelCode:
         Among so many `workers` it is the part of each; or what is done when all of them have finished.
         """
         splits: dict[int, set[int]] = {}
+        widens = bool(self.module.vector_bytes) and not once and _widens(step)
         while True:
-            function, k = self._emit(name, step, shared, splits, attributes, workers, is_finishing)
+            function, k = self._emit(name, step, shared, splits, attributes, workers, is_finishing, widens)
             needed = k.needed_splits()
             if once or not needed:
                 return function, k
@@ -160,6 +165,7 @@ class KernelCode:
         attributes: str,
         workers: int,
         is_finishing: bool,
+        widens: bool,
     ) -> tuple[Function, KernelContext]:
         params = self._params(step, shared)
         limits = [("i64", "begin"), ("i64", "end")] if workers else []
@@ -167,6 +173,7 @@ class KernelCode:
         fails = step.form.row is not None and step.form.row.fails
         result = "i32" if fails else "void"
         function = self.module.function(name, result, params + limits, attributes, "internal")
+        function.widens = function.settled = widens
         b = Builder(function)
         b.fast = "fast" if self.options.fast_math else "contract" if self.options.fma else ""
         given = function.args[: len(params)]
@@ -183,6 +190,8 @@ class KernelCode:
         if k.is_streaming:
             streams.finish(b, self.target)
         b.ret(k.status if fails else None)
+        if "alwaysinline" in function.attributes and work(step) <= _BRISK:  # it is the caller that matters
+            function.settled = True
         if k.only_calls:  # of routines, to which nothing here matters
             function.attributes = self._attributes(step, brief=True)
         self.only_calls &= k.only_calls
@@ -230,6 +239,14 @@ def _gathers(step: KernelStep) -> bool:
     instruction = step.instruction
     body = instruction.called[0] if instruction.opcode == "fusion" else (instruction,)
     return any(inner.opcode == "gather" for inner in body)
+
+
+def _widens(step: KernelStep) -> bool:
+    """Whether a kernel's loops become vector loops: those over rows and the folds are better left to LLVM yet."""
+    form = step.form
+    if form.stages is not None or form.attention is not None:
+        return False
+    return form.own is None or form.own.opcode not in _FOLDS
 
 
 def is_short(step: KernelStep) -> bool:

@@ -157,6 +157,7 @@ class SharedKernel:
 
     def _begun(self, name: str, params: Sequence[tuple]) -> tuple[Function, Builder]:
         function = self.module.function(name, "void", params, self.attributes, "internal")
+        function.settled = True
         return function, Builder(function)
 
     def _task(self, part: Function, scratch_bytes: int, turns: int) -> Function:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
+from . import vector_loops
 from .arithmetic import Arithmetic
 from .memory import Memory
 from .module import Block, Phi
 from .values import Constant, Value, integer
+
+
+class Hints(NamedTuple):
+    """What the methods that write loops were told of one."""
+
+    vectorize: bool | None
+    unroll: bool | int | None
+    interleave: int
+    metadata: str
+    multiple: int
+    independent: bool
 
 
 class Builder(Arithmetic, Memory):
@@ -109,7 +122,7 @@ class Builder(Arithmetic, Memory):
         """
         before = self.block
         if start.__class__ is end.__class__ is Constant and 0 < (end.number - start.number) * step <= step * step:
-            return before, None, None, None, [start, *initial]
+            return before, None, None, None, 0, [start, *initial]
         body = self.append_block(name, before)
         end_block = self.append_block(f"{name}.end", before)
         runs = self.icmp_signed("<" if step > 0 else ">", start, end)
@@ -121,36 +134,49 @@ class Builder(Arithmetic, Memory):
         phis = [self.phi(value.type, name) for value in (start, *initial)]
         for phi, value in zip(phis, (start, *initial)):
             phi.add_incoming(value, before)
-        return before, runs, body, end_block, phis
+        return before, runs, body, end_block, self.function.barriers, phis
 
-    def _close_loop(
-        self, state, end: Value, step: int, carried: Sequence[Value], metadata: str
-    ) -> list[Value]:
+    def _close_loop(self, state, end: Value, step: int, carried: Sequence[Value], hints: Hints) -> list[Value]:
         """The loop's increment, test and exit; the carried values after it."""
-        before, runs, body, end_block, phis = state
+        before, runs, body, end_block, barriers, phis = state
+        wide, self.function.interleave, self.function.lanes = self.function.lanes, 0, 0
         if body is None:
             return list(carried)
-        latch = self.block
-        index = self.add(phis[0], integer(end.type, step), " nsw")
-        for phi, value in zip(phis, (index, *carried), strict=True):
-            phi.add_incoming(value, latch)
-        again = self.icmp_signed("<" if step > 0 else ">", index, end)
-        self.cbranch(again, body, end_block, f"!llvm.loop {metadata}" if metadata else "")
+        initial = [phi.incoming[0][0] for phi in phis[1:]]
+        closed = None
+        is_plain = step == 1 and end.type == "i64" and hints.vectorize is hints.unroll is None
+        if self.function.widens and self.function.settled and is_plain and self.block is body:
+            closed = vector_loops.closed(self, body, phis[0].incoming[0][0], end, end_block, hints, wide)
+        # LLVM makes vectors of innermost loops alone, and of none with a call that it cannot look into.
+        self.function.settled &= closed is not None or self.function.widens and self.function.barriers > barriers
+        self.function.barriers += 1
+        sources = [(block, []) for block in closed or ()]
+        if closed is None:
+            latch = self.block
+            index = self.add(phis[0], integer(end.type, step), " nsw")
+            for phi, value in zip(phis, (index, *carried), strict=True):
+                phi.add_incoming(value, latch)
+            again = self.icmp_signed("<" if step > 0 else ">", index, end)
+            metadata = self._loop_metadata(hints, wide)
+            self.cbranch(again, body, end_block, f"!llvm.loop {metadata}" if metadata else "")
+            sources = [(latch, list(carried))]
         self.position_at_end(end_block)
-        if runs.__class__ is Constant and runs.number:
-            return list(carried)
+        if runs.__class__ is not Constant or not runs.number:
+            sources.insert(0, (before, initial))
+        if len(sources) == 1:
+            return sources[0][1]
         results = []
-        for phi, value in zip(phis[1:], carried):
+        for number, value in enumerate(carried):
             result = self.phi(value.type, "after")
-            result.add_incoming(phi.incoming[0][0], before)
-            result.add_incoming(value, latch)
+            for block, values in sources:
+                result.add_incoming(values[number], block)
             results.append(result)
         return results
 
-    def _loop_metadata(self, vectorize, unroll, interleave) -> str:
-        lanes, self.function.interleave, self.function.lanes = self.function.lanes, 0, 0
-        if vectorize is None and unroll is None and not interleave:
-            return ""
+    def _loop_metadata(self, hints: Hints, lanes: int) -> str:
+        vectorize, unroll, interleave = hints.vectorize, hints.unroll, hints.interleave
+        if hints.metadata or vectorize is None and unroll is None and not interleave:
+            return hints.metadata
         if interleave and lanes:
             # Functions called inside interleave the vectors themselves.
             return self.module.loop_metadata(vectorize=vectorize, width=lanes, interleave=1, unroll=unroll)
@@ -168,18 +194,22 @@ class Builder(Arithmetic, Memory):
         unroll: bool | int | None = None,
         interleave: int = 0,
         metadata: str = "",
+        multiple: int = 1,
+        independent: bool = False,
     ) -> Iterator[Phi]:
         """`for i in range(start, end, step)`: the body is what is built inside, `i` its index.
 
         The index has the type of the bounds, i64 for Python numbers. `interleave` is how many vectors to work on
         at a time, 0 what LLVM likes; `metadata` a node from `Module.loop_metadata`, for more than the common hints.
+        `multiple` divides the number of iterations. They are `independent` if none reads or changes what another one
+        changes.
         No value defined inside may be used after the loop; see `for_loop_carrying`.
         """
         end = self._bound(end)
         state = self._open_loop(self._bound(start), end, step, name, ())
         self.function.interleave, self.function.lanes = interleave, 0
         yield state[-1][0]
-        self._close_loop(state, end, step, (), metadata or self._loop_metadata(vectorize, unroll, interleave))
+        self._close_loop(state, end, step, (), Hints(vectorize, unroll, interleave, metadata, multiple, independent))
 
     def for_loop_carrying(
         self,
@@ -195,6 +225,7 @@ class Builder(Arithmetic, Memory):
         interleave: int = 0,
         metadata: str = "",
         flat: bool = False,
+        independent: bool = False,
     ) -> list[Value]:
         """A counted loop with loop-carried values; the values after the last iteration.
 
@@ -208,8 +239,9 @@ class Builder(Arithmetic, Memory):
         carried = list(body(state[-1][0], list(state[-1][1:])))
         if flat and len(self.function.blocks) == blocks:
             unroll = True
-        hints = metadata or self._loop_metadata(vectorize, unroll, interleave)
-        return self._close_loop(state, end, step, carried, hints)
+        return self._close_loop(
+            state, end, step, carried, Hints(vectorize, unroll, interleave, metadata, 1, independent)
+        )
 
     def while_loop(
         self,
@@ -223,6 +255,7 @@ class Builder(Arithmetic, Memory):
         The values for which the condition failed are the result.
         """
         before = self.block
+        self.function.settled = False
         head = self.append_block(name, before)
         self.branch(head)
         self.position_at_end(head)

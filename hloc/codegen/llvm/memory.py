@@ -46,9 +46,11 @@ class Memory(Core):
         else:
             where = ", ".join([f"{i.type} {i.text}" for i in index])
         flag = "inbounds " if inbounds else ""
-        return self._numbered(
+        address = self._numbered(
             result_type or pointer.type, f"getelementptr {flag}{element_type}, {pointer.type} {pointer.text}, {where}"
         )
+        self.function.addresses[address.text] = pointer.text
+        return address
 
     def load(
         self,
@@ -185,6 +187,8 @@ class Memory(Core):
                 self.module.declare(callee.name, return_type, callee.parameter_types)
         actual = ", ".join([f"{arg.type} {arg.text}" for arg in args])
         text = f"call {return_type} {callee.text}({actual}){' ' + attributes if attributes else ''}"
+        is_inlined = isinstance(callee, Function) and "alwaysinline" in callee.attributes
+        self.function.barriers += not (pure or is_inlined)
         if return_type == "void":
             return self._effect(text)
         return self._numbered(return_type, text) if pure else self._result(return_type, text)

@@ -6,7 +6,7 @@ Text is made once, by `str(module)`. Equal construction gives equal text: all ta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .values import Value
 
@@ -85,11 +85,19 @@ class Function(Callee):
     `"noalias readonly align 64 dereferenceable(4096)"`. `attributes` is the text of the function's
     attribute group, `linkage` LLVM text such as `internal`. Of the loop under construction, `interleave` is how many
     vectors it works on at a time, if that is asked for, and `lanes` how many the functions take that it calls.
+
+    If it `widens`, loops become loops over vectors (`vector_loops.py`), up to the first that cannot. It is `settled` if
+    there is nothing left for LLVM to make vectors of: it need not do much then. `barriers` counts what it makes no
+    vectors around: loops that are closed, calls that it cannot look into. `apart` are pointers to memory that nothing
+    else leads to, and whether it is only read; `addresses` says what addresses were made of.
     """
 
     __slots__ = (
+        "addresses",
+        "apart",
         "args",
         "attributes",
+        "barriers",
         "block_names",
         "blocks",
         "interleave",
@@ -97,8 +105,10 @@ class Function(Callee):
         "linkage",
         "module",
         "out_of_order",
+        "settled",
         "signature",
         "values",
+        "widens",
     )
 
     def __init__(
@@ -123,8 +133,12 @@ class Function(Callee):
         self.interleave = self.lanes = 0
         self.blocks: list[Block] = []
         self.block_names: dict[str, int] = {param[1]: 1 for param in params}
-        self.values = 0
-        self.out_of_order = False
+        self.values = self.barriers = 0
+        self.out_of_order = self.widens = self.settled = False
+        self.apart = {
+            arg.text: "readonly" in param[2] for param, arg in zip(params, self.args) if "noalias" in "".join(param[2:])
+        }
+        self.addresses: dict[str, str] = {}
 
     def append_block(self, name: str = "b", dominator: Block | None = None) -> Block:
         """A new block, laid out where it is first positioned at.
@@ -142,7 +156,8 @@ class Function(Callee):
     def definition(self) -> str:
         """The function's text. ValueError if a block lacks a terminator."""
         head = " ".join(filter(None, ["define", self.linkage, self.return_type]))
-        lines = [f"{head} {self.text}({self.signature}) {self.module.attribute_group(self.attributes)} {{"]
+        attributes = f'{self.attributes} "hloc-passes"="few"' if self.settled else self.attributes
+        lines = [f"{head} {self.text}({self.signature}) {self.module.attribute_group(attributes)} {{"]
         for block in self.blocks:
             if not block.terminated:
                 raise ValueError(f"block {block.name} of {self.name} has no terminator")
@@ -172,6 +187,7 @@ class Module:
     are written into it.
     `vector_bytes` is the width of vectors for which functions of scalars may be given variants, 0 for none, and
     `vector_attributes` what such variants carry. `flushes_denormals`: its code runs where these count as zeros.
+    `variants` gives, for functions of scalars that have such, the function of so many lanes.
     """
 
     def __init__(
@@ -196,6 +212,7 @@ class Module:
         self._named_metadata: list[str] = []
         self._constants: dict[tuple, Value] = {}
         self._kept: dict[str, None] = {}
+        self.variants: dict[str, Callable[[int], Function]] = {}
 
     def function(
         self,

@@ -103,6 +103,7 @@ def call_inlined(
     if callee is None:
         params = [(arg.type, f"x{index}") for index, arg in enumerate(args)]
         callee = builder.module.function(symbol, return_type, params, ATTRIBUTES, "internal")
+        callee.settled = True
         inner = Builder(callee)
         inner.ret(body(inner))
     return builder.call(callee, args, pure=True)

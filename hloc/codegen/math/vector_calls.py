@@ -49,7 +49,10 @@ class LaneFunction:
     def _function(self, symbol: str, lanes: int) -> Function:
         type = vector_type(self.type, lanes) if lanes else self.type
         params = [(type, f"x{index}") for index in range(self.arity)]
-        return self.module.function(symbol, type, params, f"{ATTRIBUTES} {self.module.vector_attributes}", "internal")
+        attributes = f"{ATTRIBUTES} {self.module.vector_attributes}"
+        function = self.module.function(symbol, type, params, attributes, "internal")
+        function.settled = True
+        return function
 
     def _rest(self) -> Function:
         function = self._function(f"{self.symbol}.rest", self.lanes)
@@ -104,6 +107,7 @@ def call_by_lanes(builder: Builder, name: str, args: Sequence[Value], way: tuple
     module, known = builder.module, builder.function
     function = LaneFunction(module, f"hloc.{name}.{mangled(args[0].type)}", args, way, other)
     scalar, counts = function.variant(0), [function.lanes, function.lanes // 2]
+    module.variants[scalar.name] = function.variant
     module.keep(scalar)  # LLVM would take out a parameter that is the same in all calls, which the variants still have
     if known.interleave:
         known.lanes = max(known.lanes, function.lanes * known.interleave)

@@ -6,17 +6,31 @@ from collections.abc import Callable
 from functools import cache
 
 import llvmlite.binding as llvm
+from llvmlite.binding.newpassmanagers import ModulePassManager
 
 from hloc.codegen.forms import CPU_KERNELS
 from hloc.codegen.llvm import Builder, Value, const
 from hloc.codegen.targets.llvm_pages import drop_read_pages
-from hloc.codegen.targets.llvm_passes import pass_builder, run_default
+from hloc.codegen.targets.llvm_passes import pass_builder, run_chosen, run_default
+from hloc.codegen.targets.llvm_split import split
 from hloc.codegen.targets.reading import read
 from hloc.codegen.targets.target import Target
 from hloc.options import Options
 
 # Bits of MXCSR: results that would be denormal are zero; denormal operands count as zero.
 _FLUSH_RESULTS, _FLUSH_OPERANDS = 1 << 15, 1 << 6
+
+
+_FEW_PASSES = (
+    ModulePassManager.add_always_inliner_pass,
+    ModulePassManager.add_global_dead_code_eliminate_pass,
+    ModulePassManager.add_sroa_pass,
+    ModulePassManager.add_simplify_cfg_pass,
+    ModulePassManager.add_instruction_combine_pass,
+    ModulePassManager.add_dead_code_elimination_pass,
+    ModulePassManager.add_simplify_cfg_pass,
+)
+"""For code that has nothing left to vectorize."""
 
 
 @cache
@@ -117,8 +131,19 @@ def _builder(machine: llvm.TargetMachine) -> llvm.PassBuilder:
 
 
 def _optimized(llvm_ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
-    module = read(llvm_ir)
-    run_default(module, _builder(machine))
+    few, rest = split(llvm_ir)
+    context = llvm.create_context()
+    module = None
+    if rest:
+        module = read(rest, context)
+        run_default(module, _builder(machine))
+    if few:
+        settled = read(few, context)
+        run_chosen(settled, pass_builder(machine, 2), _FEW_PASSES)
+        if module is None:
+            module = settled
+        else:
+            module.link_in(settled)
     _drop_passes()
     return module
 
