@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -73,3 +74,22 @@ def test_code_of_little_work_is_made_lightly(text: str, stage: str, monkeypatch:
         monkeypatch.setitem(machine.stages, name, partial(noted, name, machine.stages[name]))
     hloc.compile(text, options=Options(cache=False, num_threads=1))
     assert used == [stage]
+
+
+def test_loops_with_long_ways_to_their_values_compile_soon() -> None:
+    logs = "\n".join(f"  l{i} = f32[] log({f'l{i - 1}' if i else 'p0'})" for i in range(5))
+    text = f"""HloModule m
+fold {{
+  p0 = f32[] parameter(0)
+  p1 = f32[] parameter(1)
+{logs}
+  ROOT greater = f32[] maximum(l4, p1)
+}}
+ENTRY main {{
+  start = f32[] constant(0)
+  x = f32[8,128] parameter(0)
+  ROOT r = f32[8] reduce(x, start), dimensions={{1}}, to_apply=fold
+}}"""
+    began = time.process_time()
+    hloc.compile(text, options=Options(cache=False))
+    assert time.process_time() - began < 5

@@ -7,6 +7,11 @@ from collections.abc import Callable, Sequence
 import llvmlite.binding as llvm
 from llvmlite.binding.newpassmanagers import ModulePassManager, NewPassManager
 
+if llvm.llvm_version_info[0] == 22:
+    # Its search for CRCs goes every way through what a loop's value is computed from: five logarithms, each of the one
+    # before, take it a minute. For other versions nothing is set: an option that LLVM does not know ends the process.
+    llvm.set_option("hloc", "-disable-loop-idiom-hashrecognize")
+
 
 def pass_builder(machine: llvm.TargetMachine, level: int, **tuning: bool) -> llvm.PassBuilder:
     """What makes pass managers for a machine, at an optimization level of 0 to 3.
