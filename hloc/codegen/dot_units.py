@@ -38,6 +38,13 @@ _STRIP, _MOST_BLOCKS = 1 << 19, 64
 """Bytes of columns that are packed for many blocks of rows, where few are, and parts along rows then, at most."""
 
 
+_RUN, _PAGES = 256, 1 << 13
+"""Bytes of rows that are read where they lie, which parts are whole multiples of: no cache line is in two parts, and no
+few columns are left, which would cost a line of each row. Bytes of each row for which there are more parts than
+workers: shorter runs come slower.
+"""
+
+
 @record
 class Split:
     """A side of a result, of some `size`, in a `count` of parts of whole `unit`s, which differ by one unit at most."""
@@ -98,6 +105,8 @@ class Units:
                 return Units(matrices, *sides, by_columns=True)
         if left and not right and plan.is_packed and not plan.rhs.in_panels:
             return _parted(plan, tile, column, matrices, workers)
+        if plan.is_row_sum or plan.has_few_rows:
+            return _in_runs(plan, matrices, workers)
         least_rows = (_NEAR_TILES if right else _TILES) * row if plan.is_packed else plan.m
         least_columns = max((_NEAR_TILES if left else _TILES) * tile.columns, column)
         parts = (1 if left else 2) * workers
@@ -129,6 +138,14 @@ class Units:
     @property
     def count(self) -> int:
         return self.whole + (self.matrices * self.columns.count - self.whole) * self.rows.count
+
+
+def _in_runs(plan: DotPlan, matrices: int, workers: int) -> Units:
+    """A product whose right operand is read once, in order: by columns alone."""
+    itemsize = plan.rhs.shape.dtype.itemsize
+    unit, parts = max(_RUN // itemsize, 1), -(-workers // matrices)
+    wanted = 2 * parts if plan.has_few_rows or plan.n * itemsize >= 2 * parts * _PAGES else parts
+    return Units(matrices, Split(plan.m, 1, 1), Split(plan.n, max(min(wanted, -(-plan.n // unit)), 1), unit))
 
 
 def _by_columns(plan: DotPlan, blocks: GemmPlan, column: int, wanted: int) -> tuple[Split, Split]:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, vector_type, zero
 from hloc.codegen.products import multiply_add
-from hloc.codegen.routines import PLAIN, Routines, blocks, i64
+from hloc.codegen.routines import PLAIN, Routines, blocks, even_block, i64
 from hloc.ir.dtypes import DType
 
 MOST_ROWS, LEAST_BYTES = 8, 1 << 20
@@ -59,7 +59,7 @@ class _FewRows:
     def write(self) -> None:
         b, p = self.b, self.p
         together = _VECTORS * self.lanes
-        with blocks(b, p.n, i64(self.width)) as (column, count):
+        with blocks(b, p.n, even_block(b, p.n, self.width, self.lanes)) as (column, count):
             with b.for_loop(i64(0), i64(self.rows * self.width), self.lanes, vectorize=False, unroll=False) as j:
                 b.store(zero(self.vector), self.at(self.sums, j), align=self.align)
             most, whole = b.sub(p.k, b.urem(p.k, i64(_STEPS))), b.sub(count, b.urem(count, i64(together)))

@@ -12,14 +12,15 @@ from types import SimpleNamespace
 from hloc.codegen import scalar
 from hloc.codegen.llvm import Builder, Function, Value, const, is_float, vector_type, zero
 from hloc.codegen.products import added, load_as, multiply, multiply_add, store_as
-from hloc.codegen.routines import OPTIMIZED, PLAIN, Routines, blocks, i64, least
+from hloc.codegen.routines import OPTIMIZED, PLAIN, Routines, blocks, even_block, i64, least
 from hloc.ir.dtypes import DType
 from hloc.records import NamedTuple
 
 MOST_ROWS = 4
 """Products with more rows than this are better packed."""
 
-_COLUMN_BLOCK = 2048
+_COLUMN_BLOCK, _COLUMNS = 2048, 64
+"""Sums of a block of columns, in cache, and columns that blocks are whole multiples of."""
 _STEP_BLOCK = 4096
 
 
@@ -93,9 +94,9 @@ class _RowSum(_Writer):
     def write(self) -> None:
         b, p, rows = self.b, self.p, self.product.rows
         together = max(8 // rows, 2)
-        self.width = _COLUMN_BLOCK // rows
+        self.width = _COLUMN_BLOCK // rows // _COLUMNS * _COLUMNS
         self.sums = b.alloca(self.type, self.width * rows, align=64)
-        with blocks(b, p.n, i64(self.width)) as (column, columns):
+        with blocks(b, p.n, even_block(b, p.n, self.width, _COLUMNS)) as (column, columns):
             b.memset(self.sums, const("i8", 0), i64(rows * self.width * self.product.dtype.itemsize))
             whole = b.sub(p.k, b.urem(p.k, i64(together)))
             with b.for_loop(i64(0), whole, together, unroll=False) as step:

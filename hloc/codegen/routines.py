@@ -74,3 +74,15 @@ def blocks(b: Builder, size: Value, block: Value) -> Iterator[tuple[Value, Value
     with b.for_loop(i64(0), count, unroll=False) as number:
         start = b.mul(number, block)
         yield start, least(b, block, b.sub(size, start))
+
+
+def even_block(b: Builder, size: Value, most: int, unit: int) -> Value:
+    """The size of blocks, `most` at most, of which the last one is little smaller than the others: whole `unit`s, as
+    `most` is.
+    """
+
+    def divided(x: Value, y: Value) -> Value:
+        return b.udiv(b.sub(b.add(x, y), i64(1)), y)
+
+    each = divided(size, divided(size, i64(most)))
+    return b.mul(divided(each, i64(unit)), i64(unit))
