@@ -128,6 +128,12 @@ class ArrayShape(Shape):
     def rank(self) -> int:
         return len(self.dims)
 
+    def compatible(self, other: Shape) -> bool:
+        if self is other:
+            return True
+        same_class = other.__class__ is ArrayShape
+        return same_class and (self.dtype, self.dims, self.dynamic) == (other.dtype, other.dims, other.dynamic)
+
     @remembered
     def count(self) -> int:
         """Number of elements (of the bound, where dimensions are dynamic)."""

@@ -151,18 +151,20 @@ def plain_array(text: str) -> ArrayShape | None:
     name, _, rest = text.partition("[")
     sizes, _, order = rest.partition("]")
     dtype = BY_NAME.get(name)
+    if dtype is None or not dtype.is_array_element:
+        return None
     try:
         dims = tuple(map(int, sizes.split(","))) if sizes else ()
-        minor_to_major = tuple(map(int, order[1:-1].split(","))) if order else None
+        layout = Layout.default(len(dims))
+        minor_to_major = tuple(map(int, order[1:-1].split(","))) if order else layout.minor_to_major
     except ValueError:
         return None
-    if dtype is None or not dtype.is_array_element or prod(max(size, 1) for size in dims) > MOST_ELEMENTS:
-        return None
-    if minor_to_major is None:
-        return ArrayShape(dtype, dims, Layout.default(len(dims)))
-    if sorted(minor_to_major) != list(range(len(dims))):
-        return None
-    return ArrayShape(dtype, dims, _plain(minor_to_major))
+    if minor_to_major != layout.minor_to_major:
+        if sorted(minor_to_major) != list(range(len(dims))):
+            return None
+        layout = Layout(minor_to_major)
+    too_large = prod(dims) > MOST_ELEMENTS or (0 in dims and prod(max(size, 1) for size in dims) > MOST_ELEMENTS)
+    return None if too_large else ArrayShape(dtype, dims, layout)
 
 
 def _plain(order: tuple[int, ...]) -> Layout:

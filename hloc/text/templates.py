@@ -33,7 +33,7 @@ _PLACEHOLDER = "%_"
 # Opcodes whose attributes `scope.adjust` may change, or whose shape is not what it is declared to be.
 PECULIAR = frozenset(("compare", "map", "custom-call", "reshape", "tuple", *PEER_OPCODES))
 
-_NOT_SIMPLE = PECULIAR | {"parameter", "constant"}
+_NEVER_SIMPLE = (PECULIAR - {"compare", "reshape", "custom-call"}) | {"parameter", "constant"}
 _STEPS = frozenset(STEPS.values())
 
 
@@ -155,10 +155,15 @@ class Templates:
                 own.pop(attribute.name, None)
                 common.pop(attribute.name, None)
         least, most = op.arity
-        simple = opcode not in _NOT_SIMPLE and not references and "sharding" not in common
+        simple = not references and "sharding" not in common and not _is_peculiar(opcode, own)
         return Template(
             opcode, simple, own, common, references, tuple(names), least, sys.maxsize if most is None else most
         )
+
+
+def _is_peculiar(opcode: str, own: dict[str, Any]) -> bool:
+    """Whether a line without names of computations is more than its operands and what it says."""
+    return opcode in _NEVER_SIMPLE or (opcode in PECULIAR and not own.keys().isdisjoint(("type", "inferred_dimension")))
 
 
 def _without_name(found: re.Match[str]) -> str:
