@@ -23,7 +23,7 @@ def run(module: Module) -> bool:
     `async-start` becomes a `call` of its computation. A start whose state somebody else looks into stays.
 
     Requires: nothing.
-    Ensures: starts that are left have users besides the chain to one done.
+    Ensures: starts that are left have users besides the chain to one done; without any, all runs on one thread.
     Leaves: the instructions between start and done in their order.
     """
     changed = False
@@ -34,7 +34,17 @@ def run(module: Module) -> bool:
                 if chain is not None:
                     _make_plain(instruction, chain)
                     changed = True
-    return changed
+    return changed | _on_one_thread(module)
+
+
+def _on_one_thread(module: Module) -> bool:
+    """Where nothing is asynchronous, computations of other threads are as all others."""
+    others = [computation for computation in module if computation.execution_thread != "main"]
+    if not others or any(instruction.opcode == "async-start" for instruction in module.instructions()):
+        return False
+    for computation in others:
+        computation.execution_thread = "main"
+    return True
 
 
 def _chain(start: Instruction) -> list[Instruction] | None:

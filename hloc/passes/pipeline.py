@@ -44,6 +44,8 @@ _FUSION = (
 )
 
 _OF_DEVICES = ("partition-id", "replica-id", *(name for name, op in OPS.items() if op.has(COLLECTIVE)))
+_SLICED = ("dynamic-slice", "dynamic-update-slice")
+_STARTS = having(*(name for name in OPS if name.endswith("-start")))
 _OF_SIZES = having("dynamic-reshape", "get-dimension-size", "set-dimension-size")
 
 
@@ -54,6 +56,15 @@ def _has_sizes(module: Module) -> bool:
 
 def _has_empty_arrays(module: Module) -> bool:
     return any(shape.is_array and 0 in shape.dims for shape in _shapes(module))
+
+
+def _has_threads(module: Module) -> bool:
+    return _STARTS(module) or any(computation.execution_thread != "main" for computation in module)
+
+
+def _has_vectors_of_starts(module: Module) -> bool:
+    """Whether a dynamic slice or update has all its starts in one operand, its last, as older programs have it."""
+    return any(i.opcode in _SLICED and i.operands[-1].shape.rank == 1 for i in module.instructions())
 
 
 def _has_control_edges(module: Module) -> bool:
@@ -70,7 +81,7 @@ PASSES: dict[str, Pass] = {
     for row in (
         Pass("manual_partitioning", concerns=having("custom-call")),
         Pass("linalg_calls", concerns=having("custom-call")),
-        Pass("async_to_sync", concerns=having(*(name for name in OPS if name.endswith("-start")))),
+        Pass("async_to_sync", concerns=_has_threads),
         Pass("collective_simplifier", concerns=having(*_OF_DEVICES)),
         Pass("sharding_removal"),
         Pass("defusion", concerns=having("fusion")),
@@ -79,6 +90,7 @@ PASSES: dict[str, Pass] = {
         Pass("scan_expander", concerns=having("scan")),
         Pass("call_inliner", "call_inliner:CallInliner", (("growth", "inline_growth"),), having("call")),
         Pass("layout_removal"),
+        Pass("start_splitter", concerns=_has_vectors_of_starts),
         Pass("map_inliner", concerns=having("map")),
         Pass("rng_expander", concerns=having("rng")),
         Pass("batch_norm_expander", concerns=having(*(name for name in OPS if name.startswith("batch-norm")))),
@@ -152,6 +164,7 @@ _EXPANSION: tuple[Row, ...] = (
         "layout_removal",
         "all that follows may forget about layouts; bitcasts need those of the text, so it comes early",
     ),
+    ("start_splitter", "the rules look at the start of each dimension"),
     ("map_inliner", "after call_inliner, since a map of a call is left alone"),
     ("rng_expander", "into rng-bit-generator, which has a kernel"),
     ("batch_norm_expander", "into sums and elementwise ops, which fuse"),
@@ -253,6 +266,8 @@ ORDER: tuple[tuple[str, str, str], ...] = (
     ("dynamic_padding", "conditional_simplifier", "it moves arrays without thought of live sizes"),
     ("dynamic_padding", "while_simplifier", "it moves arrays without thought of live sizes"),
     ("layout_removal", "algebraic", "rules make row-major arrays"),
+    ("layout_removal", "start_splitter", "it makes row-major arrays"),
+    ("start_splitter", "algebraic", "rules look at the start of each dimension"),
     ("layout_removal", "layout_assignment", "bitcasts need the layouts of the text"),
     ("algebraic", "layout_assignment", "rules would undo copies between layouts"),
     ("layout_assignment", "fusion", "whether a reshape is free is seen from layouts"),
