@@ -87,32 +87,32 @@ class Computation:
             users = operand.users
             users[instruction] = users.get(instruction, 0) + 1
         if instruction.opcode == "parameter":
-            self._place_parameter(instruction)
+            self.place_parameter(instruction)
         if self.module is not None:
             self.module.adopt(instruction)
         return instruction
 
-    def append(self, instruction: Instruction) -> Instruction:
-        """`add` at the end, for a computation in no module yet: for the parser, which adds very many."""
-        instruction.computation = self
+    def extend(self, instructions: list[Instruction]) -> None:
+        """`add` at the end, for a computation in no module yet: for the parser, which adds very many.
+
+        Parameters have their places by then, by `place_parameter`. The list is kept.
+        """
         last = self._last
-        if last is None:
-            self._first = instruction
-        else:
-            instruction.previous = last
-            last.next = instruction
-        self._last = instruction
-        self._count += 1
-        self._instructions = None
-        for operand in instruction.operands:
-            users = operand.users
-            users[instruction] = users.get(instruction, 0) + 1
-        opcode = instruction.opcode
-        if opcode == "parameter":
-            self._place_parameter(instruction)
-        elif opcode in CALLERS:
-            self._call_sites = None
-        return instruction
+        for instruction in instructions:
+            instruction.computation = self
+            if last is None:
+                self._first = instruction
+            else:
+                instruction.previous = last
+                last.next = instruction
+            last = instruction
+            for operand in instruction.operands:
+                users = operand.users
+                users[instruction] = users.get(instruction, 0) + 1
+        self._last = last
+        self._instructions = None if self._count else instructions
+        self._count += len(instructions)
+        self._call_sites = None
 
     def _link(self, instruction: Instruction, before: Instruction | None) -> None:
         previous = self._last if before is None else before.previous
@@ -147,7 +147,8 @@ class Computation:
         if instruction.opcode in CALLERS:
             self._call_sites = None
 
-    def _place_parameter(self, instruction: Instruction) -> None:
+    def place_parameter(self, instruction: Instruction) -> None:
+        """Make an instruction the parameter of its number."""
         number = instruction.attributes["number"]
         while len(self.parameters) <= number:
             self.parameters.append(None)  # type: ignore[arg-type]  # until its own parameter is added

@@ -41,8 +41,9 @@ class PlainLines:
 
     def run(self, lines: list[CoarseLine], scope: Scope) -> None:
         """Add instructions that were read in one piece; those that aren't plain are read again."""
-        names, append, source = scope.names, scope.computation.append, self.source
+        names, computation, source = scope.names, scope.computation, self.source
         known, instruction = names.__getitem__, None
+        made: list[Instruction] = []
         for start, end, root, name, operands, shape, entry in lines:
             (opcode, simple, own, common, _, _, least, most), _, metadata = entry
             instruction = None
@@ -71,6 +72,8 @@ class PlainLines:
                         common = {**common, "metadata": metadata} if common else {"metadata": metadata}
                     instruction = read_instruction(opcode, shape, found, own, common, name, source, start)
             if instruction is None:
+                computation.extend(made)
+                made = []
                 instruction = self.read_again(start - 5 if root else start, end, scope)
                 continue
             if root:
@@ -78,7 +81,9 @@ class PlainLines:
                     place = Token("ROOT", "ROOT", start - 5, start - 1)
                     raise fault_at(place, f"a second ROOT: {scope.root.name} is the root")
                 scope.root = instruction
-            names[name] = append(instruction)
+            names[name] = instruction
+            made.append(instruction)
+        computation.extend(made)
         scope.last = instruction
 
     def _peculiar(
@@ -114,6 +119,8 @@ class PlainLines:
         if "sharding" in common:
             common["sharding"] = common["sharding"].for_shape(shape)
         instruction = read_instruction(opcode, shape, operands, own, common, name, self.source, start)
+        if opcode == "parameter":
+            scope.computation.place_parameter(instruction)
         return instruction if not references or self._refer(instruction, references, named, scope) else None
 
     def _refer(
