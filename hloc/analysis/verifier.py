@@ -199,6 +199,8 @@ INVARIANTS: dict[str, str] = {
     "REDUCE_SCATTER_C2": "there are as many parts as a group has devices",
     "ALL_TO_ALL_C1": "an all-to-all has one operand and a dimension, or an operand for each device",
     "ALL_TO_ALL_C2": "the dimension can be split among a group",
+    "COLLECTIVE_PERMUTE_C1": "slices that are sent fit into both arrays",
+    "COLLECTIVE_PERMUTE_C2": "there is a start for each dimension of them",
     "RAGGED_ALL_TO_ALL_C1": "offsets and sizes are vectors or matrices",
     "COLLECTIVE_ROOT_C1": "a dynamic root is one number",
     "SHARDING_C1": "a tuple sharding has an entry for each leaf",

@@ -223,11 +223,30 @@ def ragged_all_to_all(site: Site) -> Shape:
 def _permuted(site: Site) -> tuple[Shape, Shape]:
     """(sent, received): one operand is both; four are input, output, and where in them the slices lie."""
     if len(site.shapes) == 4 and site.get("slice_sizes"):
+        if site.shapes[0].is_array and site.shapes[1].is_array:
+            _check_slices(site)
         return site.shapes[0], site.shapes[1]
     if len(site.shapes) == 1:
         return site.array(0), site.shapes[0]
     whole = one_or_tuple(_arrays(site))  # type: ignore[arg-type]
     return whole, whole
+
+
+def _check_slices(site: Site) -> None:
+    """Slices have a size for each dimension, no larger than input and output, and a number for each to start at."""
+    site.same_type(1)
+    sent, received = site.array(0), site.array(1)
+    for sizes in site.get("slice_sizes"):
+        room = [min(pair) for pair in zip(sent.dims, received.dims, strict=False)]
+        fits = len(sizes) == sent.rank == received.rank
+        if not fits or any(not 0 <= size <= most for size, most in zip(sizes, room, strict=True)):
+            message = f"slices of {list(sizes)} from {sent!r} to {received!r}"
+            raise site.error("COLLECTIVE_PERMUTE_C1", message)
+        for number in (2, 3):
+            starts = sum(leaf.count for _, leaf in site.shapes[number].leaves() if leaf.is_array)
+            if starts < len(sizes):
+                message = f"{site.name(number)} has {starts} starts, expected {len(sizes)}"
+                raise site.error("COLLECTIVE_PERMUTE_C2", message)
 
 
 def collective_permute(site: Site) -> Shape:
