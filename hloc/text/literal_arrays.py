@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-import warnings
 from math import prod
 
 import numpy as np
 
 from hloc.ir.dtypes import PRED, DType
 from hloc.ir.shapes import ArrayShape
-from hloc.text.patterns import Later
+from hloc.text.literal_decimals import decimals, numbers
 from hloc.text.literal_elements import int_range, nan_value
+from hloc.text.patterns import Later
 
 _COMMENT = Later(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _NAN = Later(rb"(-?)nan(?:\(0x([0-9a-fA-F]+)\))?")
 _FLAT = bytes.maketrans(b"{}(),\t\r\n", b"        ")
 _REAL_CHARACTERS = b"0123456789+-.eEinfa \t\r\n"
 _INT_CHARACTERS = b"0123456789- \t\r\n"
+# Bytes from which on it pays to read decimals all at once.
+_LONG = 4096
+
 _NOT_SKELETON = bytes(sorted(set(range(256)) - set(b"{}(),")))
 
 
@@ -42,7 +45,7 @@ def regular_array(shape: ArrayShape, text: str) -> np.ndarray | None:
 
 def run_of_numbers(text: str, dtype: DType) -> np.ndarray | None:
     """The real numbers of `text`, commas between; None if one is out of range."""
-    flat = text.encode().translate(_FLAT)
+    flat = b" %b " % text.encode().translate(_FLAT)
     return _floats(flat, dtype, {}) if dtype.is_float else _integers(flat, dtype)
 
 
@@ -68,19 +71,10 @@ def _skeleton(dims: tuple[int, ...], is_complex: bool) -> bytes:
     return part
 
 
-def _numbers(flat: bytes, dtype: type) -> np.ndarray | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            return np.fromstring(flat, dtype, sep=" ")
-        except (DeprecationWarning, ValueError):
-            return None
-
-
 def _integers(flat: bytes, dtype: DType) -> np.ndarray | None:
     if flat.translate(None, _INT_CHARACTERS) or re.search(rb"[0-9]{19}|-[^0-9]", flat):
         return None
-    values = _numbers(flat, np.int64)
+    values = numbers(flat, np.int64)
     if values is None or dtype is PRED:
         return None if values is None else values != 0
     low, high = int_range(dtype)
@@ -93,7 +87,9 @@ def _floats(flat: bytes, dtype: DType, payloads: dict[int, np.generic]) -> np.nd
     """The numbers in the order of the text, real and imaginary parts joined; None if one is out of range."""
     if flat.translate(None, _REAL_CHARACTERS) or b" ." in flat or (b"+" in flat and b" +" in flat):
         return None
-    values = _numbers(flat, np.float64)
+    values = decimals(flat) if len(flat) > _LONG and dtype.real_part.bits < 64 and b"n" not in flat else None
+    if values is None:
+        values = numbers(flat, np.float64)
     if values is None:
         return None
     with np.errstate(all="ignore"):

@@ -26,8 +26,8 @@ from hloc.ir.opcodes import (
 from hloc.ir.opcodes import Attribute as Row
 from hloc.text.literal_values import Elision, literal_of
 from hloc.text.messages import suggest
-from hloc.text.syntax import Attribute, Body, LiteralText
 from hloc.text.patterns import Later
+from hloc.text.syntax import Attribute, Body, LiteralText
 from hloc.text.tokens import Fault, Token, fault_at
 
 # Parsed and dropped, as XLA does: the attribute had a meaning for a short while only.

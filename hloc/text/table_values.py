@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hloc.text.strings import string_of
 from hloc.text.patterns import Later
+from hloc.text.strings import string_of
 from hloc.text.tokens import Token
 
 NAMES = ("FileNames", "FunctionNames")
