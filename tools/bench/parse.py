@@ -1,8 +1,8 @@
 """Parsing: hloc against jaxlib's C++ parser, in turns over the same texts.
 
-    python -m tools.bench.parse FOLDER [--rounds 7] [--pattern '*.hlo']
+    python -m tools.bench.parse FOLDER|FILE... [--rounds 7] [--pattern '*.hlo']
 
-Reads all HLO texts of a folder, and a large literal of its own making. `hloc` remembers shapes and attribute lists
+Reads each file, all HLO texts of each folder, and a large literal of its own making. `hloc` remembers shapes and attribute lists
 from one text to the next, `hloc, forgetful` drops them before each text. Texts that either parser refuses are left
 out and counted.
 """
@@ -13,7 +13,7 @@ import argparse
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +67,10 @@ def large_literal(rows: int = 300, columns: int = 500) -> str:
     return f"HloModule literal\n\nENTRY main {{\n  ROOT c = f32[{rows},{columns}] constant({{ {body} }})\n}}\n"
 
 
-def readable(folder: Path, pattern: str) -> list[str]:
+def readable(paths: Iterable[Path]) -> list[str]:
     """The texts that both parsers take."""
     texts, refused = [], []
-    for path in sorted(folder.glob(pattern)):
+    for path in paths:
         text = path.read_text()
         try:
             parser.parse(text)
@@ -78,20 +78,22 @@ def readable(folder: Path, pattern: str) -> list[str]:
             texts.append(text)
         except (HloError, RuntimeError, ValueError):
             refused.append(path.name)
-    print(f"refused: {len(refused)} {' '.join(refused[:5])}")
+    if refused:
+        print(f"refused: {len(refused)} {' '.join(refused[:5])}")
     return texts
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folder", type=Path)
+    options.add_argument("paths", type=Path, nargs="+")
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--pattern", default="*.hlo")
     chosen = options.parse_args()
     gc.freeze()  # what is loaded by now need not be walked before each text
-    texts = readable(chosen.folder, chosen.pattern)
-    if texts:
-        compare(str(chosen.folder), texts, chosen.rounds)
+    for path in chosen.paths:
+        texts = readable(sorted(path.glob(chosen.pattern)) if path.is_dir() else [path])
+        if texts:
+            compare(path.name, texts, chosen.rounds)
     compare("a literal", [large_literal()], chosen.rounds)
 
 
