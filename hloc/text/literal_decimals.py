@@ -12,6 +12,9 @@ _NO_EXPONENT = bytes.maketrans(b"eE", b"  ")
 _BLANK, _PLUS, _MINUS, _DOT = b" +-."
 _E = ord("e")
 
+# Bytes of text that are read at once: what is made of them meanwhile stays in the cache, in memory that is used again.
+_BLOCK = 1 << 17
+
 # Of numbers that take a conversion of their own there are to be few.
 _FEW = 1 / 16
 
@@ -33,6 +36,20 @@ def decimals(flat: bytes) -> np.ndarray | None:
     once, wherever |m| < 2**53 and |k| <= 22 (W. Clinger, How to Read Floating Point Numbers Accurately, 1990). None
     if that is not so of many numbers, or if anything in the text is unusual: that is left to others to judge.
     """
+    parts: list[np.ndarray] = []
+    start, end = 0, len(flat) - 1
+    while start < end:
+        stop = flat.find(b" ", start + _BLOCK)
+        part = _block(flat[start : stop + 1] if stop >= 0 else flat[start:])
+        if part is None:
+            return None
+        parts.append(part)
+        start = stop if stop >= 0 else end
+    return np.concatenate(parts) if parts else None
+
+
+def _block(flat: bytes) -> np.ndarray | None:
+    """The numbers of a short text, as `decimals` has them."""
     chars = np.frombuffer(flat, np.uint8)
     filled = chars > _BLANK
     starts = np.flatnonzero(filled[1:] > filled[:-1]) + 1

@@ -2,9 +2,9 @@
 
     python -m tools.bench.parse FOLDER|FILE... [--rounds 7] [--pattern '*.hlo']
 
-Reads each file, all HLO texts of each folder, and a large literal of its own making. `hloc` remembers shapes and attribute lists
-from one text to the next, `hloc, forgetful` drops them before each text. Texts that either parser refuses are left
-out and counted.
+Reads each file, all HLO texts of each folder, and a large literal of its own making. `hloc` remembers shapes and
+attribute lists from one text to the next, `hloc, forgetful` drops them before each text. Texts that either parser
+refuses are left out and counted.
 """
 
 from __future__ import annotations
