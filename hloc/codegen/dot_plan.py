@@ -110,9 +110,15 @@ class DotPlan:
     @property
     def is_plain(self) -> bool:
         """Whether plain loops do: small products, and types that the routines do not know."""
-        return self.dtype is PRED or (
+        return self.dtype is PRED or self._mixes_complex or (
             self.m * self.n * self.k <= _SMALL and not self.is_inline and not self.is_inline_dots
         )
+
+    @property
+    def _mixes_complex(self) -> bool:
+        """Whether complex numbers meet other types, of one part or of parts of another size."""
+        sides = (self.lhs, self.rhs, self.out)
+        return self.dtype.is_complex and any(side.shape.dtype is not self.dtype for side in sides)
 
     @property
     def is_packed(self) -> bool:

@@ -26,7 +26,7 @@ def convolution(instruction: Instruction, operands: list[np.ndarray], context: C
     result = instruction.shape.dtype
     sources = [operand.shape.dtype for operand in instruction.operands]
     kind = product_type(sources[0], sources[1], result)
-    if result.is_integer and not any(source.is_float for source in sources):
+    if result.is_integer and not any(source.is_float or source.is_complex for source in sources):
         kind = np.dtype(np.int64)
     base, kernel = (widest(x, source).astype(kind) for x, source in zip(operands, sources))
     base = base.transpose([labels.input_batch, labels.input_feature, *labels.input_spatial])

@@ -1,7 +1,7 @@
 """Sums of products: dot, scaled-dot, ragged-dot.
 
-Floats are multiplied and added in f64 (c128) and rounded once, to integers as `convert` does; integers wrap in the
-result's type.
+Floats are multiplied and added in f64 (c128) and rounded once, to integers, or to the real part, as `convert` does;
+integers wrap in the result's type.
 `algorithm` and `operand_precision` say how much accuracy may be given up, and nothing is given up here.
 """
 
@@ -24,7 +24,7 @@ Dims = tuple[int, ...]
 
 def product_type(source: DType, other: DType, result: DType) -> np.dtype:
     """The NumPy type in which products are formed and added up (see _EXACT_TERMS for integers)."""
-    if result.is_complex:
+    if result.is_complex or source.is_complex or other.is_complex:
         return np.dtype(np.complex128)
     if result.is_float:
         return np.dtype(np.float64)
@@ -44,7 +44,7 @@ def matrix_product(
 ) -> np.ndarray:
     """left[..., i, k] times right[..., k, j], rounded or wrapped to the result's type."""
     kind = product_type(*sources, result)
-    wraps = result.is_integer and not any(source.is_float for source in sources)
+    wraps = result.is_integer and not any(source.is_float or source.is_complex for source in sources)
     if wraps and left.shape[-1] > _EXACT_TERMS:
         kind = np.dtype(np.int64)
     a, b = (widest(x, source).astype(kind) for x, source in zip((left, right), sources))
@@ -54,6 +54,8 @@ def matrix_product(
 
 def summed_up(total: np.ndarray, result: DType) -> np.ndarray:
     """A sum of products in the type of the result."""
+    if total.dtype == np.complex128 and not result.is_complex:
+        total = total.real
     if result.is_integer and total.dtype == np.float64:
         return convert_array(total, F64, result)
     return narrow(total, result)

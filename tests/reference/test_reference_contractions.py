@@ -201,3 +201,10 @@ def test_triangular_solve(left: bool, lower: bool, transpose: str, unit: bool) -
 def test_triangular_solve_of_a_singular_matrix_divides_by_zero() -> None:
     line = "f32[1,2] triangular-solve(p0, p1), left_side=true, lower=true, transpose_a=NO_TRANSPOSE"
     same(one(line, f32(0).reshape(1, 1), f32(0, 1).reshape(1, 2)), [[NAN, np.inf]])
+
+
+def test_real_results_of_complex_products_are_real_parts() -> None:
+    x, y = np.array([[1 + 2j, 3 - 1j]], np.complex64), np.array([[2 - 1j], [1 + 4j]], np.complex64)
+    contract = "lhs_contracting_dims={1}, rhs_contracting_dims={0}"
+    same(one(f"f32[1,1] dot(p0, p1), {contract}", x, y), (x @ y).real)
+    same(one("s32[1,1] convolution(p0, p1), dim_labels=bf_io->bf", x, y), (x @ y).real)
