@@ -103,10 +103,12 @@ def _folded(module: Module, instruction: Instruction) -> Instruction | None:
         return None
     value = splat_value(instruction.operands[0])
     opcode = _folding(instruction)
-    if value is None or opcode is None:
+    if value is None:
         return None
     if opcode in _IDEMPOTENT:
         return instruction.operands[0]
+    if opcode != "add":
+        return None
     size = _group_size(module, instruction)
     dtype = instruction.shape.dtype
     if size is None or dtype.is_complex or not dtype.is_integer and not dtype.is_float:
