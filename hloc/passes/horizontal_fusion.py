@@ -43,7 +43,7 @@ class HorizontalFusion:
         effects = Effects()
         changed = False
         for computation in CallGraph(module).with_kernels():
-            batches = [batch for batch in self._batches(computation) if len(batch) > 1]
+            batches = [batch for batch in self._batches(computation, effects) if len(batch) > 1]
             for batch in batches:
                 self._write(computation, batch)
             if batches:
@@ -53,15 +53,19 @@ class HorizontalFusion:
             module.order_computations()
         return changed
 
-    def _batches(self, computation: Computation) -> list[list[Instruction]]:
+    def _batches(self, computation: Computation, effects: Effects) -> list[list[Instruction]]:
         """Kernels to join, each batch's first one behind all that the one before it may wait for."""
         touched = {array for instruction in computation for array in changed_in_place(instruction)}
         forms: dict[str, int] = {}
         batches: list[list[Instruction]] = [[]]
         behind: set[Instruction] = set()
         size, values = 0, set()
+        last_effect: tuple[Instruction, ...] = ()  # the next one comes after it, as `reorder` has it
         for instruction in computation:
-            depends = any(operand in behind for operand in instruction.operands)
+            waits_for = (*instruction.operands, *instruction.control_predecessors)
+            if effects.must_stay(instruction):
+                waits_for, last_effect = (*waits_for, *last_effect), (instruction,)
+            depends = any(earlier in behind for earlier in waits_for)
             if not self._is_candidate(instruction, touched):
                 behind |= {instruction} if depends else set()
                 continue
