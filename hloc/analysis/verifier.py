@@ -171,6 +171,7 @@ INVARIANTS: dict[str, str] = {
     "RNG_C1": "rng has two operands",
     "RNG_C2": "the distribution has numbers of that type",
     "RNG_C3": "random bits are integers",
+    "RNG_C4": "a state is as long as the algorithm's",
     # Control flow and asynchronous work.
     "CONDITIONAL_C1": "pred[] chooses between a true and a false branch, s32[] from a list of them",
     "CONDITIONAL_C2": "a branch is chosen by pred[] or s32[]",

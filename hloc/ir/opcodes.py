@@ -8,6 +8,7 @@ function for every row. The table is one, so the file is longer than others.
 
 from __future__ import annotations
 
+from hloc.ir.attributes import Window
 from hloc.records import record
 
 # Kinds of attribute value, and the Python value of each.
@@ -165,6 +166,7 @@ DEFAULTS: dict[str, object] = {
     "largest": True,
     "async_execution_thread": "main",
     "is_stable": False,
+    "window": Window(),
     "operand_layout_constraints": None,  # an empty list is a constraint too: that there are no operands
 }
 

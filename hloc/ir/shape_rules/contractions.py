@@ -246,7 +246,7 @@ def fft(site: Site) -> Shape:
         expected[-1] = lengths[-1] // 2 + 1
     inner = operand.dims[operand.rank - len(lengths) :]
     # An FFT or IFFT of another length than its dimension is no transform that XLA's backends define.
-    if not all(map(sizes_agree, inner, expected)):
+    if min(lengths) < 0 or not all(map(sizes_agree, inner, expected)):
         raise site.error(
             "FFT_C3", f"{site.name(0)} is {operand!r}, expected its last dimensions to be {expected}"
         )

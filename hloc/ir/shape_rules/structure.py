@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hloc.ir.dtypes import U32, U64
 from hloc.ir.shape_rules.common import ANY, BITS, FLOATS, NUMBERS, Site, compatible, make_array
-from hloc.ir.shapes import TOKEN_SHAPE, ArrayShape, Shape, TupleShape
+from hloc.ir.shapes import TOKEN_SHAPE, UNBOUNDED, ArrayShape, Shape, TupleShape
 
 _INTEGER_OR_FLOAT = BITS | FLOATS
 # Custom calls that only say something of their operand.
@@ -195,8 +195,19 @@ def rng(site: Site) -> Shape:
     return result.with_dtype(first.dtype)
 
 
+def _check_state(site: Site, state: ArrayShape) -> None:
+    """A state is a key and a counter, of 64 bits each; those of Philox may be 128 bits."""
+    algorithm = site.get("algorithm")
+    words = (2,) if algorithm == "rng_three_fry" else (2, 3)
+    bits = state.count * state.dtype.bits
+    if UNBOUNDED not in state.dims and bits not in [64 * count for count in words]:
+        expected = " or ".join(f"u64[{count}]" for count in words)
+        raise site.error("RNG_C4", f"{site.name(0)} is {state!r}, expected a state of {expected} for {algorithm}")
+
+
 def rng_bit_generator(site: Site) -> Shape:
     """(new state, bits), the bits as declared; or the bits alone."""
+    _check_state(site, site.array(0))
     result = site.result()
     if result.is_array:
         return result
