@@ -168,6 +168,13 @@ def test_an_unknown_number_of_iterations_leaves_a_rest():
     assert "align 4" in text[text.index("load <8 x float>") :].split("\n")[0]
 
 
+def test_what_is_read_may_change_between_calls():
+    """A small kernel is inlined where it is called, in the body of a loop for one, though it is `noinline` itself."""
+    text = _text(_chain("f32", 64))
+    assert "load <8 x float>" in text
+    assert "invariant.load" not in text
+
+
 def test_elements_that_lie_apart_are_left_to_llvm():
     text, settled = _function(_copy_from(2))
     assert not settled and "<8 x float>" not in text

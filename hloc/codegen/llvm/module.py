@@ -135,9 +135,7 @@ class Function(Callee):
         self.block_names: dict[str, int] = {param[1]: 1 for param in params}
         self.values = self.barriers = 0
         self.out_of_order = self.widens = self.settled = False
-        self.apart = {
-            arg.text: "readonly" in param[2] for param, arg in zip(params, self.args) if "noalias" in "".join(param[2:])
-        }
+        self.apart = {arg.text for param, arg in zip(params, self.args) if "noalias" in "".join(param[2:])}
         self.addresses: dict[str, str] = {}
 
     def append_block(self, name: str = "b", dominator: Block | None = None) -> Block:

@@ -85,11 +85,6 @@ class VectorLoop:
                 if where != place and self._may_meet(self._root(where), root):
                     raise Unfit("iterations that may depend on each other")
 
-    def is_constant(self, pointer: str) -> bool:
-        """Whether nothing changes what lies at an address as long as the function runs, which is inlined nowhere."""
-        function = self.b.function
-        return "noinline" in function.attributes and function.apart.get(self._root(pointer), False)
-
     def is_invariant(self, pointer: str) -> bool:
         """Whether what lies at an address, which all iterations have in common, stays the same."""
         root = self._root(pointer)

@@ -40,9 +40,6 @@ _SUFFIX = re.compile(r"\.(bf16|f16|f32|f64|i\d+)")
 class Memory(Protocol):
     """What is known of addresses."""
 
-    def is_constant(self, pointer: str) -> bool:
-        """Whether nothing changes what lies there as long as the function runs."""
-
     def is_invariant(self, pointer: str) -> bool:
         """Whether no iteration changes what lies there."""
 
@@ -266,8 +263,6 @@ class Widener:
         if self.strides[pointer] != size:
             raise Unfit("loads that lie apart")
         tail = _aligned(instruction)
-        if self.memory.is_constant(pointer) and "!invariant" not in tail:
-            tail += f", !invariant.load {self.module.metadata('!{}')}"
         self.vectors[instruction.name] = [
             self.add(self.lines, f"load {self.vector(type)}, ptr {self._place(pointer, copy * size)}{tail}")
             for copy in range(self.copies)
