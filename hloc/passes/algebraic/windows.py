@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from hloc.ir.attributes import ConvDims, SliceDim, Window, WindowDim
+from hloc.ir.dtypes import BF16, F16
 from hloc.ir.instruction import Instruction
 from hloc.ir.shapes import array
 from hloc.passes.algebraic.facts import binary_opcode, is_identity
@@ -17,6 +20,22 @@ _PLAIN = {"window", "dim_labels", "operand_precision"}
 
 _LEAST_DILATION = 4
 """From which dilation on it is worth to move the results."""
+
+
+_FEW, _MANY = 16, 128
+"""Places of a dimension without windows that are counted with the one before, at most: where it is the only other one,
+threads have nothing to share any more; and where it is not.
+"""
+
+_WHOLE = 32
+"""So many places are whole vectors, whose sums stay in registers."""
+
+
+_PAYS = 3
+"""How many times fewer operations pay for an array in between."""
+
+_VECTOR = 8
+"""So many places, or several times as many, are vectors."""
 
 
 def _is_whole(window: WindowDim, size: int) -> bool:
@@ -50,6 +69,64 @@ def window_of_points(instruction: Instruction, x: Instruction, init: Instruction
         return None
     emit = Emit.at(instruction)
     return emit.map(opcode, emit.broadcast(init, x.shape.dims), x)
+
+
+def _grows(window: WindowDim, size: int) -> bool:
+    """Whether all windows have an end of a dimension: each is made from the one before (a cumulative sum)."""
+    return window.output_size(size) - 1 <= window.pad_low or window.size - window.pad_low >= size
+
+
+@rule(op("reduce-window", x, init))
+def windows_one_by_one(instruction: Instruction, x: Instruction, init: Instruction) -> Instruction | None:
+    """reduce-window over two dimensions = reduce-window over the last of them of one over the other, for a known op
+
+    A window of 8 x 8 takes 16 operations in place of 64. It pays for large ones; and for those along rows of few places
+    whose windows are further apart, of which each is made alone. In which order elements are added is open, as it is
+    with XLA, which sums by trees of windows; but sums of floats narrower than f32 are rounded once.
+    """
+    windows, dtype = instruction.get("window").dims, instruction.shape.dtype
+    opcode = binary_opcode(instruction.attributes["to_apply"])
+    wide = [d for d, w in enumerate(windows) if not _is_point(w)]
+    if len(wide) < 2 or opcode is None or not is_identity(opcode, init) or 0 in instruction.shape.dims:
+        return None
+    if opcode not in ("maximum", "minimum") and (opcode != "add" or dtype.is_complex or dtype in (BF16, F16)):
+        return None
+    (*first, last), sizes = wide, [windows[d].size for d in wide]
+    few = prod(x.shape.dims[last + 1 :])
+    is_alone = windows[last].stride > 1 and few % _VECTOR != 0 and few <= _MANY
+    saved = prod(sizes) - sum(sizes)
+    if prod(sizes) < _PAYS * sum(sizes) and not (is_alone and (saved > 0 or (saved == 0 and few > 1))):
+        return None
+    if any(_grows(windows[d], x.shape.dims[d]) for d in wide):
+        return None
+    emit, inner = Emit.at(instruction), x
+    for some in (first, [last]):
+        own = tuple(w if d in some else WindowDim(1) for d, w in enumerate(windows))
+        sizes = [w.output_size(size) for w, size in zip(own, inner.shape.dims)]
+        attributes = {**instruction.attributes, "window": Window(own)}
+        inner = emit.op("reduce-window", array(dtype, *sizes), (inner, init), **attributes)
+    return inner
+
+
+@rule(op("reduce-window", x, init))
+def windows_beside_few(instruction: Instruction, x: Instruction, init: Instruction) -> Instruction | None:
+    """reduce-window(x[..., w, c]) = reduce-window(x[..., w*c]), whose windows have gaps of c, for a few c
+
+    Results along the last dimension are made together: those of c places alone would be few.
+    """
+    windows, dims = instruction.get("window").dims, x.shape.dims
+    if len(dims) < 2 or 0 in instruction.shape.dims or windows[-1] != WindowDim(1) or _is_point(windows[-2]):
+        return None
+    w, few = windows[-2], dims[-1]
+    most = _MANY if prod(instruction.shape.dims[:-2]) > 1 else _FEW
+    if not 1 < few <= most or few % _WHOLE == 0 or w.stride != 1 or w.base_dilation != 1 or _grows(w, dims[-2]):
+        return None
+    wide = w._replace(pad_low=w.pad_low * few, pad_high=w.pad_high * few, window_dilation=w.window_dilation * few)
+    emit = Emit.at(instruction)
+    attributes = {**instruction.attributes, "window": Window((*windows[:-2], wide))}
+    results = array(instruction.shape.dtype, *instruction.shape.dims[:-2], instruction.shape.dims[-2] * few)
+    given = emit.reshape(x, (*dims[:-2], dims[-2] * few))
+    return emit.reshape(emit.op("reduce-window", results, (given, init), **attributes), instruction.shape.dims)
 
 
 def _padded(windows: tuple[WindowDim, ...], pad: Instruction) -> Window | None:
