@@ -269,7 +269,13 @@ def _scaled_dot(call: _Call) -> Instruction:
     rank = call.operands[0].shape.rank
     dims = {"batch_dims": tuple(range(rank - 2)), "contracting_dims": (rank - 1,)}
     sides = {f"{side}_{name}": value for side in ("lhs", "rhs") for name, value in dims.items()}
-    return call.together([call.emit.op("scaled-dot", dense(call.results[0]), call.operands, **sides)])
+    left, right = (operand.shape for operand in call.operands[:2])
+    if call.results[0].dims != (*left.dims[:-1], *right.dims[-2:-1]):
+        raise call.error(f"of {left!r} and {right!r} does not give {call.results[0]!r}")
+    try:
+        return call.together([call.emit.op("scaled-dot", dense(call.results[0]), call.operands, **sides)])
+    except HloError as fault:
+        raise call.error(f"takes other operands: {fault.message}") from None
 
 
 def _sparse_rows(call: _Call) -> Instruction:

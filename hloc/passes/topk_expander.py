@@ -48,7 +48,7 @@ def _as_topk(call: Instruction) -> Instruction:
     (data,) = call.operands
     k = _count(call.shape)
     largest = not call.called or call.called[0].root.get("direction") != "LT"
-    if k is not None:
+    if k is not None and data.shape.rank and k <= data.shape.dims[-1]:
         made = Emit.at(call).op("topk", None, (data,), k=k, largest=largest)
         if made.shape == row_major(call.shape):
             return made

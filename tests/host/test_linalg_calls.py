@@ -183,6 +183,27 @@ def test_products_of_scaled_blocks(batch: tuple[int, ...]) -> None:
     near(found, wide[0] @ wide[1].swapaxes(-1, -2))
 
 
+@pytest.mark.parametrize(
+    ("result", "scales", "message"),
+    [
+        ("f32[4,5]", "[4,2]", "f8e4m3fn.6,64. does not give f32.4,5."),
+        ("f32[4,6]", "[4,3]", "takes other operands: scaled-dot"),
+    ],
+)
+def test_products_of_scaled_blocks_of_other_shapes(result: str, scales: str, message: str) -> None:
+    text = f"""HloModule m
+ENTRY e {{
+  x = f8e4m3fn[4,64] parameter(0)
+  y = f8e4m3fn[6,64] parameter(1)
+  a = f8e8m0fnu{scales} parameter(2)
+  b = f8e8m0fnu[6,2] parameter(3)
+  ROOT r = {result} custom-call(x, y, a, b), custom_call_target="__op$block_scaled_dot"
+}}"""
+    with pytest.raises(hloc.HloError, match=message) as caught:
+        hloc.compile(text)
+    assert caught.value.span is not None
+
+
 @pytest.mark.parametrize("dtype", ["f32", "f64", "c64", "s32"])
 @pytest.mark.parametrize("width", ["", ",3"])
 def test_products_of_sparse_rows(dtype: str, width: str) -> None:

@@ -99,8 +99,9 @@ def test_complex_numbers_have_no_order() -> None:
         hloc.compile(program(["c64[9]"], [_op("c64", "9", 2, True)]))
 
 
-def test_a_custom_call_of_another_shape_is_refused() -> None:
-    call = '(f32[5], s32[3]) custom-call(p0), custom_call_target="TopK"'
+@pytest.mark.parametrize("shape", ["(f32[5], s32[3])", "(f32[10], s32[10])"])
+def test_a_custom_call_of_another_shape_is_refused(shape: str) -> None:
+    call = f'{shape} custom-call(p0), custom_call_target="TopK"'
     with pytest.raises(hloc.HloError, match="TopK of f32.9. does not give"):
         hloc.compile(program(["f32[9]"], [call]))
 
