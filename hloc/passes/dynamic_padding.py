@@ -118,6 +118,8 @@ class _Padding:
     def _parameter(self, instruction: Instruction) -> None:
         shape = instruction.shape
         instruction.shape = packed(shape)
+        if instruction.shape != shape:
+            instruction.annotations.pop("parameter_replication", None)  # an entry for each leaf that it had
         self._keep(instruction, instruction, Emit(self.computation, instruction.next, like=instruction))
 
     # Values

@@ -97,7 +97,7 @@ def _wanted(instruction: Instruction, demands: dict[Instruction, Shape]) -> list
         return [demands[instruction]]
     constraints = instruction.attributes.get("operand_layout_constraints")
     if constraints:
-        return [shape.with_default_layout() for shape in constraints]
+        return [shape.with_default_layout() if shape.is_array else None for shape in constraints]
     if instruction.opcode in _WANT_ROW_MAJOR or instruction.op.has(COLLECTIVE) or _changes_width(instruction):
         return [row_major(operand.shape) for operand in operands]
     if instruction.opcode in ("reduce", "reduce-window", "scatter") and instruction.shape.is_tuple:

@@ -228,6 +228,8 @@ def _permuted_slices(
 ) -> list[Value]:
     """The form of (input, output, input offsets, output offsets), for one target."""
     _, output, _, places = operands[target]
+    if isinstance(output, tuple):
+        raise HloError(f"a {instruction.opcode} of slices of several arrays is not supported", instruction.span)
     result = np.array(output)
     if source is not None:
         data, _, starts, _ = operands[source]

@@ -39,6 +39,10 @@ def sides(instruction: Instruction) -> tuple[range, range]:
 
 
 def slices_in_place(instruction: Instruction) -> tuple[tuple[int, int], ...]:
+    """Where the output operand lies; HloError for several of them, which come as tuples."""
+    if instruction.get("slice_sizes") and not all(operand.shape.is_array for operand in instruction.operands[:2]):
+        message = f"a {instruction.opcode} of slices of several arrays is not supported"
+        raise HloError(message, instruction.span)
     return ((1, sides(instruction)[1].start),) if instruction.get("slice_sizes") else ()
 
 

@@ -171,3 +171,20 @@ def test_ops_made_for_more_or_fewer_devices(root: str, message: str, replicas: i
     assert caught.value.span is not None
     with pytest.raises(HloError, match=f"{message} in a group of {devices}"):
         hloc.evaluate_replicated(text, [[value("f32[12]")]] * replicas)
+
+
+def test_slices_of_several_arrays_are_refused_at_their_place() -> None:
+    lines = (
+        "  o = (f32[4,6], f32[4,6]) tuple(p0, p0)\n"
+        "  z = s32[] constant(0)\n"
+        "  i = (s32[], s32[]) tuple(z, z)\n"
+        "  j = ((s32[], s32[]), (s32[], s32[])) tuple(i, i)\n"
+        "  ROOT r = (f32[4,6], f32[4,6]) collective-permute(p0, o, i, j), source_target_pairs={{0,1}}, "
+        "slice_sizes={{2,6},{2,6}}"
+    )
+    text = module(["f32[4,6]"], lines, 2, 1)
+    with pytest.raises(HloError, match="slices of several arrays is not supported") as caught:
+        hloc.compile(text, options=NONE)
+    assert caught.value.span is not None
+    with pytest.raises(HloError, match="slices of several arrays is not supported"):
+        hloc.evaluate_replicated(text, [[value("f32[4,6]")]] * 2)
