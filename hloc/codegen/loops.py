@@ -80,7 +80,10 @@ class Part(Value):
 
     @property
     def text(self) -> str:  # type: ignore[override]
-        return self.flat.extract(self.first, self.end).text
+        return self.settled().text
+
+    def settled(self) -> Value:
+        return self.flat.extract(self.first, self.end)
 
     @property
     def size(self) -> int:
@@ -101,6 +104,9 @@ class Merged(Value):
     @property
     def text(self) -> str:  # type: ignore[override]
         return self.value.text
+
+    def settled(self) -> Value:
+        return self.value.settled()
 
 
 def _whole(value: Value) -> Value:

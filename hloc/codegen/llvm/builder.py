@@ -87,7 +87,7 @@ class Builder(Arithmetic, Memory):
         results, sources = [], []
         for block, callback in ((then_block, then), (else_block, otherwise)):
             self.position_at_end(block)
-            results.append(callback())
+            results.append(_settled(callback()))
             sources.append(self.block)
             self._leave_to(end)
         self.position_at_end(end)
@@ -121,6 +121,7 @@ class Builder(Arithmetic, Memory):
         the first iteration is known to run. A loop of a single turn is none: LLVM would take its time to find out.
         """
         before = self.block
+        start, *initial = (value.settled() for value in (start, *initial))
         if start.__class__ is end.__class__ is Constant and 0 < (end.number - start.number) * step <= step * step:
             return before, None, None, None, 0, [start, *initial]
         body = self.append_block(name, before)
@@ -142,6 +143,7 @@ class Builder(Arithmetic, Memory):
         wide, self.function.interleave, self.function.lanes = self.function.lanes, 0, 0
         if body is None:
             return list(carried)
+        carried = [value.settled() for value in carried]
         initial = [phi.incoming[0][0] for phi in phis[1:]]
         closed = None
         is_plain = step == 1 and end.type == "i64" and hints.vectorize is hints.unroll is None
@@ -273,3 +275,10 @@ class Builder(Arithmetic, Memory):
         self.branch(head)
         self.position_at_end(end)
         return list(phis)
+
+
+def _settled(result: object) -> object:
+    """What a branch returns, computed where it ends."""
+    if isinstance(result, Value):
+        return result.settled()
+    return result if result is None else [value.settled() for value in result]

@@ -25,6 +25,10 @@ class Value:
     def __repr__(self) -> str:
         return f"{self.type} {self.text}"
 
+    def settled(self) -> Value:
+        """The value as computed at the builder's place: what a phi takes, whose text is written later."""
+        return self
+
 
 class Constant(Value):
     """A number known now: what the builder folds. `number` is the value (of every lane, for a vector).
