@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hloc.errors import HloError
 from hloc.ir.instruction import Instruction
 from hloc.ir.module import Module, call_order
 from hloc.passes.emit import Emit, replace
@@ -24,17 +25,27 @@ def run(module: Module) -> bool:
 
     Requires: nothing.
     Ensures: starts that are left have users besides the chain to one done; without any, all runs on one thread.
-    Leaves: the instructions between start and done in their order.
+    Leaves: the instructions between start and done in their order. HloError for a send or recv that ends elsewhere
+    than in front of its own send-done or recv-done: in another computation, or behind a tuple.
     """
     changed = False
     for computation in call_order(module.entry):
         for instruction in computation.instructions:
+            if instruction.opcode in ("send", "recv"):
+                _check_transfer(instruction)
             if instruction.opcode in _PLAIN:
                 chain = _chain(instruction)
                 if chain is not None:
                     _make_plain(instruction, chain)
                     changed = True
     return changed | _on_one_thread(module)
+
+
+def _check_transfer(instruction: Instruction) -> None:
+    ends = [user.opcode for user in instruction.users]
+    if instruction.is_root or ends != [f"{instruction.opcode}-done"]:
+        done = f"its {instruction.opcode}-done takes it from a tuple or in another computation"
+        raise HloError(f"a {instruction.opcode} is not supported where {done}", instruction.span)
 
 
 def _on_one_thread(module: Module) -> bool:

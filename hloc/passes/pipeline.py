@@ -45,7 +45,7 @@ _FUSION = (
 
 _OF_DEVICES = ("partition-id", "replica-id", *(name for name, op in OPS.items() if op.has(COLLECTIVE)))
 _SLICED = ("dynamic-slice", "dynamic-update-slice")
-_STARTS = having(*(name for name in OPS if name.endswith("-start")))
+_STARTS = having("send", "recv", *(name for name in OPS if name.endswith("-start")))
 _OF_SIZES = having("dynamic-reshape", "get-dimension-size", "set-dimension-size")
 
 
