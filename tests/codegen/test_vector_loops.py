@@ -114,13 +114,14 @@ ENTRY e {
     assert re.search(r"load float", code)
 
 
-def test_functions_are_widened_with_the_loops_that_call_them():
+def test_functions_are_written_out_in_the_loops_that_call_them():
     text = _text("""HloModule m
 ENTRY e {
   x = f32[1024] parameter(0)
   ROOT r = f32[1024] exponential(x)
 }""")
-    assert re.search(r"call <(\d+) x float> @hloc\.exp\.f32\.x\1\(<\1 x float>", text)
+    assert re.search(r"= fadd <\d+ x float>", text)
+    assert "call float @hloc.exp" not in text
 
 
 def test_gathered_elements_are_left_to_llvm():
@@ -236,3 +237,26 @@ attributes #3 = { alwaysinline }
     assert "declare void @plain(ptr %a) #0" in rest and "define internal void @loops" in rest
     assert "@used" in few and "@used" not in rest
     assert split(rest.replace("few", "many")) == ("", rest.replace("few", "many"))
+
+
+def test_what_a_call_asks_to_inline_goes_where_it_is_called():
+    text = """define internal void @small(ptr %a) #0 {
+  store i8 1, ptr %a
+  ret void
+}
+define internal void @few(ptr %a) #0 {
+  store i8 2, ptr %a
+  store i8 3, ptr %a
+  store i8 4, ptr %a
+  store i8 5, ptr %a
+  ret void
+}
+define internal void @loop(ptr %a) #1 {
+  call void @small(ptr %a) alwaysinline
+  ret void
+}
+attributes #0 = { noinline "hloc-passes"="few" }
+attributes #1 = { nounwind }
+"""
+    few, rest = split(text)
+    assert "@small" not in few and "define internal void @small" in rest

@@ -89,7 +89,7 @@ class Function(Callee):
     If it `widens`, loops become loops over vectors (`vector_loops.py`), up to the first that cannot. It is `settled` if
     there is nothing left for LLVM to make vectors of: it need not do much then. `barriers` counts what it makes no
     vectors around: loops that are closed, calls that it cannot look into. `apart` are pointers to memory that nothing
-    else leads to, and whether it is only read; `addresses` says what addresses were made of.
+    else leads to; `addresses` says what addresses were made of.
     """
 
     __slots__ = (
@@ -185,7 +185,8 @@ class Module:
     are written into it.
     `vector_bytes` is the width of vectors for which functions of scalars may be given variants, 0 for none, and
     `vector_attributes` what such variants carry. `flushes_denormals`: its code runs where these count as zeros.
-    `variants` gives, for functions of scalars that have such, the function of so many lanes.
+    `variants` gives, for functions of scalars that have such, the function of so many lanes; `straight` has, for those
+    that were written out in loops, their instructions and what they return.
     """
 
     def __init__(
@@ -211,6 +212,7 @@ class Module:
         self._constants: dict[tuple, Value] = {}
         self._kept: dict[str, None] = {}
         self.variants: dict[str, Callable[[int], Function]] = {}
+        self.straight: dict[str, tuple[list, str]] = {}
 
     def function(
         self,

@@ -1,8 +1,9 @@
-"""Straight code for one index, rewritten for several: the instructions of a loop's body, or of a small function.
+"""Straight code for one index, rewritten for several: the instructions of a loop's body.
 
 A value that depends on the loop's counter by sums and constant factors alone is kept as it is for the first lane, with
 what it grows by from lane to lane: addresses and counters. A value that does not depend on the counter is computed
-before the loop. Everything else becomes vectors, `copies` of them side by side, which hide the latency of one another.
+before the loop. Everything else becomes vectors, `copies` of them side by side, which hide the latency of one another;
+for that, functions are written out where they are called.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from hloc.records import record
+from hloc.records import record, replace
 
 from .module import Function, Module
 from .values import FLOAT_BITS, bit_width
@@ -129,7 +130,7 @@ class Widener:
     says what may be loaded earlier than it was.
     """
 
-    def __init__(self, function: Function, lanes: int, copies: int, memory: Memory | None = None):
+    def __init__(self, function: Function, lanes: int, copies: int, memory: Memory):
         self.function = function
         self.module: Module = function.module
         self.lanes, self.copies = lanes, copies
@@ -139,6 +140,7 @@ class Widener:
         self.names: dict[str, str] = {}
         self.strides: dict[str, int] = {}
         self.vectors: dict[str, list[str]] = {}
+        self._calls = 0
         self._splats: dict[tuple[str, str], str] = {}
         self._places: dict[tuple[str, int], str] = {}
 
@@ -217,8 +219,29 @@ class Widener:
         elif (stride := self._stride(instruction)) is not None:
             self._once(instruction, self.lines)
             self.strides[instruction.name] = stride
+        elif op == "call" and not instruction.tail.startswith("llvm.") and instruction.tail not in self.module.variants:
+            self._inline(instruction)
         else:
             self._wide(instruction)
+
+    def _inline(self, call: Instruction) -> None:
+        """Rewrites the instructions of the function that is called."""
+        function = self.module.functions.get(call.tail)
+        if function is None:
+            raise Unfit("a function from elsewhere")
+        body, result = _straight(function)
+        self._calls += 1
+        names = {arg.text: text for arg, (_, text) in zip(function.args, call.operands, strict=True)}
+        for instruction in body:
+            operands = tuple([(type, names.get(text, text)) for type, text in instruction.operands])
+            names[instruction.name] = f"{instruction.name}~{self._calls}"
+            self.take(replace(instruction, name=names[instruction.name], operands=operands))
+        value = names.get(result, result)
+        for known in (self.vectors, self.strides, self.names):
+            if value in known:
+                known[call.name] = known[value]
+        if self._is_uniform(call.name):
+            self.names[call.name] = self._scalar(value)
 
     def _once(self, instruction: Instruction, lines: list[str]) -> None:
         """The instruction as it is: for all lanes, or for the first one."""
@@ -253,7 +276,7 @@ class Widener:
     def _load(self, instruction: Instruction) -> None:
         ((_, pointer),) = instruction.operands
         if self._is_uniform(pointer):
-            if self.memory is None or not self.memory.is_invariant(pointer):
+            if not self.memory.is_invariant(pointer):
                 raise Unfit("a load that may change")
             self._once(instruction, self.before)
             return
@@ -308,7 +331,7 @@ class Widener:
             return f"{head} {', '.join(typed if op == 'select' else [typed[0], *[text for _, text in operands[1:]]])}"
         name = instruction.tail
         if not name.startswith("llvm."):
-            return f"{head}{result} {self._callee(name)}({', '.join(typed)})"
+            return f"{head}{result} {self.module.variants[name](self.lanes).text}({', '.join(typed)})"
         kind = _SUFFIX.sub("", name[5:])
         if kind not in _INTRINSICS:
             raise Unfit(f"llvm.{kind}")
@@ -316,15 +339,6 @@ class Widener:
             typed[-1] = " ".join(instruction.operands[-1])
         wide = _SUFFIX.sub(lambda found: f".v{self.lanes}{found[1]}", name)
         return f"{head}{result} @{wide}({', '.join(typed)})"
-
-    def _callee(self, name: str) -> str:
-        """The variant of a function for vectors: one that its writer gave, or one made of its code."""
-        function = self.module.functions.get(name)
-        if function is None:
-            raise Unfit("a function from elsewhere")
-        if name in self.module.variants:
-            return self.module.variants[name](self.lanes).text
-        return vector_function(function, self.lanes).text
 
 
 def _aligned(instruction: Instruction) -> str:
@@ -348,29 +362,13 @@ def _text(instruction: Instruction, name) -> str:
     return f"{head} {', '.join([operands[0], *[name(text) for _, text in instruction.operands[1:]]])}"
 
 
-def vector_function(function: Function, lanes: int) -> Function:
-    """A function like the given one, of vectors. Unfit if it is more than one block of code that can be widened."""
-    module, symbol = function.module, f"{function.name}.x{lanes}"
-    if symbol in module.functions:
-        return module.functions[symbol]
-    if len(function.blocks) != 1 or "alwaysinline" not in function.attributes:
-        raise Unfit("a function of several blocks")
-    *lines, last = function.blocks[0].lines
-    params = [(f"<{lanes} x {type}>", f"x{number}") for number, type in enumerate(function.parameter_types)]
-    attributes = f"{function.attributes} {module.vector_attributes}"
-    wide = Function(module, symbol, f"<{lanes} x {function.return_type}>", params, attributes, "internal")
-    instructions = [instruction for line in lines if (instruction := parsed(line)) is not None]
-    widener = Widener(wide, lanes, 1)
-    for old, new in zip(function.args, wide.args, strict=True):
-        widener.vectors[old.text] = [new.text]
-    for instruction in instructions:
-        widener.take(instruction)
-    _, type, value = last.split()
-    block = wide.append_block("entry")
-    result = widener.operand(type, value, 0)
-    block.lines = [*widener.before, *widener.lines, f"  ret {wide.return_type} {result}"]
-    block.placed = block.terminated = True
-    wide.blocks.append(block)
-    wide.settled = True
-    module.functions[symbol] = wide
-    return wide
+def _straight(function: Function) -> tuple[list[Instruction], str]:
+    """The instructions of a function, and what it returns. Unfit if it is more than one block of code."""
+    known = function.module.straight.get(function.name)
+    if known is None:
+        if len(function.blocks) != 1 or "alwaysinline" not in function.attributes:
+            raise Unfit("a function of several blocks")
+        *lines, last = function.blocks[0].lines
+        body = [instruction for line in lines if (instruction := parsed(line)) is not None]
+        known = function.module.straight[function.name] = (body, last.split()[-1])
+    return known

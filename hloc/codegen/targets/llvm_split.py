@@ -17,6 +17,7 @@ _HEAD = re.compile(r'define (?:internal )?(?P<rest>[^@]*@(?P<name>"[^"]*"|[\w$.-
 _USED = re.compile(r'@("[^"]*"|[\w$.-]+)')
 _GROUP = re.compile(r"^attributes (#\d+) = \{(.*)\}$", re.MULTILINE)
 _CALLED = re.compile(r"\) (#\d+)\n")
+_INLINED = re.compile(r'call [^@\n]*@("[^"]*"|[\w$.-]+)\([^\n]*\) alwaysinline$', re.MULTILINE)
 _VARIANT = re.compile(r"_ZGV[^(]*\(([^)]*)\)")
 _SHARED = re.compile(r"(?:private|internal) unnamed_addr constant ")
 _GLOBAL = re.compile(r"dso_local hidden global (\w+) ")
@@ -24,7 +25,7 @@ _GLOBAL = re.compile(r"dso_local hidden global (\w+) ")
 
 @record
 class _Function:
-    """A function: its text, what it names, and whether it is done with few passes or inlined wherever it is called."""
+    """A function: its text, what it names, and whether it is done with few passes or inlined where it is called."""
 
     text: str
     signature: str
@@ -43,7 +44,8 @@ def split(text: str) -> tuple[str, str]:
         return "", text
     groups = dict(_GROUP.findall(text))
     chunks = list(_FUNCTION.finditer(text))
-    functions = dict(_function(chunk[0], groups) for chunk in chunks)
+    inlined = frozenset(_INLINED.findall(text))
+    functions = dict(_function(chunk[0], groups, inlined) for chunk in chunks)
     few = [name for name, function in functions.items() if _stays_few(name, functions)]
     rest = [name for name, function in functions.items() if not function.is_inlined and name not in set(few)]
     if 2 * sum([len(functions[name].text) for name in few]) <= sum([len(functions[name].text) for name in rest]):
@@ -57,7 +59,7 @@ def split(text: str) -> tuple[str, str]:
     return few_text, _text(sides[1], *uses[::-1], functions, _rest_head(head, uses[1], functions), tail)
 
 
-def _function(text: str, groups: dict[str, str]) -> tuple[str, _Function]:
+def _function(text: str, groups: dict[str, str], inlined: frozenset[str]) -> tuple[str, _Function]:
     found = _HEAD.match(text)
     assert found is not None
     attributes = groups[found["group"]]
@@ -65,7 +67,8 @@ def _function(text: str, groups: dict[str, str]) -> tuple[str, _Function]:
     uses = {*_USED.findall(text), *called}
     uses.discard(found["name"])
     signature = f"{found['rest']} {found['group']}"
-    return found["name"], _Function(text, signature, frozenset(uses), _FEW in attributes, "alwaysinline" in attributes)
+    is_inlined = "alwaysinline" in attributes or found["name"] in inlined
+    return found["name"], _Function(text, signature, frozenset(uses), _FEW in attributes, is_inlined)
 
 
 def _inlined(names: Iterable[str], functions: dict[str, _Function]) -> list[str]:
